@@ -1,0 +1,66 @@
+// Shared by the addon's source files.
+//
+// Mapped memory never reaches JavaScript: a mapping is a *window*, an entry of a process-wide table (all worker
+// threads load this same library and so share it), and JavaScript names it by number. Every access resolves the
+// number, checks the range against the window and runs guarded, so that SIGBUS becomes EIO.
+#ifndef FAMFS_ADDON_H
+#define FAMFS_ADDON_H
+
+#include <node_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void memory_register(napi_env env, napi_value exports);
+void log_register(napi_env env, napi_value exports);
+void fuse_register(napi_env env, napi_value exports);
+void system_register(napi_env env, napi_value exports);
+
+// ---- windows (memory.c) ----
+
+// Resolves bytes [offset, offset + length) of window `id` and keeps it mapped until window_release(id).
+// Returns NULL and sets *error to an errno (EBADF unknown or closing window, ERANGE outside it, EROFS).
+char *window_acquire(uint32_t id, uint64_t offset, uint64_t length, bool write, int *error);
+void window_release(uint32_t id);
+
+// memcpy that returns 0, or EIO when either side raised SIGBUS.
+int guarded_copy(void *to, const void *from, size_t length);
+
+// Makes sure that pages [offset, offset + length) of an acquired window are mapped in, so that the kernel does not
+// fault while it reads a reply from them (a fatal signal during such a fault loses the request). Remembers what it
+// has done. Returns 0 or an errno.
+int window_populate(uint32_t id, uint64_t offset, uint64_t length);
+
+// ---- ownership guard (log.c) ----
+
+// A guard is a range of a window that must still hold the bytes it held when the guard was set: the volume's
+// identity line and the owner claims. Returns 0 when guard `id` holds (0 = no guard), ESTALE when it does not, or
+// another errno.
+int guard_check(uint32_t id);
+
+// ---- Node-API conveniences (module.c) ----
+
+// Each reads argument values and, when they are of the wrong type, throws a TypeError and returns false.
+bool arg_u32(napi_env env, napi_value value, uint32_t *out);
+bool arg_i32(napi_env env, napi_value value, int32_t *out);
+// A JavaScript number that is an integer in [0, 2^53 - 1].
+bool arg_u64(napi_env env, napi_value value, uint64_t *out);
+bool arg_bool(napi_env env, napi_value value, bool *out);
+// A Uint8Array (or Buffer); *data stays valid during the call.
+bool arg_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length);
+// A UTF-8 string, copied; the caller frees.
+bool arg_string(napi_env env, napi_value value, char **out);
+
+// Throws an Error with `code` ("EIO"), `errno` and `syscall`, message "what: EIO, Input/output error".
+// Returns NULL so that a function can `return throw_errno(...)`.
+napi_value throw_errno(napi_env env, int error, const char *what);
+// "EIO" for 5; "E5" for one without a name.
+const char *errno_name(int error);
+
+napi_value make_u32(napi_env env, uint32_t value);
+napi_value make_i32(napi_env env, int32_t value);
+napi_value make_number(napi_env env, double value);
+
+void export_function(napi_env env, napi_value exports, const char *name, napi_callback function);
+
+#endif

@@ -1,0 +1,26 @@
+/**
+ * Calls of memory.c. A window is a mapping of part of a device, named by a number that is valid in every thread of
+ * the process. Offsets are bytes within the window. Every call throws an Error with a string `code`:
+ * EBADF (no such window), ERANGE (outside it), EROFS (read-only window), EIO (memory error).
+ */
+export interface MemoryCalls {
+  /** Maps [deviceOffset, deviceOffset + length) of `fd` (MAP_SHARED); the fd may be closed afterwards. */
+  windowMap(fd: number, deviceOffset: number, length: number, writable: boolean): number;
+  /** Unmaps; waits for calls of other threads that are inside the window (all are bounded). */
+  windowUnmap(window: number): void;
+  copyOut(window: number, offset: number, target: Uint8Array): void;
+  copyIn(window: number, offset: number, source: Uint8Array): void;
+  /** Copies with non-temporal or flushed stores and fences: durable in the memory when it returns. */
+  copyInDurable(window: number, offset: number, source: Uint8Array): void;
+  /** Writes dirty cache lines back and fences. */
+  flush(window: number, offset: number, length: number): void;
+  /** Writes back and invalidates, so that the next load comes from the memory. */
+  invalidate(window: number, offset: number, length: number): void;
+  /** Zeroes with non-temporal stores and fences. For simulated devices see `Device.zero`, which punches holes. */
+  zero(window: number, offset: number, length: number): void;
+  load64(window: number, offset: number): bigint;
+  store64(window: number, offset: number, value: bigint): void;
+  populate(window: number, offset: number, length: number): void;
+  /** Forgets that pages were populated: after a hole was punched. */
+  forgetPopulated(window: number, offset: number, length: number): void;
+}

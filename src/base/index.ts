@@ -1,0 +1,6 @@
+export * from "./error.ts";
+export * from "./logger.ts";
+export * from "./struct.ts";
+export * from "./try-lock.ts";
+export * from "./units.ts";
+export * from "./uuid.ts";

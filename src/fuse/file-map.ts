@@ -1,0 +1,52 @@
+/**
+ * File maps: where the bytes of open files are, in memory that all workers share, so that they answer READ and WRITE
+ * without asking the thread that owns the tree. A map is made by the file system at open and lives until it
+ * destroys it; several handles of one inode share one map.
+ */
+
+declare const brand: unique symbol;
+export type FileMapId = number & { readonly [brand]: "FileMapId" };
+
+/** A contiguous range of the volume's window. */
+export interface MappedExtent {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** How file offsets become window offsets (format 6.4, 6.5). */
+export type FileLayout =
+  | { readonly type: "simple"; readonly extents: readonly MappedExtent[] }
+  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly MappedExtent[] };
+
+export interface FileMapInit {
+  /** Window of the volume's region (native/memory.ts). */
+  readonly window: number;
+  /** Guard checked before every data write (native/log.ts); 0 = none. */
+  readonly guard: number;
+  readonly layout: FileLayout;
+  /** Bytes a reader may see. */
+  readonly size: number;
+  /**
+   * Bytes the layout can hold. A write that ends beyond `size` but within `capacity` extends `size` (an unsealed
+   * file); for a sealed file capacity = size, and such a write is EFBIG.
+   */
+  readonly capacity: number;
+  readonly sealed: boolean;
+}
+
+export interface FileMapTable {
+  create(init: FileMapInit): FileMapId;
+  /** Replaces layout and capacity (growth); the bytes already written must be at the same file offsets. */
+  setLayout(map: FileMapId, layout: FileLayout, capacity: number): void;
+  setSize(map: FileMapId, size: number): void;
+  /** From now on (or no longer) size and capacity are one: a file was sealed. */
+  setSealed(map: FileMapId, sealed: boolean): void;
+  /** While paused, workers pass every write on to `prepareWrite`. */
+  setPaused(map: FileMapId, paused: boolean): void;
+  size(map: FileMapId): number;
+  /** Milliseconds since the Unix epoch of the last data write, 0 when there was none since creation. */
+  lastWriteMs(map: FileMapId): number;
+  /** Resolves when no request that started before is still using the map. */
+  idle(map: FileMapId): Promise<void>;
+  destroy(map: FileMapId): void;
+}

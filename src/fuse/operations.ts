@@ -1,0 +1,150 @@
+/**
+ * What a FUSE session asks of the file system it serves. READ and WRITE never come here: workers answer them from
+ * the file map of the open handle (`file-map.ts`); only a write that the map does not allow yet is announced by
+ * `prepareWrite`.
+ *
+ * Every operation may answer at once or with a promise; nothing here may block. A refusal is a thrown FamfsError;
+ * `errno.ts` decides its errno. Names are "binary" strings, one char per byte (latin1), so that any bytes survive.
+ * nodeids are safe integers: never 0; 1 is the root.
+ */
+import type { FileMapId } from "./file-map.ts";
+
+type Answer<T> = T | Promise<T>;
+
+/** Who asks: the fields of fuse_in_header, and the umask where the request has one. */
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+}
+
+export interface Time {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+export interface Attributes {
+  readonly nodeid: number;
+  /** File type and permission bits, as st_mode. */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  /** Allocated bytes; st_blocks is derived. */
+  readonly allocatedBytes: number;
+  readonly atime: Time;
+  readonly mtime: Time;
+  readonly ctime: Time;
+  /** How long the kernel may use these, in seconds; Infinity = until invalidated. */
+  readonly validSeconds: number;
+}
+
+export interface Entry {
+  readonly attributes: Attributes;
+  readonly generation: bigint;
+  /** How long the kernel may use the name, in seconds; Infinity = until invalidated. */
+  readonly entryValidSeconds: number;
+}
+
+/** A name that is not there, and how long the kernel may remember that (0: not at all). */
+export interface Missing {
+  readonly missingForSeconds: number;
+}
+
+export interface AttributeChange {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly size?: number;
+  readonly atime?: Time | "now";
+  readonly mtime?: Time | "now";
+  /** The open handle the change came through (ftruncate, futimens). */
+  readonly handle?: number;
+}
+
+/** How an OPEN is answered. `backing` is where the direct path will join (a backing file instead of a window). */
+export interface Opened {
+  /** The operations' own number for this open file; safe integer. Comes back in `prepareWrite`, `flush`, `release`… */
+  readonly handle: number;
+  /** From what reads and writes are answered. */
+  readonly map: FileMapId;
+  readonly directIo: boolean;
+  readonly keepCache: boolean;
+  /** Whether write requests on this handle are allowed at all. */
+  readonly writable: boolean;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly entry: Entry;
+  /** Position after this entry: what the next read starts from. Safe integer, never 0. */
+  readonly cookie: number;
+}
+
+export interface FileSystemStatus {
+  readonly blockSize: number;
+  readonly blocks: number;
+  readonly freeBlocks: number;
+  readonly files: number;
+  readonly freeFiles: number;
+  readonly maxNameLength: number;
+}
+
+export interface Operations {
+  lookup(parent: number, name: string, caller: Caller): Answer<Entry | Missing>;
+  getAttributes(nodeid: number, handle: number | undefined): Answer<Attributes>;
+  setAttributes(nodeid: number, change: AttributeChange, caller: Caller): Answer<Attributes>;
+  readLink(nodeid: number): Answer<string>;
+
+  /** Regular files only; a device node, socket or FIFO is refused. `mode` has the umask applied. */
+  createNode(parent: number, name: string, mode: number, caller: Caller): Answer<Entry>;
+  makeDirectory(parent: number, name: string, mode: number, caller: Caller): Answer<Entry>;
+  makeSymlink(parent: number, name: string, target: string, caller: Caller): Answer<Entry>;
+  link(nodeid: number, newParent: number, newName: string): Answer<Entry>;
+  unlink(parent: number, name: string): Answer<void>;
+  removeDirectory(parent: number, name: string): Answer<void>;
+  /** `flags`: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4. */
+  rename(parent: number, name: string, newParent: number, newName: string, flags: number): Answer<void>;
+
+  /** `flags` are the open(2) flags, O_TRUNC included (ATOMIC_O_TRUNC is negotiated). */
+  open(nodeid: number, flags: number, caller: Caller): Answer<Opened>;
+  create(
+    parent: number,
+    name: string,
+    mode: number,
+    flags: number,
+    caller: Caller,
+  ): Answer<{ entry: Entry; opened: Opened }>;
+  /** Makes a write that ends at `end` possible (grows an unsealed file, waits for the grant) or throws. */
+  prepareWrite(handle: number, offset: number, end: number): Answer<void>;
+  /** Each close(2) of a copy of the descriptor: reports what can be known of errors to come. */
+  flush(handle: number): Answer<void>;
+  fsync(handle: number, dataOnly: boolean): Answer<void>;
+  /** After the last close and munmap; nothing waits for it. */
+  release(handle: number): Answer<void>;
+  allocate(handle: number, offset: number, length: number, mode: number): Answer<void>;
+  /** SEEK_DATA 3 and SEEK_HOLE 4 only. */
+  seek(handle: number, offset: number, whence: number): Answer<number>;
+
+  /** Entries after `cookie` (0 = from the start), "." and ".." not among them; ends when the iterator does. */
+  readDirectory(nodeid: number, cookie: number): Answer<Iterable<DirectoryEntry>>;
+  syncDirectory(nodeid: number): Answer<void>;
+  syncFileSystem(): Answer<void>;
+  status(): Answer<FileSystemStatus>;
+
+  getExtendedAttribute(nodeid: number, name: string): Answer<Uint8Array>;
+  listExtendedAttributes(nodeid: number): Answer<string[]>;
+  setExtendedAttribute(nodeid: number, name: string, value: Uint8Array): Answer<void>;
+  removeExtendedAttribute(nodeid: number, name: string): Answer<void>;
+}
+
+/** What a file system may tell the kernel. Sent by a thread that answers nothing; promises settle when it was sent. */
+export interface KernelCaches {
+  /** Forget a name (and, when it is a directory, what is below). */
+  invalidateEntry(parent: number, name: string): Promise<void>;
+  /** Forget attributes, and pages [offset, offset + length); length 0 = to the end, -1 = attributes only. */
+  invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
+  /** A name that was removed, so that inotify watchers and open dentries learn of it. */
+  notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
+}
