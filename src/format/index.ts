@@ -1,0 +1,3 @@
+export * from "./finding.ts";
+export * from "./log-entry.ts";
+export * from "./sealed-tree.ts";
