@@ -5,7 +5,8 @@ import type { LogCalls } from "./log.ts";
 import type { MemoryCalls } from "./memory.ts";
 import type { SystemCalls } from "./system.ts";
 
-export type { FuseCalls, LogCalls, MemoryCalls, SystemCalls };
+export * from "./system.ts";
+export type { FuseCalls, LogCalls, MemoryCalls };
 
 export const native = createRequire(import.meta.url)("./build/famfs.node") as MemoryCalls &
   LogCalls &

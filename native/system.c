@@ -1,6 +1,341 @@
+// Mounts and descriptors. A call that may wait for a file system server runs on a thread of its own and gives a
+// promise; it cannot be cancelled, so callers stop waiting and clean up what it brings later.
 #include "addon.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+// glibc's <sys/mount.h> and <linux/mount.h> exclude each other; mount(2) and umount2(2) are all we need of it.
+int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
+int umount2(const char *target, int flags);
+
+#define JOB_STRINGS 4
+
+typedef struct job {
+  napi_deferred deferred;
+  napi_threadsafe_function settle;
+  void (*run)(struct job *);                     // on the job's thread; sets error
+  napi_value (*result)(napi_env, struct job *);  // on the JavaScript thread, when error is 0
+  const char *what;                              // the system call that failed, for the message
+  int error;
+  char *strings[JOB_STRINGS];
+  uint64_t flags;
+  union {
+    struct statfs statfs;
+    struct stat stat;
+  };
+} job;
+
+static void job_free(job *self) {
+  for (int i = 0; i < JOB_STRINGS; i++) free(self->strings[i]);
+  free(self);
+}
+
+static napi_value undefined(napi_env env) {
+  napi_value value;
+  napi_get_undefined(env, &value);
+  return value;
+}
+
+static void job_settle(napi_env env, napi_value callback, void *context, void *data) {
+  (void)callback;
+  (void)context;
+  job *self = data;
+  if (env != NULL) {
+    napi_value value;
+    if (self->error == 0) {
+      napi_resolve_deferred(env, self->deferred, self->result ? self->result(env, self) : undefined(env));
+    } else {
+      throw_errno(env, self->error, self->what);
+      napi_get_and_clear_last_exception(env, &value);
+      napi_reject_deferred(env, self->deferred, value);
+    }
+  }
+  job_free(self);
+}
+
+static void *job_thread(void *data) {
+  job *self = data;
+  napi_threadsafe_function settle = self->settle;
+  self->run(self);
+  // After the environment is gone nobody takes the job: napi_closing.
+  if (napi_call_threadsafe_function(settle, self, napi_tsfn_nonblocking) == napi_ok)
+    napi_release_threadsafe_function(settle, napi_tsfn_release);
+  else
+    job_free(self);
+  return NULL;
+}
+
+// Starts `self` (which it owns from now on) and returns its promise, or throws.
+static napi_value job_start(napi_env env, job *self, const char *what) {
+  napi_value promise, name;
+  self->what = what;
+  napi_create_string_utf8(env, what, NAPI_AUTO_LENGTH, &name);
+  if (napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, NULL, job_settle, &self->settle) !=
+      napi_ok) {
+    job_free(self);
+    return throw_errno(env, ENOMEM, what);
+  }
+  napi_create_promise(env, &self->deferred, &promise);
+  pthread_attr_t attributes;
+  pthread_t thread;
+  sigset_t all, before;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, 256 * 1024);
+  sigfillset(&all);  // signals are for Node's threads
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int error = pthread_create(&thread, &attributes, job_thread, self);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    napi_threadsafe_function settle = self->settle;
+    self->error = error;
+    self->what = "pthread_create";
+    job_settle(env, NULL, NULL, self);
+    napi_release_threadsafe_function(settle, napi_tsfn_abort);
+  }
+  return promise;
+}
+
+// A job whose first `count` arguments are strings and, when `with_flags`, whose next one is a number.
+static job *job_from_arguments(napi_env env, napi_callback_info info, size_t count, bool with_flags) {
+  napi_value argv[JOB_STRINGS + 1];
+  size_t argc = count + (with_flags ? 1 : 0);
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  job *self = calloc(1, sizeof *self);
+  if (self == NULL) {
+    throw_errno(env, ENOMEM, "calloc");
+    return NULL;
+  }
+  for (size_t i = 0; i < count; i++) {
+    if (!arg_string(env, argv[i], &self->strings[i])) {
+      job_free(self);
+      return NULL;
+    }
+  }
+  if (with_flags && !arg_u64(env, argv[count], &self->flags)) {
+    job_free(self);
+    return NULL;
+  }
+  return self;
+}
+
+// ---- mounts ----
+
+static void run_mount(job *self) {
+  char **text = self->strings;
+  self->error = mount(text[0], text[1], text[2], self->flags, text[3]) == 0 ? 0 : errno;
+}
+
+static napi_value system_mount(napi_env env, napi_callback_info info) {
+  job *self = job_from_arguments(env, info, 4, true);
+  if (self == NULL) return NULL;
+  self->run = run_mount;
+  return job_start(env, self, "mount");
+}
+
+static void run_unmount(job *self) {
+  self->error = umount2(self->strings[0], (int)self->flags) == 0 ? 0 : errno;
+}
+
+static napi_value system_unmount(napi_env env, napi_callback_info info) {
+  job *self = job_from_arguments(env, info, 1, true);
+  if (self == NULL) return NULL;
+  self->run = run_unmount;
+  return job_start(env, self, "umount2");
+}
+
+// Attributes are set while the clone is still private: a later remount in this mount namespace would not reach the
+// peers of the target's mount (design 6).
+static void run_bind_mount(job *self) {
+  struct mount_attr attributes = {.attr_set = self->flags};
+  self->what = "open_tree";
+  int tree = (int)syscall(SYS_open_tree, AT_FDCWD, self->strings[0], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (tree < 0) {
+    self->error = errno;
+    return;
+  }
+  self->what = "mount_setattr";
+  if (self->flags != 0 &&
+      syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+    self->error = errno;
+    close(tree);
+    return;
+  }
+  self->what = "move_mount";
+  if (syscall(SYS_move_mount, tree, "", AT_FDCWD, self->strings[1], MOVE_MOUNT_F_EMPTY_PATH) != 0)
+    self->error = errno;
+  close(tree);
+}
+
+static napi_value system_bind_mount(napi_env env, napi_callback_info info) {
+  job *self = job_from_arguments(env, info, 2, true);
+  if (self == NULL) return NULL;
+  self->run = run_bind_mount;
+  return job_start(env, self, "open_tree");
+}
+
+// ---- questions to a file system ----
+
+static void set_number(napi_env env, napi_value object, const char *name, double value) {
+  napi_set_named_property(env, object, name, make_number(env, value));
+}
+
+static void run_statfs(job *self) {
+  self->error = statfs(self->strings[0], &self->statfs) == 0 ? 0 : errno;
+}
+
+static napi_value statfs_result(napi_env env, job *self) {
+  napi_value object;
+  napi_create_object(env, &object);
+  set_number(env, object, "blockSize", (double)self->statfs.f_frsize);
+  set_number(env, object, "blocks", (double)self->statfs.f_blocks);
+  set_number(env, object, "freeBlocks", (double)self->statfs.f_bfree);
+  set_number(env, object, "availableBlocks", (double)self->statfs.f_bavail);
+  set_number(env, object, "files", (double)self->statfs.f_files);
+  set_number(env, object, "freeFiles", (double)self->statfs.f_ffree);
+  set_number(env, object, "type", (double)(uint32_t)self->statfs.f_type);
+  return object;
+}
+
+static napi_value system_statfs(napi_env env, napi_callback_info info) {
+  job *self = job_from_arguments(env, info, 1, false);
+  if (self == NULL) return NULL;
+  self->run = run_statfs;
+  self->result = statfs_result;
+  return job_start(env, self, "statfs");
+}
+
+static void run_lstat(job *self) {
+  self->error = lstat(self->strings[0], &self->stat) == 0 ? 0 : errno;
+}
+
+static napi_value lstat_result(napi_env env, job *self) {
+  napi_value object;
+  napi_create_object(env, &object);
+  set_number(env, object, "mode", self->stat.st_mode);
+  set_number(env, object, "uid", self->stat.st_uid);
+  set_number(env, object, "gid", self->stat.st_gid);
+  set_number(env, object, "size", (double)self->stat.st_size);
+  return object;
+}
+
+static napi_value system_lstat(napi_env env, napi_callback_info info) {
+  job *self = job_from_arguments(env, info, 1, false);
+  if (self == NULL) return NULL;
+  self->run = run_lstat;
+  self->result = lstat_result;
+  return job_start(env, self, "lstat");
+}
+
+// ---- descriptors ----
+
+static napi_value system_open_fuse(napi_env env, napi_callback_info info) {
+  (void)info;
+  int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return throw_errno(env, errno, "open /dev/fuse");
+  return make_i32(env, fd);
+}
+
+static napi_value system_socket_pair(napi_env env, napi_callback_info info) {
+  (void)info;
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+    return throw_errno(env, errno, "socketpair");
+  napi_value result;
+  napi_create_array_with_length(env, 2, &result);
+  napi_set_element(env, result, 0, make_i32(env, pair[0]));
+  napi_set_element(env, result, 1, make_i32(env, pair[1]));
+  return result;
+}
+
+union descriptor_control {
+  char space[CMSG_SPACE(sizeof(int))];
+  struct cmsghdr align;
+};
+
+static napi_value system_send_descriptor(napi_env env, napi_callback_info info) {
+  napi_value argv[3];
+  size_t argc = 3;
+  int32_t socket, fd;
+  uint32_t tag;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (!arg_i32(env, argv[0], &socket) || !arg_i32(env, argv[1], &fd) || !arg_u32(env, argv[2], &tag)) return NULL;
+  union descriptor_control control = {0};
+  struct iovec data = {.iov_base = &tag, .iov_len = sizeof tag};
+  struct msghdr message = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  if (sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return throw_errno(env, errno, "sendmsg");
+  return undefined(env);
+}
+
+static napi_value system_receive_descriptor(napi_env env, napi_callback_info info) {
+  napi_value argv[1], result;
+  size_t argc = 1;
+  int32_t socket;
+  uint32_t tag = 0;
+  int fd = -1;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (!arg_i32(env, argv[0], &socket)) return NULL;
+  union descriptor_control control;
+  struct iovec data = {.iov_base = &tag, .iov_len = sizeof tag};
+  struct msghdr message = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+  ssize_t length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (length < 0) return throw_errno(env, errno, "recvmsg");
+  if (length == 0) return throw_errno(env, ECONNRESET, "recvmsg");
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+      header->cmsg_len == CMSG_LEN(sizeof fd))
+    memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  if (length != sizeof tag || fd < 0) {
+    if (fd >= 0) close(fd);
+    return throw_errno(env, EBADMSG, "recvmsg");
+  }
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "descriptor", make_i32(env, fd));
+  napi_set_named_property(env, result, "tag", make_u32(env, tag));
+  return result;
+}
+
+static napi_value system_die_with_parent(napi_env env, napi_callback_info info) {
+  napi_value argv[1], result;
+  size_t argc = 1;
+  int32_t parent;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (!arg_i32(env, argv[0], &parent)) return NULL;
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return throw_errno(env, errno, "prctl");
+  napi_get_boolean(env, getppid() == parent, &result);  // false: it died before the signal was asked for
+  return result;
+}
+
 void system_register(napi_env env, napi_value exports) {
-  (void)env;
-  (void)exports;
+  export_function(env, exports, "mount", system_mount);
+  export_function(env, exports, "unmount", system_unmount);
+  export_function(env, exports, "bindMount", system_bind_mount);
+  export_function(env, exports, "statfs", system_statfs);
+  export_function(env, exports, "lstat", system_lstat);
+  export_function(env, exports, "openFuse", system_open_fuse);
+  export_function(env, exports, "socketPair", system_socket_pair);
+  export_function(env, exports, "sendDescriptor", system_send_descriptor);
+  export_function(env, exports, "receiveDescriptor", system_receive_descriptor);
+  export_function(env, exports, "dieWithParent", system_die_with_parent);
 }
