@@ -23,13 +23,32 @@ void system_register(napi_env env, napi_value exports);
 char *window_acquire(uint32_t id, uint64_t offset, uint64_t length, bool write, int *error);
 void window_release(uint32_t id);
 
-// memcpy that returns 0, or EIO when either side raised SIGBUS.
-int guarded_copy(void *to, const void *from, size_t length);
-
 // Makes sure that pages [offset, offset + length) of an acquired window are mapped in, so that the kernel does not
 // fault while it reads a reply from them (a fatal signal during such a fault loses the request). Remembers what it
 // has done. Returns 0 or an errno.
 int window_populate(uint32_t id, uint64_t offset, uint64_t length);
+
+// ---- SIGBUS guard (guard.c) ----
+
+void guard_install(void);  // idempotent
+
+// Calls access(context); returns 0, or EIO when that raised SIGBUS and was left where it stood: it must hold no
+// lock and own nothing.
+int guarded_run(void (*access)(void *), void *context);
+
+// memcpy that returns 0, or EIO when either side raised SIGBUS.
+int guarded_copy(void *to, const void *from, size_t length);
+
+// ---- cache maintenance of mapped memory, to be called under the guard (cache.c) ----
+
+void cache_choose_instructions(void);  // idempotent; before any other
+// A write-back is complete after cache_fence.
+void cache_write_back(const void *from, size_t length);
+void cache_fence(void);
+// Writes back and drops the lines, so that the next load comes from the memory.
+void cache_invalidate(const void *from, size_t length);
+// Stores `from`, or zeroes when it is NULL, so that they are in the memory when it returns.
+void store_durable(void *to, const void *from, size_t length);
 
 // ---- ownership guard (log.c) ----
 

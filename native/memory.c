@@ -1,6 +1,420 @@
+// Windows: mappings of device memory, named by number. Every access to one runs under the SIGBUS guard.
 #include "addon.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef EHWPOISON
+#define EHWPOISON 133
+#endif
+
+// ---- the table ----
+
+#define WINDOWS 4096u  // a power of two: an id is generation * WINDOWS + slot
+#define POPULATE_UNIT (UINT64_C(2) << 20)
+
+// `state`: bits 0..30 users, bit 31 open, bits 32..63 the id. One word, so that taking a use and checking that the
+// id is still the one meant are one atomic operation. A use of a closed or other window is given back at once.
+#define OPEN (UINT64_C(1) << 31)
+#define USERS (OPEN - 1)
+
+struct window {
+  _Alignas(64) _Atomic uint64_t state;
+  char *base;
+  uint64_t length;
+  bool writable;
+  _Atomic uint64_t *populated;  // one bit per POPULATE_UNIT
+};
+
+static struct window windows[WINDOWS];
+static pthread_mutex_t table_mutex = PTHREAD_MUTEX_INITIALIZER;  // opening and closing only
+static uint32_t next_slot;
+
+static struct window *window_of(uint32_t id) { return &windows[id & (WINDOWS - 1)]; }
+
+static struct window *acquire(uint32_t id, uint64_t offset, uint64_t length, bool write, int *error) {
+  struct window *window = window_of(id);
+  uint64_t state = atomic_fetch_add_explicit(&window->state, 1, memory_order_acquire);
+  *error = 0;
+  if (id == 0 || state >> 32 != id || !(state & OPEN)) *error = EBADF;
+  else if (offset > window->length || length > window->length - offset) *error = ERANGE;
+  else if (write && !window->writable) *error = EROFS;
+  if (*error == 0) return window;
+  window_release(id);
+  return NULL;
+}
+
+char *window_acquire(uint32_t id, uint64_t offset, uint64_t length, bool write, int *error) {
+  struct window *window = acquire(id, offset, length, write, error);
+  return window == NULL ? NULL : window->base + offset;
+}
+
+void window_release(uint32_t id) { atomic_fetch_sub_explicit(&window_of(id)->state, 1, memory_order_release); }
+
+static int map_window(int fd, uint64_t offset, uint64_t length, bool writable, uint32_t *id) {
+  if (length == 0 || length > PTRDIFF_MAX || offset > PTRDIFF_MAX) return EINVAL;
+  size_t words = (size_t)((length + 64 * POPULATE_UNIT - 1) / (64 * POPULATE_UNIT));
+  _Atomic uint64_t *populated = calloc(words, sizeof *populated);
+  if (populated == NULL) return ENOMEM;
+  int protection = PROT_READ | (writable ? PROT_WRITE : 0);
+  char *base = mmap(NULL, length, protection, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+  if (base == MAP_FAILED) {
+    int error = errno;
+    free(populated);
+    return error;
+  }
+  madvise(base, length, MADV_DONTDUMP);  // a core dump is not the place for a terabyte of somebody's data
+
+  pthread_mutex_lock(&table_mutex);
+  struct window *window = NULL;
+  for (uint32_t tries = 0; tries < WINDOWS && window == NULL; tries++) {
+    struct window *candidate = &windows[next_slot++ & (WINDOWS - 1)];
+    if (candidate->base == NULL) window = candidate;
+  }
+  if (window != NULL) {
+    uint32_t slot = (uint32_t)(window - windows);
+    uint64_t state = atomic_load(&window->state);
+    uint32_t fresh = (uint32_t)(state >> 32) + WINDOWS;
+    if (fresh < WINDOWS) fresh = WINDOWS;  // wrapped around: generation 0 is never used, so no id is 0
+    *id = (fresh & ~(WINDOWS - 1)) | slot;
+    window->base = base;
+    window->length = length;
+    window->writable = writable;
+    window->populated = populated;
+    // Users of the old id may be passing through: only they change `users` now.
+    while (!atomic_compare_exchange_weak(&window->state, &state, ((uint64_t)*id << 32) | OPEN | (state & USERS)));
+  }
+  pthread_mutex_unlock(&table_mutex);
+  if (window != NULL) return 0;
+  munmap(base, length);
+  free(populated);
+  return EMFILE;
+}
+
+static int unmap_window(uint32_t id) {
+  struct window *window = window_of(id);
+  uint64_t state = atomic_load(&window->state);
+  do {
+    if (id == 0 || state >> 32 != id || !(state & OPEN)) return EBADF;
+  } while (!atomic_compare_exchange_weak(&window->state, &state, state & ~OPEN));
+  // Closed for newcomers; those inside are in bounded calls.
+  for (unsigned spins = 0; (atomic_load(&window->state) & USERS) != 0; spins++) {
+    const struct timespec pause = {.tv_nsec = 50000};
+    if (spins < 64) sched_yield();
+    else nanosleep(&pause, NULL);
+  }
+  munmap(window->base, window->length);
+  free((void *)window->populated);
+  window->populated = NULL;
+  pthread_mutex_lock(&table_mutex);
+  window->base = NULL;
+  pthread_mutex_unlock(&table_mutex);
+  return 0;
+}
+
+// ---- population ----
+
+struct touch {
+  volatile const char *from;
+  uint64_t length;
+};
+
+static void do_touch(void *context) {
+  struct touch *touch = context;
+  for (uint64_t at = 0; at < touch->length; at += 4096) (void)touch->from[at];
+}
+
+static int populate_pages(char *from, uint64_t length) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  char *start = (char *)((uintptr_t)from & ~(page - 1));
+  uint64_t bytes = length + (uint64_t)(from - start);
+  if (madvise(start, bytes, MADV_POPULATE_READ) == 0) return 0;
+  switch (errno) {
+    case EFAULT:
+    case EHWPOISON:
+      return EIO;
+    case EINVAL: {  // a kernel before 5.14
+      struct touch touch = {start, bytes};
+      return guarded_run(do_touch, &touch);
+    }
+    default:
+      return errno;
+  }
+}
+
+static int populate(struct window *window, uint64_t offset, uint64_t length) {
+  if (length == 0) return 0;
+  for (uint64_t unit = offset / POPULATE_UNIT; unit <= (offset + length - 1) / POPULATE_UNIT; unit++) {
+    uint64_t bit = UINT64_C(1) << (unit & 63);
+    _Atomic uint64_t *word = &window->populated[unit / 64];
+    if (atomic_load_explicit(word, memory_order_relaxed) & bit) continue;
+    uint64_t start = unit * POPULATE_UNIT;
+    uint64_t bytes = window->length - start < POPULATE_UNIT ? window->length - start : POPULATE_UNIT;
+    if (populate_pages(window->base + start, bytes) == 0) {
+      atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
+      continue;
+    }
+    // Part of the unit is bad, perhaps not the part that is wanted.
+    uint64_t from = offset > start ? offset : start;
+    uint64_t to = offset + length < start + bytes ? offset + length : start + bytes;
+    int error = populate_pages(window->base + from, to - from);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
+int window_populate(uint32_t id, uint64_t offset, uint64_t length) {
+  int error;
+  struct window *window = acquire(id, offset, length, false, &error);
+  if (window == NULL) return error;
+  error = populate(window, offset, length);
+  window_release(id);
+  return error;
+}
+
+static void forget_populated(struct window *window, uint64_t offset, uint64_t length) {
+  if (length == 0) return;
+  for (uint64_t unit = offset / POPULATE_UNIT; unit <= (offset + length - 1) / POPULATE_UNIT; unit++)
+    atomic_fetch_and_explicit(&window->populated[unit / 64], ~(UINT64_C(1) << (unit & 63)), memory_order_relaxed);
+}
+
+// ---- calls from JavaScript ----
+
+enum { MAX_ARGUMENTS = 4 };
+
+static bool arguments(napi_env env, napi_callback_info info, size_t wanted, napi_value values[MAX_ARGUMENTS]) {
+  size_t count = MAX_ARGUMENTS;
+  if (napi_get_cb_info(env, info, &count, values, NULL, NULL) != napi_ok) return false;
+  if (count >= wanted) return true;
+  napi_throw_type_error(env, NULL, "too few arguments");
+  return false;
+}
+
+static napi_value window_map(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  int32_t fd;
+  uint64_t offset, length;
+  bool writable;
+  uint32_t id = 0;
+  if (!arguments(env, info, 4, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
+      !arg_u64(env, values[2], &length) || !arg_bool(env, values[3], &writable))
+    return NULL;
+  int error = map_window(fd, offset, length, writable, &id);
+  return error != 0 ? throw_errno(env, error, "mmap") : make_u32(env, id);
+}
+
+static napi_value window_unmap(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t id;
+  if (!arguments(env, info, 1, values) || !arg_u32(env, values[0], &id)) return NULL;
+  int error = unmap_window(id);
+  return error != 0 ? throw_errno(env, error, "windowUnmap") : NULL;
+}
+
+// What one call does to its range of the window; run under the guard.
+struct access {
+  char *at;
+  size_t length;
+  uint8_t *bytes;
+  uint64_t value;
+};
+
+static void do_copy_out(void *context) {
+  struct access *access = context;
+  memcpy(access->bytes, access->at, access->length);
+}
+
+static void do_copy_in(void *context) {
+  struct access *access = context;
+  memcpy(access->at, access->bytes, access->length);
+}
+
+static void do_copy_in_durable(void *context) {
+  struct access *access = context;
+  store_durable(access->at, access->bytes, access->length);
+}
+
+static void do_flush(void *context) {
+  struct access *access = context;
+  cache_write_back(access->at, access->length);
+  cache_fence();
+}
+
+static void do_invalidate(void *context) {
+  struct access *access = context;
+  cache_invalidate(access->at, access->length);
+}
+
+static void do_zero(void *context) {
+  struct access *access = context;
+  store_durable(access->at, NULL, access->length);
+}
+
+static void do_load(void *context) {
+  struct access *access = context;
+  access->value = __atomic_load_n((uint64_t *)(void *)access->at, __ATOMIC_ACQUIRE);
+}
+
+static void do_store(void *context) {
+  struct access *access = context;
+  __atomic_store_n((uint64_t *)(void *)access->at, access->value, __ATOMIC_RELEASE);
+}
+
+// Resolves, runs under the guard, releases; throws on failure.
+static bool run(napi_env env, uint32_t id, uint64_t offset, bool write, struct access *access,
+                void (*step)(void *), const char *name) {
+  int error;
+  access->at = window_acquire(id, offset, access->length, write, &error);
+  if (access->at != NULL) {
+    error = guarded_run(step, access);
+    window_release(id);
+  }
+  if (error != 0) throw_errno(env, error, name);
+  return error == 0;
+}
+
+static napi_value copy_call(napi_env env, napi_callback_info info, bool write, void (*step)(void *),
+                            const char *name) {
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t id;
+  uint64_t offset;
+  struct access access = {0};
+  if (arguments(env, info, 3, values) && arg_u32(env, values[0], &id) && arg_u64(env, values[1], &offset) &&
+      arg_bytes(env, values[2], &access.bytes, &access.length))
+    run(env, id, offset, write, &access, step, name);
+  return NULL;
+}
+
+static napi_value copy_out(napi_env env, napi_callback_info info) {
+  return copy_call(env, info, false, do_copy_out, "copyOut");
+}
+
+static napi_value copy_in(napi_env env, napi_callback_info info) {
+  return copy_call(env, info, true, do_copy_in, "copyIn");
+}
+
+static napi_value copy_in_durable(napi_env env, napi_callback_info info) {
+  return copy_call(env, info, true, do_copy_in_durable, "copyInDurable");
+}
+
+static bool range_arguments(napi_env env, napi_callback_info info, uint32_t *id, uint64_t *offset,
+                            uint64_t *length) {
+  napi_value values[MAX_ARGUMENTS];
+  return arguments(env, info, 3, values) && arg_u32(env, values[0], id) && arg_u64(env, values[1], offset) &&
+         arg_u64(env, values[2], length);
+}
+
+static napi_value range_call(napi_env env, napi_callback_info info, bool write, void (*step)(void *),
+                             const char *name) {
+  uint32_t id;
+  uint64_t offset, length;
+  if (!range_arguments(env, info, &id, &offset, &length)) return NULL;
+  struct access access = {.length = length};
+  run(env, id, offset, write, &access, step, name);
+  return NULL;
+}
+
+static napi_value flush(napi_env env, napi_callback_info info) {
+  return range_call(env, info, false, do_flush, "flush");
+}
+
+static napi_value invalidate(napi_env env, napi_callback_info info) {
+  return range_call(env, info, false, do_invalidate, "invalidate");
+}
+
+static napi_value zero(napi_env env, napi_callback_info info) {
+  return range_call(env, info, true, do_zero, "zero");
+}
+
+static napi_value populate_call(napi_env env, napi_callback_info info) {
+  uint32_t id;
+  uint64_t offset, length;
+  if (!range_arguments(env, info, &id, &offset, &length)) return NULL;
+  int error = window_populate(id, offset, length);
+  return error != 0 ? throw_errno(env, error, "populate") : NULL;
+}
+
+static napi_value forget_populated_call(napi_env env, napi_callback_info info) {
+  uint32_t id;
+  uint64_t offset, length;
+  int error;
+  if (!range_arguments(env, info, &id, &offset, &length)) return NULL;
+  struct window *window = acquire(id, offset, length, false, &error);
+  if (window == NULL) return throw_errno(env, error, "forgetPopulated");
+  forget_populated(window, offset, length);
+  window_release(id);
+  return NULL;
+}
+
+static napi_value load64(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS], result;
+  uint32_t id;
+  uint64_t offset;
+  if (!arguments(env, info, 2, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset))
+    return NULL;
+  if (offset % 8 != 0) return throw_errno(env, EINVAL, "load64");
+  struct access access = {.length = 8};
+  if (!run(env, id, offset, false, &access, do_load, "load64")) return NULL;
+  napi_create_bigint_uint64(env, access.value, &result);
+  return result;
+}
+
+static napi_value store64(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t id;
+  uint64_t offset;
+  bool lossless;
+  struct access access = {.length = 8};
+  if (!arguments(env, info, 3, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset))
+    return NULL;
+  if (napi_get_value_bigint_uint64(env, values[2], &access.value, &lossless) != napi_ok || !lossless) {
+    napi_throw_type_error(env, NULL, "argument must be a bigint of 64 bits");
+    return NULL;
+  }
+  if (offset % 8 != 0) return throw_errno(env, EINVAL, "store64");
+  run(env, id, offset, true, &access, do_store, "store64");
+  return NULL;
+}
+
+static napi_value punch_hole(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  int32_t fd;
+  uint64_t offset, length;
+  if (!arguments(env, info, 3, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
+      !arg_u64(env, values[2], &length))
+    return NULL;
+  int result;
+  do {
+    result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+  } while (result < 0 && errno == EINTR);
+  return result < 0 ? throw_errno(env, errno, "fallocate") : NULL;
+}
+
 void memory_register(napi_env env, napi_value exports) {
-  (void)env;
-  (void)exports;
+  guard_install();
+  cache_choose_instructions();
+  export_function(env, exports, "windowMap", window_map);
+  export_function(env, exports, "windowUnmap", window_unmap);
+  export_function(env, exports, "copyOut", copy_out);
+  export_function(env, exports, "copyIn", copy_in);
+  export_function(env, exports, "copyInDurable", copy_in_durable);
+  export_function(env, exports, "flush", flush);
+  export_function(env, exports, "invalidate", invalidate);
+  export_function(env, exports, "zero", zero);
+  export_function(env, exports, "load64", load64);
+  export_function(env, exports, "store64", store64);
+  export_function(env, exports, "populate", populate_call);
+  export_function(env, exports, "forgetPopulated", forget_populated_call);
+  export_function(env, exports, "punchHole", punch_hole);
 }
