@@ -9,6 +9,8 @@ export const FINDING_CODES = [
   "ENTRY_MALFORMED", // valid crc, impossible content
   "ENTRY_TYPE_UNKNOWN", // ignored by replay
   "ENTRY_BEYOND_COUNTER", // valid entries past next_index
+  "ENTRY_NOT_VISIBLE", // below next_index but bad so far; perhaps its stores have not arrived
+  "ENTRY_RETRACTED", // written by an owner that had lost the log; not applied
   "PATH_INVALID", // empty, absolute, "..", ".", empty component
   "PARENT_MISSING",
   "PARENT_NOT_A_DIRECTORY",

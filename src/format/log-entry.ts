@@ -102,9 +102,18 @@ export interface NodeEntry {
   readonly symlinkTarget: string;
 }
 
-/** Extension: a taker's first entry. Names its index in the owner slot; never applied. */
+/** Most entries that one counter update publishes. */
+export const MAX_TRANSACTION = 8;
+
+/**
+ * Extension: what a taker appends before anything else when the old owner did not release: MAX_TRANSACTION + 1 of
+ * them, so that the one transaction which the old owner may still be writing falls on fillers and leaves the last.
+ * Never applied, and neither is any other entry from `first` to a filler that names it: that is the late transaction.
+ */
 export interface FillerEntry {
   readonly type: "filler";
+  /** Index of the first of this run of fillers. */
+  readonly first: number;
   readonly epoch: number;
   /** 16 hex digits. */
   readonly nodeIdHash: string;
