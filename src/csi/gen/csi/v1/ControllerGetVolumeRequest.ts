@@ -1,0 +1,11 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/csi.proto
+
+
+export interface ControllerGetVolumeRequest {
+  'volumeId'?: (string);
+}
+
+export interface ControllerGetVolumeRequest__Output {
+  'volumeId': (string);
+}

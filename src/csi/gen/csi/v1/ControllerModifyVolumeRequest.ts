@@ -1,0 +1,15 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/csi.proto
+
+
+export interface ControllerModifyVolumeRequest {
+  'volumeId'?: (string);
+  'secrets'?: ({[key: string]: string});
+  'mutableParameters'?: ({[key: string]: string});
+}
+
+export interface ControllerModifyVolumeRequest__Output {
+  'volumeId': (string);
+  'secrets': ({[key: string]: string});
+  'mutableParameters': ({[key: string]: string});
+}

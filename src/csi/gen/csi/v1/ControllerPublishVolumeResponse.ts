@@ -1,0 +1,11 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/csi.proto
+
+
+export interface ControllerPublishVolumeResponse {
+  'publishContext'?: ({[key: string]: string});
+}
+
+export interface ControllerPublishVolumeResponse__Output {
+  'publishContext': ({[key: string]: string});
+}

@@ -1,0 +1,17 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/csi.proto
+
+
+export interface CreateSnapshotRequest {
+  'sourceVolumeId'?: (string);
+  'name'?: (string);
+  'secrets'?: ({[key: string]: string});
+  'parameters'?: ({[key: string]: string});
+}
+
+export interface CreateSnapshotRequest__Output {
+  'sourceVolumeId': (string);
+  'name': (string);
+  'secrets': ({[key: string]: string});
+  'parameters': ({[key: string]: string});
+}

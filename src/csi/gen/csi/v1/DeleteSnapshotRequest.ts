@@ -1,0 +1,13 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/csi.proto
+
+
+export interface DeleteSnapshotRequest {
+  'snapshotId'?: (string);
+  'secrets'?: ({[key: string]: string});
+}
+
+export interface DeleteSnapshotRequest__Output {
+  'snapshotId': (string);
+  'secrets': ({[key: string]: string});
+}

@@ -1,0 +1,17 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/pluginregistration.proto
+
+
+export interface PluginInfo {
+  'type'?: (string);
+  'name'?: (string);
+  'endpoint'?: (string);
+  'supportedVersions'?: (string)[];
+}
+
+export interface PluginInfo__Output {
+  'type': (string);
+  'name': (string);
+  'endpoint': (string);
+  'supportedVersions': (string)[];
+}

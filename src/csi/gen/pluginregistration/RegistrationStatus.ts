@@ -1,0 +1,13 @@
+// Generated from proto/ by @grpc/proto-loader 0.8.1 (--defaults --oneofs --enums=String --grpcLib=@grpc/grpc-js --importFileExtension=.ts, longs: BigInt). Do not edit.
+// Original file: proto/pluginregistration.proto
+
+
+export interface RegistrationStatus {
+  'pluginRegistered'?: (boolean);
+  'error'?: (string);
+}
+
+export interface RegistrationStatus__Output {
+  'pluginRegistered': (boolean);
+  'error': (string);
+}
