@@ -1,0 +1,218 @@
+/**
+ * `npm test`: every suite in turn, then one table and the exit status. `npm test -- unit tools` runs those alone.
+ *
+ * For a person a missing prerequisite is a skip that says what is missing; with CI=true a skip is a failure. Nothing
+ * may be left behind: the runner gives every suite one temporary directory and one marker in the environment, and
+ * a file, mount or process that bears them at the end is a failure, too.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { findLeftovers } from "./support/leftovers.ts";
+import type { Counts } from "./support/reporter.ts";
+
+interface Suite {
+  readonly name: string;
+  readonly what: string;
+  /** Test files, or for a check that is not a test a list of commands that must all end with 0. */
+  readonly files?: readonly string[];
+  readonly commands?: readonly (readonly string[])[];
+  /** Test files that run at the same time. Suites with mounts of their own measure time, so theirs do not. */
+  readonly concurrency?: number;
+  readonly mounts?: boolean;
+  /** A hanging suite is ended after this. */
+  readonly timeoutMinutes: number;
+}
+
+const SUITES: readonly Suite[] = [
+  { name: "types", what: "tsc", commands: [["tsc", "--noEmit"]], timeoutMinutes: 2 },
+  {
+    name: "lint",
+    what: "biome and oxlint",
+    commands: [
+      ["biome", "check", "--error-on-warnings", "."],
+      ["oxlint", "--type-aware", "--deny-warnings"],
+    ],
+    timeoutMinutes: 3,
+  },
+  { name: "structure", what: "imports between layers, docs", files: ["test/*.test.ts"], timeoutMinutes: 2 },
+  {
+    name: "unit",
+    what: "unit and property tests beside the code",
+    files: ["src/**/*.test.ts", "native/**/*.test.ts"],
+    concurrency: 2,
+    mounts: true,
+    timeoutMinutes: 5,
+  },
+];
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const inCi = process.env["CI"] === "true";
+const isRoot = process.geteuid?.() === 0;
+
+interface Result extends Counts {
+  readonly suite: Suite;
+  readonly seconds: number;
+  readonly remark: string;
+}
+
+/** Memory where there is plenty of it: the simulated devices of the tests are files there. */
+function temporaryParent(): string {
+  try {
+    const { bavail, bsize } = statfsSync("/dev/shm");
+    if (bavail * bsize >= 8 * 2 ** 30) return "/dev/shm";
+  } catch {
+    // no such file system
+  }
+  return tmpdir();
+}
+
+const temporary = mkdtempSync(join(temporaryParent(), "famfs-csi-test-"));
+const marker = `FAMFS_TEST_RUN=${temporary}`;
+const environment = {
+  ...process.env,
+  PATH: `${join(root, "node_modules", ".bin")}:${process.env["PATH"] ?? ""}`,
+  TMPDIR: temporary,
+  FAMFS_TEST_RUN: temporary,
+};
+
+/** Whether an ordinary user may have a mount namespace of his own here. */
+const userNamespaces =
+  !isRoot && spawnSync("unshare", ["-Urm", "true"], { stdio: "ignore", timeout: 10_000 }).status === 0;
+
+/** Runs one command in its own process group; resolves with its exit status, 124 when it took too long. */
+function runCommand(command: readonly string[], extra: NodeJS.ProcessEnv, timeoutMs: number): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const [program = "", ...args] = command;
+  const child = spawn(program, args, {
+    cwd: root,
+    env: { ...environment, ...extra },
+    stdio: ["ignore", "inherit", "inherit"],
+    detached: true,
+  });
+  let late = false;
+  const stop = (signal: NodeJS.Signals) => {
+    if (child.pid === undefined) return;
+    try {
+      process.kill(-child.pid, signal);
+    } catch {
+      // the group has ended
+    }
+  };
+  const timer = setTimeout(() => {
+    late = true;
+    stop("SIGKILL");
+  }, timeoutMs);
+  const interrupted = () => stop("SIGTERM");
+  process.on("SIGINT", interrupted).on("SIGTERM", interrupted);
+  const settle = (status: number) => {
+    clearTimeout(timer);
+    process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
+    resolve(late ? 124 : status);
+  };
+  child.on("error", (error) => {
+    process.stderr.write(`cannot run ${program}: ${error.message}\n`);
+    settle(127);
+  });
+  child.on("exit", (status) => settle(status ?? 1));
+  return promise;
+}
+
+async function runSuite(suite: Suite): Promise<Result> {
+  const started = performance.now();
+  const timeoutMs = suite.timeoutMinutes * 60_000;
+  const result = (counts: Counts, remark = "") => ({
+    suite,
+    ...counts,
+    seconds: (performance.now() - started) / 1000,
+    remark,
+  });
+
+  if (suite.commands !== undefined) {
+    let failed = 0;
+    for (const command of suite.commands) if ((await runCommand(command, {}, timeoutMs)) !== 0) failed++;
+    return result({ passed: suite.commands.length - failed, failed, skipped: 0 });
+  }
+
+  const files = globSync([...(suite.files ?? [])], { cwd: root }).sort();
+  if (files.length === 0) return result({ passed: 0, failed: 1, skipped: 0 }, "no test files");
+  const countsFile = join(temporary, `counts-${suite.name}.json`);
+  const command = [
+    "node",
+    "--disable-warning=ExperimentalWarning",
+    "--test",
+    "--test-reporter=./test/support/reporter.ts",
+    `--test-concurrency=${suite.concurrency ?? 1}`,
+    `--test-timeout=${timeoutMs}`,
+    ...files,
+  ];
+  const wrapped = suite.mounts === true && userNamespaces ? ["unshare", "-Urm", ...command] : command;
+  const status = await runCommand(wrapped, { FAMFS_TEST_COUNTS: countsFile }, timeoutMs);
+
+  let counts: Counts;
+  try {
+    counts = JSON.parse(readFileSync(countsFile, "utf8")) as Counts;
+    rmSync(countsFile);
+  } catch {
+    const remark = status === 124 ? `stopped after ${suite.timeoutMinutes} min` : `ended with status ${status}`;
+    return result({ passed: 0, failed: 1, skipped: 0 }, remark);
+  }
+  // A file that ends with an error after its tests passed is a failure as well.
+  if (status !== 0 && counts.failed === 0) return result({ ...counts, failed: 1 }, `ended with status ${status}`);
+  if (inCi && counts.skipped > 0) {
+    return result({ ...counts, failed: counts.failed + counts.skipped, skipped: 0 }, "skips count as failures in CI");
+  }
+  return result(counts, counts.passed === 0 && counts.skipped === 0 ? "ran no test" : "");
+}
+
+/** Ends and removes what the suites left behind, and says what it was. */
+async function leftBehind(): Promise<string[]> {
+  const leftovers = await findLeftovers(marker, temporary);
+  const files = readdirSync(temporary);
+  if (leftovers.length > 0) return leftovers;
+  rmSync(temporary, { recursive: true, force: true });
+  return files.map((file) => `file ${join(temporary, file)}`);
+}
+
+function printTable(results: readonly Result[]): void {
+  const rows = results.map(({ suite, passed, failed, skipped, seconds, remark }) =>
+    [
+      suite.name.padEnd(10),
+      ...[passed, failed, skipped].map((n) => String(n).padStart(7)),
+      seconds.toFixed(1).padStart(7),
+      remark,
+    ].join(" "),
+  );
+  process.stdout.write(
+    `\n${["suite     ", " passed", " failed", "skipped", "seconds"].join(" ")}\n${rows.join("\n")}\n`,
+  );
+}
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !SUITES.some((suite) => suite.name === name));
+if (unknown.length > 0) {
+  process.stderr.write(`no suite ${unknown.join(", ")}; there are:\n`);
+  for (const { name, what } of SUITES) process.stderr.write(`  ${name.padEnd(10)} ${what}\n`);
+  process.exit(64);
+}
+
+process.stdout.write("== tools: what the suites use besides Debian packages\n");
+if ((await runCommand(["test/support/install-tools", "user"], {}, 10 * 60_000)) !== 0) {
+  process.stdout.write("not everything could be installed; tests that need it are skipped\n");
+}
+const results: Result[] = [];
+for (const suite of SUITES) {
+  if (wanted.length > 0 && !wanted.includes(suite.name)) continue;
+  process.stdout.write(`\n== ${suite.name}: ${suite.what}\n`);
+  results.push(await runSuite(suite));
+}
+const leftovers = await leftBehind();
+printTable(results);
+for (const leftover of leftovers) process.stdout.write(`left behind: ${leftover}\n`);
+
+const sum = (key: keyof Counts) => results.reduce((total, result) => total + result[key], 0);
+const failed = sum("failed") + leftovers.length;
+process.stdout.write(`\n${sum("passed")} passed, ${failed} failed, ${sum("skipped")} skipped\n`);
+process.exitCode = failed > 0 ? 1 : 0;
