@@ -42,7 +42,7 @@ int guarded_copy(void *to, const void *from, size_t length);
 // ---- cache maintenance of mapped memory, to be called under the guard (cache.c) ----
 
 void cache_choose_instructions(void);  // idempotent; before any other
-// A write-back is complete after cache_fence.
+// A write-back is complete after cache_fence, which is a full fence: no later load passes it.
 void cache_write_back(const void *from, size_t length);
 void cache_fence(void);
 // Writes back and drops the lines, so that the next load comes from the memory.
@@ -52,12 +52,16 @@ void store_durable(void *to, const void *from, size_t length);
 
 // ---- ownership guard (log.c) ----
 
-// A guard is a range of a window that must still hold the bytes it held when the guard was set: the volume's
-// identity line and the owner claims. Returns 0 when guard `id` holds (0 = no guard), ESTALE when it does not, or
-// another errno.
+// A guard is a range of a window that must still hold certain bytes: the volume's identity line and the owner
+// claims as this node last judged them. Returns 0 when guard `id` holds (0 = no guard), ESTALE when it does not,
+// EBADF when there is no such guard or its window is closed, EIO.
 int guard_check(uint32_t id);
 
 // ---- Node-API conveniences (module.c) ----
+
+enum { MAX_ARGUMENTS = 8 };
+// The values of the first MAX_ARGUMENTS arguments; throws when there are fewer than `wanted`.
+bool read_arguments(napi_env env, napi_callback_info info, size_t wanted, napi_value values[MAX_ARGUMENTS]);
 
 // Each reads argument values and, when they are of the wrong type, throws a TypeError and returns false.
 bool arg_u32(napi_env env, napi_value value, uint32_t *out);

@@ -191,23 +191,13 @@ static void forget_populated(struct window *window, uint64_t offset, uint64_t le
 
 // ---- calls from JavaScript ----
 
-enum { MAX_ARGUMENTS = 4 };
-
-static bool arguments(napi_env env, napi_callback_info info, size_t wanted, napi_value values[MAX_ARGUMENTS]) {
-  size_t count = MAX_ARGUMENTS;
-  if (napi_get_cb_info(env, info, &count, values, NULL, NULL) != napi_ok) return false;
-  if (count >= wanted) return true;
-  napi_throw_type_error(env, NULL, "too few arguments");
-  return false;
-}
-
 static napi_value window_map(napi_env env, napi_callback_info info) {
   napi_value values[MAX_ARGUMENTS];
   int32_t fd;
   uint64_t offset, length;
   bool writable;
   uint32_t id = 0;
-  if (!arguments(env, info, 4, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
+  if (!read_arguments(env, info, 4, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
       !arg_u64(env, values[2], &length) || !arg_bool(env, values[3], &writable))
     return NULL;
   int error = map_window(fd, offset, length, writable, &id);
@@ -217,7 +207,7 @@ static napi_value window_map(napi_env env, napi_callback_info info) {
 static napi_value window_unmap(napi_env env, napi_callback_info info) {
   napi_value values[MAX_ARGUMENTS];
   uint32_t id;
-  if (!arguments(env, info, 1, values) || !arg_u32(env, values[0], &id)) return NULL;
+  if (!read_arguments(env, info, 1, values) || !arg_u32(env, values[0], &id)) return NULL;
   int error = unmap_window(id);
   return error != 0 ? throw_errno(env, error, "windowUnmap") : NULL;
 }
@@ -290,7 +280,7 @@ static napi_value copy_call(napi_env env, napi_callback_info info, bool write, v
   uint32_t id;
   uint64_t offset;
   struct access access = {0};
-  if (arguments(env, info, 3, values) && arg_u32(env, values[0], &id) && arg_u64(env, values[1], &offset) &&
+  if (read_arguments(env, info, 3, values) && arg_u32(env, values[0], &id) && arg_u64(env, values[1], &offset) &&
       arg_bytes(env, values[2], &access.bytes, &access.length))
     run(env, id, offset, write, &access, step, name);
   return NULL;
@@ -311,7 +301,7 @@ static napi_value copy_in_durable(napi_env env, napi_callback_info info) {
 static bool range_arguments(napi_env env, napi_callback_info info, uint32_t *id, uint64_t *offset,
                             uint64_t *length) {
   napi_value values[MAX_ARGUMENTS];
-  return arguments(env, info, 3, values) && arg_u32(env, values[0], id) && arg_u64(env, values[1], offset) &&
+  return read_arguments(env, info, 3, values) && arg_u32(env, values[0], id) && arg_u64(env, values[1], offset) &&
          arg_u64(env, values[2], length);
 }
 
@@ -361,7 +351,7 @@ static napi_value load64(napi_env env, napi_callback_info info) {
   napi_value values[MAX_ARGUMENTS], result;
   uint32_t id;
   uint64_t offset;
-  if (!arguments(env, info, 2, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset))
+  if (!read_arguments(env, info, 2, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset))
     return NULL;
   if (offset % 8 != 0) return throw_errno(env, EINVAL, "load64");
   struct access access = {.length = 8};
@@ -376,7 +366,7 @@ static napi_value store64(napi_env env, napi_callback_info info) {
   uint64_t offset;
   bool lossless;
   struct access access = {.length = 8};
-  if (!arguments(env, info, 3, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset))
+  if (!read_arguments(env, info, 3, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset))
     return NULL;
   if (napi_get_value_bigint_uint64(env, values[2], &access.value, &lossless) != napi_ok || !lossless) {
     napi_throw_type_error(env, NULL, "argument must be a bigint of 64 bits");
@@ -391,7 +381,7 @@ static napi_value punch_hole(napi_env env, napi_callback_info info) {
   napi_value values[MAX_ARGUMENTS];
   int32_t fd;
   uint64_t offset, length;
-  if (!arguments(env, info, 3, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
+  if (!read_arguments(env, info, 3, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
       !arg_u64(env, values[2], &length))
     return NULL;
   int result;

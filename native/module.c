@@ -14,6 +14,14 @@ static bool wrong_type(napi_env env, const char *wanted) {
   return false;
 }
 
+bool read_arguments(napi_env env, napi_callback_info info, size_t wanted, napi_value values[MAX_ARGUMENTS]) {
+  size_t count = MAX_ARGUMENTS;
+  if (napi_get_cb_info(env, info, &count, values, NULL, NULL) != napi_ok) return false;
+  if (count >= wanted) return true;
+  napi_throw_type_error(env, NULL, "too few arguments");
+  return false;
+}
+
 bool arg_u64(napi_env env, napi_value value, uint64_t *out) {
   double number;
   if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= 0 && number <= 9007199254740991.0) ||
