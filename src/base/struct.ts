@@ -131,9 +131,9 @@ export class Struct<const Fields extends Record<string, Field>> {
       case "bytes":
         return bytes.subarray(at, at + field.length);
       case "text": {
-        const end = bytes.indexOf(0, at);
-        const stop = end < 0 || end > at + field.length ? at + field.length : end;
-        return Buffer.from(bytes.buffer, bytes.byteOffset + at, stop - at).toString("latin1");
+        const end = bytes.subarray(at, at + field.length).indexOf(0);
+        const length = end < 0 ? field.length : end;
+        return Buffer.from(bytes.buffer, bytes.byteOffset + at, length).toString("latin1");
       }
       case "pad":
         return undefined;

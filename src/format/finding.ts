@@ -1,3 +1,5 @@
+import { isFamfsError } from "../base/index.ts";
+
 /** What replay and fsck found wrong: reported as values, never thrown (media is somebody else's). */
 export const FINDING_CODES = [
   "SUPERBLOCK_CORRUPT",
@@ -43,4 +45,20 @@ export interface Finding {
   /** Or byte offset in the region. */
   readonly offset?: number;
   readonly message: string;
+}
+
+/** What an `inspect*` function found: the value as far as it can be believed, and why not. */
+export interface Inspected<T> {
+  readonly value: T | undefined;
+  readonly findings: readonly Finding[];
+}
+
+/** Runs `decode`; an integer beyond 2^53 or bytes that are not there become a finding. */
+export function inspect<T>(code: FindingCode, offset: number, decode: () => T): Inspected<T> {
+  try {
+    return { value: decode(), findings: [] };
+  } catch (error) {
+    if (!isFamfsError(error)) throw error;
+    return { value: undefined, findings: [{ code, offset, message: error.message }] };
+  }
 }

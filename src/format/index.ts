@@ -1,3 +1,39 @@
+export * from "./change-ring.ts";
+export * from "./describe.ts";
+export * from "./device-label.ts";
+export { type Decoded, EntryDecoder } from "./entry-decode.ts";
+export { encodeEntries, encodeEntry, isName } from "./entry-encode.ts";
+export {
+  CHANGE_RING_OFFSET,
+  CHANGE_RING_SIZE,
+  CHANGE_RING_SLOTS,
+  DEFAULT_SLOTS,
+  GUARD_OFFSET,
+  LABEL_LENGTH,
+  LABEL_RECORD_OFFSET,
+  MAX_NAME,
+  MAX_RESERVED_RANGES,
+  MAX_SLOTS,
+  MAX_SYMLINK_TARGET,
+  SUPERBLOCK_COPY_OFFSET,
+  VOLUME_RECORD_COPY_OFFSET,
+  VOLUME_RECORD_OFFSET,
+} from "./extension-structs.ts";
 export * from "./finding.ts";
 export * from "./log-entry.ts";
+export * from "./log-header.ts";
+export * from "./mkfs.ts";
+export * from "./owner-claims.ts";
+export * from "./owner-slot.ts";
 export * from "./sealed-tree.ts";
+export {
+  ENTRY_SIZE,
+  FILE_FLAGS_ALL_HOSTS_RW,
+  LOG_OFFSET,
+  MAX_DIRECT_PATH,
+  MAX_EXTENTS,
+  MAX_EXTENTS_EXTENDED,
+  MIN_LOG_LENGTH,
+} from "./structs.ts";
+export * from "./superblock.ts";
+export * from "./volume-record.ts";

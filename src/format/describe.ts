@@ -1,0 +1,171 @@
+import { EntryDecoder } from "./entry-decode.ts";
+import { VOLUME_RECORD_OFFSET } from "./extension-structs.ts";
+import type { Finding } from "./finding.ts";
+import type { Extent, Layout, Link, LogEntry, Time } from "./log-entry.ts";
+import { entryOffset, inspectLogHeader, type StoredLogHeader } from "./log-header.ts";
+import { LOG_OFFSET } from "./structs.ts";
+import { inspectSuperblock, type StoredSuperblock } from "./superblock.ts";
+import { inspectVolumeRecord } from "./volume-record.ts";
+
+/*
+ * An image as JSON: what `fsck --output json` prints. UUIDs without dashes, numbers decimal, paths as UTF-8. Stock
+ * content has the keys and the order of keys that people compare with; extension entries add shapes of their own.
+ */
+
+type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
+
+export interface ImageDescription {
+  readonly superblock: JsonObject | null;
+  readonly log: JsonObject | null;
+  readonly entries: JsonObject[];
+  readonly findings: readonly Finding[];
+}
+
+/** `image` is the start of a region: superblock and log at least. Never throws; stops at the first bad entry. */
+export function describeImage(image: Uint8Array): ImageDescription {
+  const { value: superblock, findings } = inspectSuperblock(image);
+  if (superblock === undefined) return { superblock: null, log: null, entries: [], findings };
+  const record = inspectVolumeRecord(image, VOLUME_RECORD_OFFSET, superblock.uuid);
+  const header = inspectLogHeader(image, LOG_OFFSET, superblock.logLength);
+  const all: Finding[] = [...findings, ...record.findings, ...header.findings];
+  if (header.value === undefined) {
+    return { superblock: describeSuperblock(superblock), log: null, entries: [], findings: all };
+  }
+  const entries: JsonObject[] = [];
+  const decoder = new EntryDecoder(image, record.value !== undefined);
+  const count = Math.min(header.value.nextIndex, header.value.lastIndex + 1);
+  for (let index = 0; index < count; index++) {
+    const base = LOG_OFFSET + entryOffset(index);
+    const bad = decoder.check(base, index);
+    if (bad !== undefined) {
+      all.push(bad);
+      break;
+    }
+    const decoded = decoder.decode(base, index);
+    if (decoded.entry === undefined) all.push(decoded.finding);
+    entries.push({
+      seqnum: index,
+      crc: decoder.crc(base),
+      ...(decoded.entry === undefined
+        ? { type: "malformed", code: decoder.typeCode(base) }
+        : describeEntry(decoded.entry)),
+    });
+  }
+  return {
+    superblock: describeSuperblock(superblock),
+    log: describeLogHeader(header.value),
+    entries,
+    findings: all,
+  };
+}
+
+export function describeSuperblock(superblock: StoredSuperblock): JsonObject {
+  return {
+    version: superblock.version,
+    logOffset: superblock.logOffset,
+    logLength: superblock.logLength,
+    allocUnit: superblock.allocUnit,
+    omfMajor: superblock.omfMajor,
+    omfMinor: superblock.omfMinor,
+    uuid: plain(superblock.uuid),
+    devUuid: plain(superblock.devUuid),
+    systemUuid: plain(superblock.systemUuid),
+    crc: superblock.crc,
+    flags: superblock.flags,
+    daxdevSize: superblock.daxdevSize,
+    daxdev: utf8(superblock.daxdev),
+  };
+}
+
+export function describeLogHeader(header: StoredLogHeader): JsonObject {
+  return {
+    lastIndex: header.lastIndex,
+    nextSeqnum: header.nextSeqnum,
+    nextIndex: header.nextIndex,
+    crc: header.crc,
+  };
+}
+
+/** Without seqnum and crc, which belong to the place in the log. */
+export function describeEntry(entry: LogEntry): JsonObject {
+  switch (entry.type) {
+    case "file":
+      return {
+        type: "file",
+        path: utf8(entry.path),
+        size: entry.size,
+        flags: entry.flags,
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
+        ...describeLayout(entry.layout),
+        ...describeTime(entry.mtime),
+      };
+    case "mkdir":
+      return {
+        type: "mkdir",
+        path: utf8(entry.path),
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
+        ...describeTime(entry.mtime),
+      };
+    case "addDaxdev":
+      return { type: "addDaxdev", size: entry.size, uuid: plain(entry.uuid), index: entry.index };
+    case "delete":
+    case "invalid":
+      return { type: entry.type };
+    case "relink":
+      return { type: "relink", target: entry.target, ...describePlacement(entry) };
+    case "node":
+      return {
+        type: "node",
+        kind: entry.kind,
+        ...describePlacement(entry),
+        ...(entry.kind === "symlink" ? { symlinkTarget: utf8(entry.symlinkTarget) } : {}),
+      };
+    case "filler":
+      return { type: "filler", epoch: entry.epoch, nodeIdHash: entry.nodeIdHash };
+    case "unknown":
+      return { type: "unknown", code: entry.code };
+  }
+}
+
+function describeLayout(layout: Layout): JsonObject {
+  if (layout.type === "simple") return { extentType: "simple", extents: layout.extents.map(describeExtent) };
+  return { extentType: "interleaved", chunkSize: layout.chunkSize, strips: layout.strips.map(describeExtent) };
+}
+
+function describeExtent(extent: Extent): JsonObject {
+  return { devindex: extent.devindex, offset: extent.offset, length: extent.length };
+}
+
+function describePlacement(entry: {
+  link: Link | undefined;
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: Time | undefined;
+}): JsonObject {
+  return {
+    parent: entry.link?.parent ?? null,
+    name: entry.link === undefined ? null : utf8(entry.link.name),
+    uid: entry.uid,
+    gid: entry.gid,
+    mode: entry.mode,
+    ...describeTime(entry.mtime),
+  };
+}
+
+function describeTime(time: Time | undefined): JsonObject {
+  return time === undefined ? {} : { mtime: { seconds: time.seconds, nanoseconds: time.nanoseconds } };
+}
+
+function plain(uuid: string): string {
+  return uuid.replaceAll("-", "");
+}
+
+function utf8(name: string): string {
+  return Buffer.from(name, "latin1").toString("utf8");
+}

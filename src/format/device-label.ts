@@ -1,0 +1,115 @@
+import { ALLOC_UNIT, FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
+import { crcHolds, sealCrc } from "./crc.ts";
+import {
+  DeviceLabelStruct,
+  EXTENSION_VERSION,
+  LABEL_LENGTH,
+  LABEL_MAGIC,
+  LABEL_RECORD_OFFSET,
+  LABEL_SUPERBLOCK_VERSION,
+} from "./extension-structs.ts";
+import { type Inspected, inspect } from "./finding.ts";
+import { readU64 } from "./integers.ts";
+import { SUPERBLOCK_MAGIC, SuperblockStruct } from "./structs.ts";
+
+/** What says whose a managed device is (design 2). */
+export interface DeviceLabel {
+  readonly uuid: string;
+  readonly sizeBytes: number;
+  readonly pool: string;
+  /** Counts initialisations of the device; a region of another incarnation is not ours. */
+  readonly incarnation: number;
+  readonly createdSeconds: number;
+}
+
+/**
+ * First LABEL_RECORD_OFFSET + 512 bytes of the label; the rest of its 2 MiB is zero. Write the record (from
+ * LABEL_RECORD_OFFSET on) before the superblock in front, so that a torn write is never taken for a label.
+ */
+export function encodeDeviceLabel(label: DeviceLabel): Uint8Array {
+  const bytes = new Uint8Array(LABEL_RECORD_OFFSET + DeviceLabelStruct.size);
+  SuperblockStruct.encode(
+    {
+      ts_magic: SUPERBLOCK_MAGIC,
+      ts_version: LABEL_SUPERBLOCK_VERSION,
+      ts_log_offset: 0,
+      ts_log_len: 0,
+      ts_alloc_unit: ALLOC_UNIT,
+      ts_omf_ver_major: 0,
+      ts_omf_ver_minor: 0,
+      ts_uuid: uuidToBytes(label.uuid),
+      ts_dev_uuid: uuidToBytes(label.uuid),
+      ts_system_uuid: new Uint8Array(16),
+      ts_crc: 0n,
+      ts_sb_flags: 0,
+      dd_size: label.sizeBytes,
+      dd_uuid: uuidToBytes(label.uuid),
+      dd_daxdev: "managed by famfs-csi",
+    },
+    bytes,
+  );
+  sealCrc(bytes, 0, SuperblockStruct.offsets.ts_crc);
+  DeviceLabelStruct.encode(
+    {
+      dl_magic: LABEL_MAGIC,
+      dl_version: EXTENSION_VERSION,
+      dl_size: DeviceLabelStruct.size,
+      dl_uuid: uuidToBytes(label.uuid),
+      dl_device_size: label.sizeBytes,
+      dl_label_length: LABEL_LENGTH,
+      dl_incarnation: label.incarnation,
+      dl_created_sec: label.createdSeconds,
+      dl_pool: Buffer.from(label.pool, "utf8").toString("latin1"),
+      dl_crc: 0n,
+    },
+    bytes,
+    LABEL_RECORD_OFFSET,
+  );
+  sealCrc(bytes, LABEL_RECORD_OFFSET, DeviceLabelStruct.offsets.dl_crc);
+  return bytes;
+}
+
+/** Whether the superblock at the start of a device is that of a label (whatever the label record says). */
+export function hasLabelSuperblock(bytes: Uint8Array): boolean {
+  return (
+    readU64(bytes, SuperblockStruct.offsets.ts_magic) === SUPERBLOCK_MAGIC &&
+    readU64(bytes, SuperblockStruct.offsets.ts_version) === LABEL_SUPERBLOCK_VERSION
+  );
+}
+
+/** `bytes` begin at device offset 0. No value and no finding: the device has no label. */
+export function inspectDeviceLabel(bytes: Uint8Array): Inspected<DeviceLabel> {
+  if (!hasLabelSuperblock(bytes)) return { value: undefined, findings: [] };
+  const base = LABEL_RECORD_OFFSET;
+  const refuse = (message: string): Inspected<DeviceLabel> => ({
+    value: undefined,
+    findings: [{ code: "LABEL_CORRUPT", offset: base, message: `device label: ${message}` }],
+  });
+  if (base + DeviceLabelStruct.size > bytes.byteLength) return refuse("cut off");
+  if (readU64(bytes, base) !== LABEL_MAGIC) return refuse("wrong magic");
+  if (!crcHolds(bytes, base, DeviceLabelStruct.offsets.dl_crc)) return refuse("wrong crc");
+  const decoded = inspect("LABEL_CORRUPT", base, () => DeviceLabelStruct.decode(bytes, base));
+  const raw = decoded.value;
+  if (raw === undefined) return { value: undefined, findings: decoded.findings };
+  if (raw.dl_version !== EXTENSION_VERSION || raw.dl_label_length !== LABEL_LENGTH) {
+    return refuse(`version ${raw.dl_version} with ${raw.dl_label_length} bytes needs a newer famfs-csi`);
+  }
+  return {
+    value: {
+      uuid: uuidFromBytes(raw.dl_uuid),
+      sizeBytes: raw.dl_device_size,
+      pool: Buffer.from(raw.dl_pool, "latin1").toString("utf8"),
+      incarnation: raw.dl_incarnation,
+      createdSeconds: raw.dl_created_sec,
+    },
+    findings: [],
+  };
+}
+
+/** The label, undefined when there is none, or LABEL_CORRUPT. */
+export function parseDeviceLabel(bytes: Uint8Array): DeviceLabel | undefined {
+  const { value, findings } = inspectDeviceLabel(bytes);
+  const [finding] = findings;
+  if (finding !== undefined) throw new FamfsError("LABEL_CORRUPT", finding.message);
+  return value;
+}

@@ -1,0 +1,186 @@
+import { Struct } from "../base/index.ts";
+
+/*
+ * What only extended volumes carry; docs/format-extensions.md has the same tables for people, and a test compares.
+ */
+
+/** Bytes [512, 536) of a FILE or MKDIR entry: the last strip slot. */
+export const TrailerStruct = new Struct("famfs_x_trailer", 24, {
+  xt_magic: { at: 0, type: "u32", show: "hex" },
+  xt_mtime_nsec: { at: 4, type: "u32" },
+  xt_mtime_sec: { at: 8, type: "ssize" },
+  xt_reserved: { at: 16, type: "pad", length: 8 },
+});
+export const TRAILER_OFFSET = 512;
+export const TRAILER_MAGIC = 0x78744d31; // "1Mtx" in memory
+
+/** Types of extension entries: far from the numbers stock may use next. */
+export const ExtensionType = { RELINK: 0x66780001, NODE: 0x66780002, FILLER: 0x66780003 } as const;
+export const EXTENSION_VERSION = 1;
+
+/** Payload of RELINK and NODE. */
+export const PlacementStruct = new Struct("famfs_x_placement", 520, {
+  xp_version: { at: 0, type: "u32" },
+  xp_flags: { at: 4, type: "u32", show: "hex" },
+  xp_target: { at: 8, type: "u64" }, // RELINK: index of the entry that made the node; all ones = the root
+  xp_parent: { at: 16, type: "u64" }, // index of the directory's entry; all ones = the root
+  xp_mode: { at: 24, type: "u32" },
+  xp_uid: { at: 28, type: "u32" },
+  xp_gid: { at: 32, type: "u32" },
+  xp_mtime_nsec: { at: 36, type: "u32" },
+  xp_mtime_sec: { at: 40, type: "ssize" },
+  xp_name_len: { at: 48, type: "u32" },
+  xp_symlink_len: { at: 52, type: "u32" },
+  xp_heap: { at: 56, type: "bytes", length: 464 }, // the name, then the symlink's target
+});
+
+export const PlacementFlag = {
+  LINK: 1, // parent and name count
+  MTIME: 2, // the mtime counts
+  SYMLINK: 4, // NODE: a symlink; otherwise an empty file
+} as const;
+
+/** Payload of FILLER. */
+export const FillerStruct = new Struct("famfs_x_filler", 520, {
+  xf_version: { at: 0, type: "u32" },
+  xf_flags: { at: 4, type: "pad", length: 4 },
+  xf_epoch: { at: 8, type: "size" },
+  xf_node_hash: { at: 16, type: "bytes", length: 8 },
+  xf_reserved: { at: 24, type: "pad", length: 496 },
+});
+
+export const MAX_NAME = 255;
+/** Longest symlink target, whatever the name (with a RELINK of its own when both do not fit one entry). */
+export const MAX_SYMLINK_TARGET = PlacementStruct.size - PlacementStruct.offsets.xp_heap;
+export const MAX_PLACEMENT_HEAP = MAX_SYMLINK_TARGET;
+
+/*
+ * The first 2 MiB of an extended volume's region. Stock tools use bytes [0, 200) only.
+ *
+ *   0         superblock
+ *   4 KiB     volume record
+ *   8 KiB     guard range: identity line, then one 64-byte claim per owner slot
+ *   128 KiB   one 8 KiB detail page per owner slot
+ *   1536 KiB  repair copies: superblock, and 4 KiB later the volume record
+ *   1600 KiB  ring of changes in place (64 KiB)
+ */
+export const VOLUME_RECORD_OFFSET = 0x1000;
+export const GUARD_OFFSET = 0x2000;
+export const SLOT_PAGES_OFFSET = 0x20000;
+export const SUPERBLOCK_COPY_OFFSET = 0x180000;
+export const VOLUME_RECORD_COPY_OFFSET = SUPERBLOCK_COPY_OFFSET + 0x1000;
+export const CHANGE_RING_OFFSET = 0x190000;
+
+export const DEFAULT_SLOTS = 63;
+/** So that claims end before the detail pages and these before the repair copies. */
+export const MAX_SLOTS = 127;
+
+export const VolumeRecordStruct = new Struct("famfs_x_volume_record", 512, {
+  vr_magic: { at: 0, type: "u64", show: "hex" },
+  vr_version: { at: 8, type: "u32" },
+  vr_size: { at: 12, type: "u32" },
+  vr_incompat: { at: 16, type: "u64", show: "hex" }, // a reader that does not know a bit must refuse the volume
+  vr_compat: { at: 24, type: "u64", show: "hex" },
+  vr_volume_uuid: { at: 32, type: "bytes", length: 16 },
+  vr_superblock_uuid: { at: 48, type: "bytes", length: 16 }, // ts_uuid: differs after a stock reformat
+  vr_generation: { at: 64, type: "size" },
+  vr_capacity: { at: 72, type: "size" },
+  vr_region_length: { at: 80, type: "size" },
+  vr_created_sec: { at: 88, type: "ssize" },
+  vr_root_uid: { at: 96, type: "u32" },
+  vr_root_gid: { at: 100, type: "u32" },
+  vr_root_mode: { at: 104, type: "u32" },
+  vr_slots: { at: 108, type: "u32" },
+  vr_name: { at: 112, type: "text", length: 256 },
+  vr_reserved: { at: 368, type: "pad", length: 136 },
+  vr_crc: { at: 504, type: "u64", show: "hex" }, // of bytes [0, 504)
+});
+export const VOLUME_RECORD_MAGIC = 0x316c6f7678666d66n; // "fmfxvol1"
+
+export const IdentityStruct = new Struct("famfs_x_identity", 64, {
+  id_magic: { at: 0, type: "u64", show: "hex" },
+  id_version: { at: 8, type: "u32" },
+  id_slots: { at: 12, type: "u32" },
+  id_volume_uuid: { at: 16, type: "bytes", length: 16 },
+  id_generation: { at: 32, type: "size" },
+  id_reserved: { at: 40, type: "pad", length: 16 },
+  id_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const IDENTITY_MAGIC = 0x31646978666d6166n; // "famfxid1"
+
+export const ClaimStruct = new Struct("famfs_x_claim", 64, {
+  oc_magic: { at: 0, type: "u32", show: "hex" },
+  oc_slot: { at: 4, type: "u32" },
+  oc_epoch: { at: 8, type: "size" },
+  oc_node_hash: { at: 16, type: "bytes", length: 8 },
+  oc_nonce: { at: 24, type: "bytes", length: 16 },
+  oc_flags: { at: 40, type: "u32", show: "hex" },
+  oc_reserved: { at: 44, type: "pad", length: 12 },
+  oc_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const CLAIM_MAGIC = 0x316d6c63; // "clm1"
+export const ClaimFlag = { RELEASED: 1 } as const;
+
+export const SlotPageStruct = new Struct("famfs_x_slot_page", 8192, {
+  sp_magic: { at: 0, type: "u64", show: "hex" },
+  sp_slot: { at: 8, type: "u32" },
+  sp_count: { at: 12, type: "u32" },
+  sp_epoch: { at: 16, type: "size" },
+  sp_filler_index: { at: 24, type: "u64" }, // all ones: none yet
+  sp_boot_id: { at: 32, type: "text", length: 64 },
+  sp_node_id: { at: 96, type: "text", length: 256 },
+  sp_reserved: { at: 352, type: "pad", length: 152 },
+  sp_ranges: { at: 504, type: "bytes", length: 7680 }, // 480 of { offset u64, length u64 }
+  sp_crc: { at: 8184, type: "u64", show: "hex" }, // of bytes [0, 8184)
+});
+export const SLOT_PAGE_MAGIC = 0x31746c7378666d66n; // "fmfxslt1"
+export const MAX_RESERVED_RANGES = 480;
+
+export const ReservedRangeStruct = new Struct("famfs_x_range", 16, {
+  rr_offset: { at: 0, type: "size" },
+  rr_length: { at: 8, type: "size" },
+});
+
+export const ChangeRingStruct = new Struct("famfs_x_change_ring", 64, {
+  cr_magic: { at: 0, type: "u64", show: "hex" },
+  cr_version: { at: 8, type: "u32" },
+  cr_slots: { at: 12, type: "u32" },
+  cr_crc: { at: 16, type: "u64", show: "hex" }, // of bytes [0, 16)
+  cr_next: { at: 24, type: "size" }, // outside the crc: how many changes were ever written
+  cr_reserved: { at: 32, type: "pad", length: 32 },
+});
+export const CHANGE_RING_MAGIC = 0x31676e7278666d66n; // "fmfxrng1"
+export const CHANGE_RING_SLOTS = 1023;
+export const CHANGE_RING_SIZE = 64 + CHANGE_RING_SLOTS * 64;
+
+export const ChangeStruct = new Struct("famfs_x_change", 64, {
+  ch_sequence: { at: 0, type: "size" },
+  ch_epoch: { at: 8, type: "size" },
+  ch_file: { at: 16, type: "size" }, // index of the file's entry
+  ch_generation: { at: 24, type: "size" }, // grows with each change of this file
+  ch_mtime_sec: { at: 32, type: "ssize" },
+  ch_mtime_nsec: { at: 40, type: "u32" },
+  ch_reserved: { at: 44, type: "pad", length: 12 },
+  ch_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+
+/** At LABEL_RECORD_OFFSET of a managed device, behind a superblock of a version that no stock tool accepts. */
+export const DeviceLabelStruct = new Struct("famfs_x_device_label", 512, {
+  dl_magic: { at: 0, type: "u64", show: "hex" },
+  dl_version: { at: 8, type: "u32" },
+  dl_size: { at: 12, type: "u32" },
+  dl_uuid: { at: 16, type: "bytes", length: 16 },
+  dl_device_size: { at: 32, type: "size" },
+  dl_label_length: { at: 40, type: "size" },
+  dl_incarnation: { at: 48, type: "size" },
+  dl_created_sec: { at: 56, type: "ssize" },
+  dl_pool: { at: 64, type: "text", length: 64 },
+  dl_reserved: { at: 128, type: "pad", length: 376 },
+  dl_crc: { at: 504, type: "u64", show: "hex" }, // of bytes [0, 504)
+});
+export const LABEL_MAGIC = 0x316c6c78666d6166n; // "famfxll1"
+export const LABEL_RECORD_OFFSET = 0x1000;
+/** The label's share of a device; regions begin after it. */
+export const LABEL_LENGTH = 0x200000;
+/** `ts_version` in the superblock of a label: stock mkfs.famfs finds "another version" and refuses without force. */
+export const LABEL_SUPERBLOCK_VERSION = 0x6c6562616cn; // "label"

@@ -1,0 +1,106 @@
+import { FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
+import { crcHolds, sealCrc } from "./crc.ts";
+import { EXTENSION_VERSION, MAX_SLOTS, VOLUME_RECORD_MAGIC, VolumeRecordStruct } from "./extension-structs.ts";
+import { type Finding, type Inspected, inspect } from "./finding.ts";
+import { readU64 } from "./integers.ts";
+
+/** What makes a volume extended (docs/format-extensions.md). UUIDs with dashes. */
+export interface VolumeRecord {
+  readonly volumeUuid: string;
+  /** `ts_uuid` of the superblock it was written with: a stock reformat changes that one only. */
+  readonly superblockUuid: string;
+  /** Grows each time the region is given to another volume. */
+  readonly generation: number;
+  /** What the claim asked for: bytes a single file may have in a fresh volume. */
+  readonly capacityBytes: number;
+  readonly regionLength: number;
+  readonly createdSeconds: number;
+  readonly rootUid: number;
+  readonly rootGid: number;
+  readonly rootMode: number;
+  /** Owner slots (and claims behind the identity line). */
+  readonly slots: number;
+  /** The volume's id for people; UTF-8, at most 256 bytes. */
+  readonly name: string;
+}
+
+export function encodeVolumeRecord(record: VolumeRecord): Uint8Array {
+  const bytes = VolumeRecordStruct.encode({
+    vr_magic: VOLUME_RECORD_MAGIC,
+    vr_version: EXTENSION_VERSION,
+    vr_size: VolumeRecordStruct.size,
+    vr_incompat: 0n,
+    vr_compat: 0n,
+    vr_volume_uuid: uuidToBytes(record.volumeUuid),
+    vr_superblock_uuid: uuidToBytes(record.superblockUuid),
+    vr_generation: record.generation,
+    vr_capacity: record.capacityBytes,
+    vr_region_length: record.regionLength,
+    vr_created_sec: record.createdSeconds,
+    vr_root_uid: record.rootUid,
+    vr_root_gid: record.rootGid,
+    vr_root_mode: record.rootMode,
+    vr_slots: record.slots,
+    vr_name: Buffer.from(record.name, "utf8").toString("latin1"),
+    vr_crc: 0n,
+  });
+  sealCrc(bytes, 0, VolumeRecordStruct.offsets.vr_crc);
+  return bytes;
+}
+
+/**
+ * The record at `base`. No value and no finding: there is none, the volume is a stock one. `superblockUuid` is that
+ * of the superblock in front of it; a record of a former file system is reported and not returned.
+ */
+export function inspectVolumeRecord(bytes: Uint8Array, base: number, superblockUuid: string): Inspected<VolumeRecord> {
+  const refuse = (code: Finding["code"], message: string): Inspected<VolumeRecord> => ({
+    value: undefined,
+    findings: [{ code, offset: base, message: `volume record: ${message}` }],
+  });
+  const magic = readU64(bytes, base + VolumeRecordStruct.offsets.vr_magic);
+  if (magic !== VOLUME_RECORD_MAGIC) return { value: undefined, findings: [] };
+  if (base + VolumeRecordStruct.size > bytes.byteLength) return refuse("VOLUME_RECORD_CORRUPT", "cut off");
+  if (!crcHolds(bytes, base, VolumeRecordStruct.offsets.vr_crc)) return refuse("VOLUME_RECORD_CORRUPT", "wrong crc");
+  const decoded = inspect("VOLUME_RECORD_CORRUPT", base, () => VolumeRecordStruct.decode(bytes, base));
+  const raw = decoded.value;
+  if (raw === undefined) return { value: undefined, findings: decoded.findings };
+  const uuid = uuidFromBytes(raw.vr_superblock_uuid);
+  if (uuid !== superblockUuid) {
+    return refuse("VOLUME_RECORD_FOREIGN", `belongs to file system ${uuid}, the superblock is ${superblockUuid}`);
+  }
+  if (raw.vr_version !== EXTENSION_VERSION || raw.vr_incompat !== 0n) {
+    return refuse(
+      "VOLUME_RECORD_CORRUPT",
+      `version ${raw.vr_version}, features 0x${raw.vr_incompat.toString(16)}: needs a newer famfs-csi`,
+    );
+  }
+  if (raw.vr_slots < 1 || raw.vr_slots > MAX_SLOTS) {
+    return refuse("VOLUME_RECORD_CORRUPT", `${raw.vr_slots} owner slots, expected 1 to ${MAX_SLOTS}`);
+  }
+  return {
+    value: {
+      volumeUuid: uuidFromBytes(raw.vr_volume_uuid),
+      superblockUuid: uuid,
+      generation: raw.vr_generation,
+      capacityBytes: raw.vr_capacity,
+      regionLength: raw.vr_region_length,
+      createdSeconds: raw.vr_created_sec,
+      rootUid: raw.vr_root_uid,
+      rootGid: raw.vr_root_gid,
+      rootMode: raw.vr_root_mode & 0o7777,
+      slots: raw.vr_slots,
+      name: Buffer.from(raw.vr_name, "latin1").toString("utf8"),
+    },
+    findings: [],
+  };
+}
+
+/** The record, undefined for a stock volume (a foreign record makes it one), or VOLUME_RECORD_CORRUPT. */
+export function parseVolumeRecord(bytes: Uint8Array, base: number, superblockUuid: string): VolumeRecord | undefined {
+  const { value, findings } = inspectVolumeRecord(bytes, base, superblockUuid);
+  const [finding] = findings;
+  if (finding !== undefined && finding.code !== "VOLUME_RECORD_FOREIGN") {
+    throw new FamfsError("VOLUME_RECORD_CORRUPT", finding.message);
+  }
+  return value;
+}
