@@ -262,6 +262,7 @@ export class EntryDecoder {
     const hash = at + FillerStruct.offsets.xf_node_hash;
     return {
       type: "filler",
+      first: this.#checkedSize(at + FillerStruct.offsets.xf_first, "xf_first"),
       epoch: this.#checkedSize(at + FillerStruct.offsets.xf_epoch, "xf_epoch"),
       nodeIdHash: this.#bytes.toString("hex", hash, hash + 8),
     };

@@ -116,6 +116,7 @@ function payloadOf(entry: LogEntry): Uint8Array {
         xf_version: EXTENSION_VERSION,
         xf_epoch: entry.epoch,
         xf_node_hash: Buffer.from(entry.nodeIdHash, "hex"),
+        xf_first: entry.first,
       });
     case "unknown":
       return entry.payload;

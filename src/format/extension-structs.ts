@@ -46,7 +46,8 @@ export const FillerStruct = new Struct("famfs_x_filler", 520, {
   xf_flags: { at: 4, type: "pad", length: 4 },
   xf_epoch: { at: 8, type: "size" },
   xf_node_hash: { at: 16, type: "bytes", length: 8 },
-  xf_reserved: { at: 24, type: "pad", length: 496 },
+  xf_first: { at: 24, type: "size" }, // index of the first filler of the run
+  xf_reserved: { at: 32, type: "pad", length: 488 },
 });
 
 export const MAX_NAME = 255;
