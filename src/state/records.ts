@@ -45,6 +45,11 @@ export interface FamfsDevice {
   readonly intent: { readonly volume: string; readonly volumeRecord: FamfsVolume } | undefined;
 }
 
+/** The static volume id of a stock-formatted device. */
+export function adoptedVolumeId(deviceUuid: string): string {
+  return `adopted-${deviceUuid}`;
+}
+
 export type VolumePhase = "Formatting" | "Ready" | "Failed" | "Reclaiming";
 
 /** `name` is the CSI volume id, derived from the CSI name, so a repeated CreateVolume finds its volume. */
@@ -52,6 +57,11 @@ export interface FamfsVolume {
   readonly csiName: string;
   /** UUID of the volume record in memory. */
   readonly uuid: string;
+  /**
+   * A whole device that the stock tools formatted, found there by a node: published read-only, never formatted,
+   * erased or deleted by us. `name` is `adoptedVolumeId(device)`.
+   */
+  readonly adopted: boolean;
   readonly pool: string;
   readonly fabric: string;
   /** What the claim gets: the region less superblock, log and rounding. */
