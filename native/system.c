@@ -219,6 +219,30 @@ static napi_value system_statfs(napi_env env, napi_callback_info info) {
   return job_start(env, self, "statfs");
 }
 
+static void run_realpath(job *self) {
+  char *resolved = realpath(self->strings[0], NULL);
+  if (resolved == NULL) {
+    self->error = errno;
+    return;
+  }
+  free(self->strings[0]);
+  self->strings[0] = resolved;
+}
+
+static napi_value realpath_result(napi_env env, job *self) {
+  napi_value text;
+  napi_create_string_utf8(env, self->strings[0], NAPI_AUTO_LENGTH, &text);
+  return text;
+}
+
+static napi_value system_realpath(napi_env env, napi_callback_info info) {
+  job *self = job_from_arguments(env, info, 1, false);
+  if (self == NULL) return NULL;
+  self->run = run_realpath;
+  self->result = realpath_result;
+  return job_start(env, self, "realpath");
+}
+
 static void run_lstat(job *self) {
   self->error = lstat(self->strings[0], &self->stat) == 0 ? 0 : errno;
 }
@@ -316,13 +340,25 @@ static napi_value system_receive_descriptor(napi_env env, napi_callback_info inf
   return result;
 }
 
+// ---- death with the parent ----
+
+static unsigned grace_seconds;
+
+// SIGALRM's default action ends the process even when its JavaScript thread hangs.
+static void on_parent_death(int signal) {
+  (void)signal;
+  alarm(grace_seconds);
+}
+
 static napi_value system_die_with_parent(napi_env env, napi_callback_info info) {
-  napi_value argv[1], result;
-  size_t argc = 1;
+  napi_value argv[2], result;
+  size_t argc = 2;
   int32_t parent;
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-  if (!arg_i32(env, argv[0], &parent)) return NULL;
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return throw_errno(env, errno, "prctl");
+  if (!arg_i32(env, argv[0], &parent) || !arg_u32(env, argv[1], &grace_seconds)) return NULL;
+  struct sigaction action = {.sa_handler = on_parent_death, .sa_flags = SA_RESTART};
+  if (sigaction(SIGRTMIN + 1, &action, NULL) != 0) return throw_errno(env, errno, "sigaction");
+  if (prctl(PR_SET_PDEATHSIG, SIGRTMIN + 1) != 0) return throw_errno(env, errno, "prctl");
   napi_get_boolean(env, getppid() == parent, &result);  // false: it died before the signal was asked for
   return result;
 }
@@ -333,6 +369,7 @@ void system_register(napi_env env, napi_value exports) {
   export_function(env, exports, "bindMount", system_bind_mount);
   export_function(env, exports, "statfs", system_statfs);
   export_function(env, exports, "lstat", system_lstat);
+  export_function(env, exports, "realpath", system_realpath);
   export_function(env, exports, "openFuse", system_open_fuse);
   export_function(env, exports, "socketPair", system_socket_pair);
   export_function(env, exports, "sendDescriptor", system_send_descriptor);

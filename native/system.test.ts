@@ -155,12 +155,14 @@ test("a bind mount never follows a symlink at its target, and files can be bound
   await assert.rejects(native.bindMount(source, join(base, "file"), 0), { syscall: "move_mount" });
 });
 
-test("lstat reports what is at a path without following it", async (t) => {
+test("lstat and realpath report what is at a path, without and with following it", async (t) => {
   const base = mkdtempSync(join(tmpdir(), "famfs-system-"));
   t.after(() => rmSync(base, { recursive: true }));
   symlinkSync("/etc", join(base, "link"));
   assert.equal((await native.lstat(join(base, "link"))).mode & 0o170000, 0o120000);
   assert.equal((await native.lstat(base)).mode & 0o170000, 0o040000);
+  assert.equal(await native.realpath(`${base}/link/../etc`), "/etc");
+  await assert.rejects(native.realpath(join(base, "missing")), { code: "ENOENT", syscall: "realpath" });
   await assert.rejects(native.lstat(join(base, "missing")), { code: "ENOENT", syscall: "lstat" });
   assert.throws(() => native.lstat(1 as unknown as string), TypeError);
 });
@@ -183,13 +185,13 @@ test("a descriptor travels over a socket pair with its tag", (t) => {
   assert.throws(() => native.sendDescriptor(there, 0, 1), { code: "EPIPE" });
 });
 
-test("a process that asked for it dies with its parent", async () => {
+test("a process that asked for it dies soon after its parent, even when it is busy", async () => {
   const index = JSON.stringify(join(import.meta.dirname, "index.ts"));
   const inner = `
     import { native } from ${index};
-    if (!native.dieWithParent(process.ppid)) process.exit(3);
+    if (!native.dieWithParent(process.ppid, 1)) process.exit(3);
     console.log(process.pid);
-    setInterval(() => {}, 1000);`;
+    for (;;);`;
   const outer = `
     import { spawn } from "node:child_process";
     const child = spawn(process.execPath, ["--input-type=module", "-e", ${JSON.stringify(inner)}], { stdio: ["ignore", "inherit", "inherit"] });
@@ -203,5 +205,5 @@ test("a process that asked for it dies with its parent", async () => {
   await once(parent, "exit");
   for (let i = 0; i < 100 && existsSync(`/proc/${pid}`) && !isZombie(pid); i++) await delay(20);
   assert.ok(!existsSync(`/proc/${pid}`) || isZombie(pid));
-  assert.equal(native.dieWithParent(1_000_000), false);
+  assert.equal(native.dieWithParent(1_000_000, 0), false);
 });

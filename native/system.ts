@@ -15,6 +15,7 @@ export interface SystemCalls {
    */
   bindMount(source: string, target: string, attributes: number): Promise<void>;
   statfs(path: string): Promise<FileSystemNumbers>;
+  realpath(path: string): Promise<string>;
   lstat(path: string): Promise<{ mode: number; uid: number; gid: number; size: number }>;
 
   /** A new /dev/fuse connection: O_RDWR, O_CLOEXEC, O_NONBLOCK. The caller owns the descriptor. */
@@ -25,8 +26,11 @@ export interface SystemCalls {
   sendDescriptor(socket: number, fd: number, tag: number): void;
   /** The next descriptor (close-on-exec; the caller owns it). Never blocks: EAGAIN, ECONNRESET, EBADMSG. */
   receiveDescriptor(socket: number): { descriptor: number; tag: number };
-  /** Has the kernel kill this process when its parent dies; false when `parent` is no longer its parent. */
-  dieWithParent(parent: number): boolean;
+  /**
+   * Ends this process `graceSeconds` after its parent died, whatever its threads do; 0: never.
+   * False when `parent` is no longer its parent.
+   */
+  dieWithParent(parent: number, graceSeconds: number): boolean;
 }
 
 /** struct statfs: counts of blocks of `blockSize` bytes. */

@@ -1,0 +1,207 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { extname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { native } from "../../../native/index.ts";
+import { FamfsError, fromSystemError, type Logger, messageOf } from "../../base/index.ts";
+import { type AnswerOf, Channel, type Handlers, type RequestOf } from "./channel.ts";
+import type { LogLine, PluginCalls, ServerCalls, VolumeAttachment } from "./messages.ts";
+
+const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.filename)}`, import.meta.url));
+
+/** Start of a process that compiles nothing: generous, because a busy machine may be slow. */
+const START_TIMEOUT_MS = 20_000;
+/** Sealing everything on a clean stop; after that the process is killed. */
+const STOP_TIMEOUT_MS = 15_000;
+const RESTART_DELAY_MS = { first: 100, most: 10_000 };
+
+export interface SupervisorOptions {
+  readonly logger: Logger;
+  readonly handlers: Omit<Handlers<PluginCalls>, "log">;
+  /** The process died with these volumes; what is mounted for them answers ENOTCONN from now on. */
+  readonly onLost: (volumeIds: string[], reason: string) => void;
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly channel: Channel<ServerCalls, PluginCalls>;
+  /** Our end of the socket pair that descriptors travel over. */
+  readonly socket: number;
+}
+
+/**
+ * Keeps one FUSE server process running and asks it things. The /dev/fuse descriptor of every session stays open
+ * here too: a connection ends when its last descriptor is closed, so it is this process that decides when.
+ */
+export class FuseServerSupervisor implements AsyncDisposable {
+  readonly #options: SupervisorOptions;
+  readonly #logger: Logger;
+  readonly #connections = new Map<string, number>();
+  #running: Promise<Running> | undefined;
+  #lastTag = 0;
+  #restartDelayMs = RESTART_DELAY_MS.first;
+  #stopping = false;
+
+  private constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#logger = options.logger;
+  }
+
+  static async open(options: SupervisorOptions): Promise<FuseServerSupervisor> {
+    const supervisor = new FuseServerSupervisor(options);
+    await supervisor.#process();
+    return supervisor;
+  }
+
+  /** For tests and the log. */
+  async pid(): Promise<number | undefined> {
+    return (await this.#process()).child.pid;
+  }
+
+  serves(volumeId: string): boolean {
+    return this.#connections.has(volumeId);
+  }
+
+  /** Serves a volume on the connection of `fd`, which belongs to the supervisor from now on, also on failure. */
+  async attach(fd: number, attachment: Omit<VolumeAttachment, "tag">, timeoutMs: number): Promise<void> {
+    const { volumeId } = attachment;
+    this.#connections.set(volumeId, fd);
+    try {
+      const { channel, socket } = await this.#process();
+      const tag = ++this.#lastTag;
+      native.sendDescriptor(socket, fd, tag);
+      await channel.call("attach", { ...attachment, tag }, { timeoutMs });
+    } catch (error) {
+      this.#closeConnection(volumeId, fd);
+      await this.#forget(volumeId);
+      throw fromSystemError(error, "attach", volumeId);
+    }
+  }
+
+  async ask<Name extends "seal" | "health" | "releaseWriter" | "stall">(
+    name: Name,
+    request: RequestOf<ServerCalls, Name>,
+    options: { timeoutMs: number; signal?: AbortSignal },
+  ): Promise<AnswerOf<ServerCalls, Name>> {
+    if (!this.serves(request.volumeId)) {
+      throw new FamfsError("VOLUME_NOT_STAGED", `volume ${request.volumeId} is not served on this node`);
+    }
+    return await (await this.#process()).channel.call(name, request, options);
+  }
+
+  /** Ends the session and its connection: afterwards nothing can read or write the volume through it. */
+  async detach(volumeId: string, options: { seal: boolean; timeoutMs: number }): Promise<void> {
+    const fd = this.#connections.get(volumeId);
+    if (fd === undefined) return;
+    try {
+      const { channel } = await this.#process();
+      await channel.call("detach", { volumeId, seal: options.seal }, { timeoutMs: options.timeoutMs });
+    } catch (error) {
+      if (options.seal) throw error;
+      this.#logger.warn({ volumeId, err: error }, "the FUSE server did not detach a volume; it is restarted");
+      await this.#kill();
+    }
+    this.#closeConnection(volumeId, fd);
+  }
+
+  /** Seals and detaches everything, as far as that goes in bounded time. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    const running = await this.#running?.catch(() => undefined);
+    if (running !== undefined) {
+      const { child } = running;
+      const exited = exitOf(child);
+      if (child.connected) child.disconnect();
+      const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+      await exited;
+      clearTimeout(timer);
+    }
+    for (const [volumeId, fd] of this.#connections) this.#closeConnection(volumeId, fd);
+  }
+
+  // A detach whose answer does not matter: an attach failed half way.
+  async #forget(volumeId: string): Promise<void> {
+    try {
+      const { channel } = await this.#process();
+      await channel.call("detach", { volumeId, seal: false }, { timeoutMs: 5_000 });
+    } catch (error) {
+      this.#logger.debug({ volumeId, reason: messageOf(error) }, "detach after a failed attach");
+    }
+  }
+
+  #closeConnection(volumeId: string, fd: number): void {
+    if (this.#connections.get(volumeId) !== fd) return;
+    this.#connections.delete(volumeId);
+    closeSync(fd);
+  }
+
+  async #kill(): Promise<void> {
+    const running = await this.#running?.catch(() => undefined);
+    running?.child.kill("SIGKILL");
+  }
+
+  #process(): Promise<Running> {
+    if (this.#stopping) throw new FamfsError("NODE_UNAVAILABLE", "the node plugin is stopping");
+    this.#running ??= this.#start();
+    return this.#running;
+  }
+
+  async #start(): Promise<Running> {
+    const [socket, theirs] = native.socketPair();
+    let child: ChildProcess;
+    try {
+      // Its output goes to our stderr: stdout may be a program's JSON.
+      child = spawn(process.execPath, [MAIN], {
+        stdio: ["ignore", 2, 2, "ipc", theirs],
+        serialization: "advanced",
+      });
+    } finally {
+      closeSync(theirs);
+    }
+    const log = (line: LogLine) => this.#logger[line.level](line.fields, line.message);
+    const channel = new Channel<ServerCalls, PluginCalls>(child, { ...this.#options.handlers, log });
+    const running = { child, channel, socket };
+    void exitOf(child).then((reason) => this.#exited(running, reason));
+    try {
+      await channel.call("ready", undefined, { timeoutMs: START_TIMEOUT_MS });
+    } catch (error) {
+      child.kill("SIGKILL");
+      throw new FamfsError("NODE_UNAVAILABLE", `the FUSE server process did not start: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    this.#restartDelayMs = RESTART_DELAY_MS.first;
+    this.#logger.info({ pid: child.pid }, "FUSE server started");
+    return running;
+  }
+
+  #exited(running: Running, reason: string): void {
+    running.channel.close();
+    closeSync(running.socket);
+    this.#running = undefined;
+    if (this.#stopping) return;
+    const lost = [...this.#connections.keys()];
+    this.#logger.error({ pid: running.child.pid, reason, volumes: lost }, "the FUSE server died");
+    // Nobody can continue these sessions yet: closing the last descriptors makes their requests fail, not hang.
+    for (const [volumeId, fd] of this.#connections) this.#closeConnection(volumeId, fd);
+    this.#options.onLost(lost, reason);
+    const timer = setTimeout(() => this.#restart(), this.#restartDelayMs);
+    timer.unref();
+    this.#restartDelayMs = Math.min(this.#restartDelayMs * 2, RESTART_DELAY_MS.most);
+  }
+
+  #restart(): void {
+    if (this.#stopping) return;
+    this.#process().catch((error: unknown) => this.#logger.error({ err: error }, "FUSE server restart failed"));
+  }
+}
+
+/** Resolves with why when the process is gone, or could not be started. */
+function exitOf(child: ChildProcess): Promise<string> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve("exited");
+  const { promise, resolve } = Promise.withResolvers<string>();
+  child.once("exit", (code, signal) => resolve(signal === null ? `exit code ${code}` : `killed by ${signal}`));
+  child.once("error", (error) => resolve(messageOf(error)));
+  return promise;
+}

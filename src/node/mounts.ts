@@ -1,0 +1,166 @@
+import { mkdir, rmdir } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join, normalize } from "node:path";
+import { FUSE_TYPE, fuseMountArguments, MOUNT_ATTR, native, UMOUNT } from "../../native/index.ts";
+import { FamfsError, fromSystemError, hasCode } from "../base/index.ts";
+import { bounded } from "./bounded.ts";
+import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+
+/** Bound of one mount, unmount or question to a file system. */
+const TIMEOUT_MS = 10_000;
+const PATH_MAX = 4096;
+
+const SOURCE_PREFIX = "famfs-csi:";
+
+/** What our mounts show as their source, so that a restarted plugin knows whose they are. */
+export function mountSource(volumeId: string): string {
+  return `${SOURCE_PREFIX}${volumeId}`;
+}
+
+/** The volume a mount shows, undefined when it is not ours. */
+export function volumeOf(entry: MountEntry): string | undefined {
+  if (entry.type !== FUSE_TYPE || !entry.source.startsWith(SOURCE_PREFIX)) return undefined;
+  return entry.source.slice(SOURCE_PREFIX.length);
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return hasCode(error, "SYSTEM") ? error.details?.errno : undefined;
+}
+
+async function system<T>(call: Promise<T>, syscall: string, path: string, late?: (value: T) => void): Promise<T> {
+  try {
+    return await bounded(call, { what: `${syscall} of ${path}`, timeoutMs: TIMEOUT_MS, ...(late && { late }) });
+  } catch (error) {
+    throw fromSystemError(error, syscall, path);
+  }
+}
+
+/**
+ * A path of a request as the mount table shows it: absolute, symlinks of its parent resolved, the last component
+ * left alone. Undefined when the parent does not exist.
+ */
+export async function resolveMountPath(path: string, field: string): Promise<string | undefined> {
+  if (!isAbsolute(path) || path.length > PATH_MAX || path.includes("\0")) {
+    throw new FamfsError("INVALID_ARGUMENT", `${field} "${path.slice(0, 200)}" is not an absolute path`);
+  }
+  const clean = normalize(path).replace(/\/+$/, "");
+  if (clean === "") throw new FamfsError("INVALID_ARGUMENT", `${field} is the root directory`);
+  try {
+    const parent = await system(native.realpath(dirname(clean)), "realpath", dirname(clean));
+    return join(parent, basename(clean));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+export type PathKind = "directory" | "file" | "missing" | "other";
+
+/** What is at `path` itself. Never ask this of a mount of ours: its server would have to answer. */
+export async function pathKind(path: string): Promise<PathKind> {
+  try {
+    const { mode } = await system(native.lstat(path), "lstat", path);
+    const format = mode & 0o170000;
+    return format === 0o040000 ? "directory" : format === 0o100000 ? "file" : "other";
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return "missing";
+    throw error;
+  }
+}
+
+/** Makes sure that `path` is a directory to mount on. PATH_CONFLICT when it is something else. */
+export async function makeMountPoint(path: string): Promise<void> {
+  const kind = await pathKind(path);
+  if (kind === "directory") return;
+  if (kind !== "missing") {
+    throw new FamfsError("PATH_CONFLICT", `${path} is not a directory: a famfs volume is mounted on a directory`);
+  }
+  try {
+    await mkdir(path, { mode: 0o750, recursive: true });
+  } catch (error) {
+    throw fromSystemError(error, "mkdir", path);
+  }
+}
+
+/** Removes an empty directory that was a mount point; fine when it is gone, or not empty (it is not ours then). */
+export async function removeMountPoint(path: string): Promise<void> {
+  try {
+    await rmdir(path);
+  } catch (error) {
+    const failure = fromSystemError(error, "rmdir", path);
+    if (!["ENOENT", "ENOTEMPTY", "ENOTDIR"].includes(errnoOf(failure) ?? "")) throw failure;
+  }
+}
+
+/** Mounts the connection of `fd` at `target`. A mount that comes after the bound is taken away again. */
+export async function mountVolume(
+  fd: number,
+  target: string,
+  options: { volumeId: string; readOnly: boolean },
+): Promise<MountEntry> {
+  const source = mountSource(options.volumeId);
+  const call = native.mount(...fuseMountArguments(fd, target, { fsname: source, readOnly: options.readOnly }));
+  await system(call, "mount", target, () => abandon(target));
+  const entry = mountAt(await readMountTable(), target);
+  if (entry?.source !== source) {
+    throw new FamfsError("PATH_CONFLICT", `${target}: mounted ${source}, but ${entry?.source ?? "nothing"} is there`);
+  }
+  return entry;
+}
+
+/** Shows the mount at `source` at `target` too; read-only for everybody who comes through `target`. */
+export async function bindVolume(source: string, target: string, readOnly: boolean): Promise<void> {
+  const attributes = readOnly ? MOUNT_ATTR.RDONLY : 0;
+  try {
+    await system(native.bindMount(source, target, attributes), "bind mount", target, () => abandon(target));
+  } catch (error) {
+    if (errnoOf(error) !== "ENOSYS") throw error;
+    throw new FamfsError(
+      "NOT_SUPPORTED",
+      "publishing volumes needs the mount calls of Linux 5.12 or later (open_tree, mount_setattr): upgrade the kernel",
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Unmounts everything stacked at `target`. Waits a bounded time for a server that has to write pages back; with
+ * `force` a mount that does not answer, or is in use, is aborted and detached.
+ */
+export async function unmountAll(target: string, options: { force: boolean } = { force: false }): Promise<void> {
+  // More than a few stacked mounts are not ours to unwind.
+  for (let attempt = 0; attempt < 16; attempt++) {
+    if (mountAt(await readMountTable(), target) === undefined) return;
+    try {
+      await system(native.unmount(target, UMOUNT.NOFOLLOW), "umount", target);
+    } catch (error) {
+      if (errnoOf(error) === "EINVAL") continue; // gone meanwhile: the table tells
+      if (!options.force) throw error;
+      await forceUnmount(target);
+    }
+  }
+  throw new FamfsError("PATH_CONFLICT", `${target}: more than 16 mounts are stacked there`);
+}
+
+async function forceUnmount(target: string): Promise<void> {
+  try {
+    await system(native.unmount(target, UMOUNT.NOFOLLOW | UMOUNT.FORCE | UMOUNT.DETACH), "umount -f", target);
+  } catch (error) {
+    // Inside a user namespace only closing the connection's descriptors aborts it.
+    if (errnoOf(error) !== "EPERM") throw error;
+    await system(native.unmount(target, UMOUNT.NOFOLLOW | UMOUNT.DETACH), "umount -l", target);
+  }
+}
+
+function abandon(target: string): void {
+  native.unmount(target, UMOUNT.NOFOLLOW | UMOUNT.DETACH).catch(() => undefined);
+}
+
+/** statfs of a mount of ours, bounded: its server may hang. */
+export async function fileSystemNumbers(target: string, signal?: AbortSignal) {
+  try {
+    const bound = { what: `statfs of ${target}`, timeoutMs: TIMEOUT_MS };
+    return await bounded(native.statfs(target), signal === undefined ? bound : { ...bound, signal });
+  } catch (error) {
+    throw fromSystemError(error, "statfs", target);
+  }
+}

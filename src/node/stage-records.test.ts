@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { type StageRecord, StageRecords } from "./stage-records.ts";
+
+async function scratch(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "famfs-records-"));
+  t.after(() => rm(directory, { recursive: true }));
+  return join(directory, "volumes");
+}
+
+const RECORD: StageRecord = {
+  volumeId: "v/../1",
+  stagingPath: "/staging",
+  accessMode: "MULTI_NODE_MULTI_WRITER",
+  readOnly: false,
+  mountGroup: undefined,
+  targets: { "/target": { readOnly: true, attributes: 1 } },
+};
+
+test("records survive a restart, whatever the volume id looks like", async (t) => {
+  const directory = await scratch(t);
+  const records = await StageRecords.open(directory);
+  await records.put(RECORD);
+  await records.put({ ...RECORD, volumeId: "other", mountGroup: 42 });
+  await records.delete("other");
+  const again = await StageRecords.open(directory);
+  assert.deepEqual(again.all(), [RECORD]);
+  assert.deepEqual(await readdir(join(directory, "..")), ["volumes"]);
+});
+
+test("a file that is not a record is refused with its path", async (t) => {
+  const directory = await scratch(t);
+  await StageRecords.open(directory);
+  for (const text of ["{", "null", "{}", JSON.stringify({ ...RECORD, targets: { "/t": {} } })]) {
+    await writeFile(join(directory, "x.json"), text);
+    await assert.rejects(StageRecords.open(directory), { code: "INTERNAL", message: /x\.json is not a record/ });
+  }
+});

@@ -1,0 +1,109 @@
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { FamfsError, fromSystemError } from "../base/index.ts";
+
+/** How a volume was published at one target path. */
+export interface TargetRecord {
+  readonly readOnly: boolean;
+  /** Attributes of the bind mount (MOUNT_ATTR), to notice an incompatible repeat. */
+  readonly attributes: number;
+}
+
+/**
+ * What this node must remember about a staged volume when the plugin restarts; what is mounted where is asked of the
+ * mount table instead.
+ */
+export interface StageRecord {
+  readonly volumeId: string;
+  readonly stagingPath: string;
+  readonly accessMode: string;
+  readonly readOnly: boolean;
+  readonly mountGroup: number | undefined;
+  readonly targets: Readonly<Record<string, TargetRecord>>;
+}
+
+/** One small file per staged volume, replaced as a whole. */
+export class StageRecords {
+  readonly #directory: string;
+  readonly #records = new Map<string, StageRecord>();
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Reads what an earlier run left. A file that is not a record of ours is an error, never ignored. */
+  static async open(directory: string): Promise<StageRecords> {
+    const records = new StageRecords(directory);
+    try {
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      for (const name of await readdir(directory)) {
+        if (!name.endsWith(".json")) continue;
+        const record = parseStageRecord(await readFile(join(directory, name), "utf8"), join(directory, name));
+        records.#records.set(record.volumeId, record);
+      }
+    } catch (error) {
+      throw fromSystemError(error, "read", directory);
+    }
+    return records;
+  }
+
+  get(volumeId: string): StageRecord | undefined {
+    return this.#records.get(volumeId);
+  }
+
+  all(): StageRecord[] {
+    return [...this.#records.values()];
+  }
+
+  async put(record: StageRecord): Promise<void> {
+    const path = this.#path(record.volumeId);
+    try {
+      await writeFile(`${path}.new`, JSON.stringify(record), { mode: 0o600, flush: true });
+      await rename(`${path}.new`, path);
+    } catch (error) {
+      throw fromSystemError(error, "write", path);
+    }
+    this.#records.set(record.volumeId, record);
+  }
+
+  async delete(volumeId: string): Promise<void> {
+    const path = this.#path(volumeId);
+    try {
+      await rm(path, { force: true });
+    } catch (error) {
+      throw fromSystemError(error, "unlink", path);
+    }
+    this.#records.delete(volumeId);
+  }
+
+  // Ids come from requests: whatever they contain stays within one file name.
+  #path(volumeId: string): string {
+    return join(this.#directory, `${Buffer.from(volumeId).toString("base64url")}.json`);
+  }
+}
+
+function parseStageRecord(text: string, path: string): StageRecord {
+  const wrong = (what: string) =>
+    new FamfsError("INTERNAL", `${path} is not a record of a staged volume (${what}); move it away after a check`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw wrong("not JSON");
+  }
+  if (typeof value !== "object" || value === null) throw wrong("not an object");
+  const fields = value as Record<string, unknown>;
+  const { volumeId, stagingPath, accessMode, readOnly, mountGroup, targets } = fields;
+  if (typeof volumeId !== "string" || typeof stagingPath !== "string" || typeof accessMode !== "string") {
+    throw wrong("volumeId, stagingPath or accessMode");
+  }
+  if (typeof readOnly !== "boolean") throw wrong("readOnly");
+  if (mountGroup !== undefined && typeof mountGroup !== "number") throw wrong("mountGroup");
+  if (typeof targets !== "object" || targets === null) throw wrong("targets");
+  const parsed = Object.entries(targets as Record<string, unknown>).map(([target, one]): [string, TargetRecord] => {
+    const { readOnly: ro, attributes } = (one ?? {}) as Record<string, unknown>;
+    if (typeof ro !== "boolean" || typeof attributes !== "number") throw wrong(`target ${target}`);
+    return [target, { readOnly: ro, attributes }];
+  });
+  return { volumeId, stagingPath, accessMode, readOnly, mountGroup, targets: Object.fromEntries(parsed) };
+}
