@@ -2,7 +2,6 @@
  * What the node plugin and its FUSE server process ask each other. Values are structured clones; descriptors travel
  * beside, over a socket pair, under the `tag` that the message names.
  */
-import type { FileSystemStatus } from "../../fuse/operations.ts";
 
 /** Everything the process must know to serve one volume on one /dev/fuse connection. */
 export interface VolumeAttachment {
@@ -24,9 +23,17 @@ export interface VolumeAttachment {
 
 /** What a server knows about a volume without asking its mount. */
 export interface VolumeHealth {
-  readonly status: FileSystemStatus;
+  readonly bytes: Usage;
+  /** Slots of the log: each file, directory or change of a name takes one. */
+  readonly logSlots: Usage;
   /** Undefined when nothing is wrong. */
   readonly problem: string | undefined;
+}
+
+export interface Usage {
+  readonly total: number;
+  readonly used: number;
+  readonly available: number;
 }
 
 /** How the grant protocol ended for this request. */
