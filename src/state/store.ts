@@ -1,3 +1,4 @@
+import { hasCode } from "../base/index.ts";
 import type { Kind, Records, Stored } from "./records.ts";
 
 export type StoredRecord<K extends Kind> = Records[K] & Stored;
@@ -7,8 +8,9 @@ export type Change<K extends Kind> =
   | { readonly type: "deleted"; readonly name: string };
 
 /**
- * Where records live. Two implementations pass one conformance suite: the embedded one (SQLite) and the Kubernetes
- * API. Errors: CONFLICT (the record changed or exists), STORE_UNAVAILABLE; a missing record is undefined.
+ * Where records live. Two implementations pass one conformance suite (store-conformance.ts): the embedded one (SQLite)
+ * and the Kubernetes API. Errors: CONFLICT (the record changed or exists), STORE_UNAVAILABLE; a missing record is
+ * undefined. What was acknowledged survives the death of the process.
  */
 export interface Store extends AsyncDisposable {
   get<K extends Kind>(kind: K, name: string): Promise<StoredRecord<K> | undefined>;
@@ -16,10 +18,40 @@ export interface Store extends AsyncDisposable {
   list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]>;
   /** CONFLICT when `name` exists. */
   create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>>;
-  /** Replaces the whole record if it is still at `record.resourceVersion`, otherwise CONFLICT. */
+  /** Replaces the whole record if it is still at `record.resourceVersion`, otherwise (or when it is gone) CONFLICT. */
   replace<K extends Kind>(kind: K, record: StoredRecord<K>): Promise<StoredRecord<K>>;
   /** CONFLICT when it is no longer at `resourceVersion`; no error when it is gone already. */
   delete(kind: Kind, name: string, resourceVersion: string): Promise<void>;
-  /** First every record there is, then each change, until `signal` aborts. Survives disconnects. */
+  /**
+   * First every record there is, then each change, until `signal` aborts; then it ends without an error. Survives
+   * disconnects. Of several quick changes to one record only the last may be seen, but never an older state after a
+   * newer one.
+   */
   watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>>;
+}
+
+/** How often a compare-and-swap is tried again: each loss means that somebody else went forward. */
+const UPDATE_ATTEMPTS = 20;
+
+/**
+ * Reads, changes and replaces a record until no other writer came in between. `change` answers undefined to leave it
+ * as it is; it may be called several times. Undefined when the record does not exist (any more).
+ */
+export async function updateRecord<K extends Kind>(
+  store: Store,
+  kind: K,
+  name: string,
+  change: (record: StoredRecord<K>) => StoredRecord<K> | undefined,
+): Promise<StoredRecord<K> | undefined> {
+  for (let attempt = 1; ; attempt++) {
+    const record = await store.get(kind, name);
+    if (record === undefined) return undefined;
+    const changed = change(record);
+    if (changed === undefined) return record;
+    try {
+      return await store.replace(kind, changed);
+    } catch (error) {
+      if (!hasCode(error, "CONFLICT") || attempt === UPDATE_ATTEMPTS) throw error;
+    }
+  }
 }

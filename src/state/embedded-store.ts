@@ -1,0 +1,303 @@
+import { chmodSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { FamfsError, fromSystemError, isFamfsError, messageOf } from "../base/index.ts";
+import { type Kind, RECORD_SCHEMAS, type Records } from "./records.ts";
+import { parseRecord } from "./schema.ts";
+import type { Change, Store, StoredRecord } from "./store.ts";
+
+export interface EmbeddedStoreOptions {
+  /** The directory that holds the one database file (and SQLite's log beside it). Made with mode 0700. */
+  readonly stateDir: string;
+  /** How often changes made by other processes are looked for (default 25 ms). Those of this one are seen at once. */
+  readonly pollMs?: number;
+}
+
+const FILE = "state.sqlite";
+/** Counts incompatible changes of the tables. */
+const LAYOUT = 1;
+/** How long a locked database is waited for before STORE_UNAVAILABLE. Locks are held for the time of one write. */
+const BUSY_MS = 5_000;
+const SQLITE_BUSY = 5;
+
+interface Row {
+  name: string;
+  version: number;
+  created: string;
+  body: string;
+}
+
+/**
+ * The store when there is no cluster: one SQLite file, shared by any number of processes. `version` grows over all
+ * records, so it orders changes as well as naming them. Commits reach the disk before they are acknowledged.
+ */
+export class EmbeddedStore implements Store {
+  readonly #database: DatabaseSync;
+  readonly #pollMs: number;
+  readonly #statements;
+  readonly #watchers = new Set<() => void>();
+  #poll: NodeJS.Timeout | undefined;
+  #dataVersion = 0;
+  #closed = false;
+
+  private constructor(database: DatabaseSync, pollMs: number) {
+    this.#database = database;
+    this.#pollMs = pollMs;
+    const prepare = (sql: string): StatementSync => database.prepare(sql);
+    this.#statements = {
+      get: prepare("SELECT name, version, created, body FROM records WHERE kind = ? AND name = ?"),
+      list: prepare("SELECT name, version, created, body FROM records WHERE kind = ? ORDER BY name"),
+      versions: prepare("SELECT name, version FROM records WHERE kind = ? ORDER BY version"),
+      put: prepare("INSERT OR REPLACE INTO records (kind, name, version, created, body) VALUES (?, ?, ?, ?, ?)"),
+      remove: prepare("DELETE FROM records WHERE kind = ? AND name = ?"),
+      next: prepare("UPDATE sequence SET value = value + 1 RETURNING value"),
+      dataVersion: prepare("PRAGMA data_version"),
+    };
+  }
+
+  static async open({ stateDir, pollMs = 25 }: EmbeddedStoreOptions): Promise<EmbeddedStore> {
+    const path = join(stateDir, FILE);
+    let database: DatabaseSync | undefined;
+    try {
+      mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+      database = new DatabaseSync(path, { timeout: 0 });
+      const opened = database;
+      // Two processes may open a new store at once.
+      await patiently(() => {
+        opened.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+        opened.exec(`BEGIN IMMEDIATE;
+          CREATE TABLE IF NOT EXISTS records (
+            kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, created TEXT NOT NULL, body TEXT NOT NULL,
+            PRIMARY KEY (kind, name)
+          ) STRICT, WITHOUT ROWID;
+          CREATE TABLE IF NOT EXISTS sequence (layout INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+          INSERT OR IGNORE INTO sequence (layout, value) SELECT ${LAYOUT}, 0 WHERE NOT EXISTS (SELECT 1 FROM sequence);
+          COMMIT`);
+      }, opened);
+      chmodSync(path, 0o600);
+      const layout = opened.prepare("SELECT layout FROM sequence").get()?.["layout"];
+      if (layout !== LAYOUT) {
+        throw new FamfsError("STORE_UNAVAILABLE", `${path} has layout ${String(layout)}, this program reads ${LAYOUT}`);
+      }
+      return new EmbeddedStore(opened, pollMs);
+    } catch (error) {
+      database?.close();
+      if (isFamfsError(error)) throw error;
+      const system = fromSystemError(error, "open", path);
+      if (system.code === "SYSTEM") throw system;
+      throw new FamfsError("STORE_UNAVAILABLE", `${path}: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  async get<K extends Kind>(kind: K, name: string): Promise<StoredRecord<K> | undefined> {
+    const row = await this.#run(() => this.#statements.get.get(kind, name) as Row | undefined);
+    return row === undefined ? undefined : fromRow(kind, row);
+  }
+
+  async list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]> {
+    const rows = await this.#run(() => this.#statements.list.all(kind) as unknown as Row[]);
+    return rows.map((row) => fromRow(kind, row));
+  }
+
+  async create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>> {
+    return this.#write((next) => {
+      if (this.#statements.get.get(kind, name) !== undefined) throw conflict(kind, name, "exists already");
+      const row = { name, version: next(), created: new Date().toISOString(), body: toBody(record) };
+      this.#put(kind, row);
+      return fromRow(kind, row);
+    });
+  }
+
+  async replace<K extends Kind>(kind: K, record: StoredRecord<K>): Promise<StoredRecord<K>> {
+    return this.#write((next) => {
+      const found = this.#statements.get.get(kind, record.name) as Row | undefined;
+      if (found === undefined) throw conflict(kind, record.name, "is gone");
+      if (String(found.version) !== record.resourceVersion) {
+        throw conflict(kind, record.name, `is at version ${found.version}, not ${record.resourceVersion}`);
+      }
+      const row = { name: record.name, version: next(), created: found.created, body: toBody(record) };
+      this.#put(kind, row);
+      return fromRow(kind, row);
+    });
+  }
+
+  async delete(kind: Kind, name: string, resourceVersion: string): Promise<void> {
+    await this.#write((next) => {
+      const found = this.#statements.get.get(kind, name) as Row | undefined;
+      if (found === undefined) return;
+      if (String(found.version) !== resourceVersion) {
+        throw conflict(kind, name, `is at version ${found.version}, not ${resourceVersion}`);
+      }
+      next();
+      this.#statements.remove.run(kind, name);
+    });
+  }
+
+  async *watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>> {
+    const known = new Map<string, number>();
+    const abort = () => wake();
+    let changed = Promise.withResolvers<void>();
+    const wake = () => changed.resolve();
+    signal.addEventListener("abort", abort);
+    this.#addWatcher(wake);
+    try {
+      while (!signal.aborted && !this.#closed) {
+        changed = Promise.withResolvers();
+        for (const change of await this.#changesSince(kind, known)) {
+          if (signal.aborted) return;
+          yield change;
+        }
+        // A change made while the loop above was yielding has resolved this already.
+        if (!signal.aborted) await changed.promise;
+      }
+    } finally {
+      signal.removeEventListener("abort", abort);
+      this.#removeWatcher(wake);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#poll);
+    for (const wake of this.#watchers) wake();
+    this.#database.close();
+  }
+
+  /** What differs from `known`, which is brought up to date: first what is gone, then what is new, oldest first. */
+  async #changesSince<K extends Kind>(kind: K, known: Map<string, number>): Promise<Change<K>[]> {
+    return this.#run(() => {
+      const changes: Change<K>[] = [];
+      const present = new Set<string>();
+      const stale: string[] = [];
+      for (const { name, version } of this.#statements.versions.all(kind) as unknown as Row[]) {
+        present.add(name);
+        if (known.get(name) !== version) stale.push(name);
+      }
+      for (const name of known.keys()) {
+        if (present.has(name)) continue;
+        known.delete(name);
+        changes.push({ type: "deleted", name });
+      }
+      for (const name of stale) {
+        const row = this.#statements.get.get(kind, name) as Row | undefined;
+        if (row === undefined) continue; // deleted since; the next round says so
+        known.set(name, row.version);
+        changes.push({ type: "put", record: fromRow(kind, row) });
+      }
+      return changes;
+    });
+  }
+
+  #put(kind: Kind, row: Row): void {
+    this.#statements.put.run(kind, row.name, row.version, row.created, row.body);
+  }
+
+  /** One transaction; `next` gives the version for what it writes. Watchers of this process are told at once. */
+  async #write<T>(work: (next: () => number) => T): Promise<T> {
+    const next = () => Number(this.#statements.next.get()?.["value"]);
+    const result = await this.#run(() => {
+      this.#database.exec("BEGIN IMMEDIATE");
+      try {
+        const value = work(next);
+        this.#database.exec("COMMIT");
+        return value;
+      } catch (error) {
+        if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+        throw error;
+      }
+    });
+    for (const wake of this.#watchers) wake();
+    return result;
+  }
+
+  async #run<T>(work: () => T): Promise<T> {
+    try {
+      return await patiently(() => {
+        if (this.#closed) throw new FamfsError("STORE_UNAVAILABLE", "the store is closed");
+        return work();
+      }, this.#database);
+    } catch (error) {
+      if (isFamfsError(error)) throw error;
+      throw new FamfsError("STORE_UNAVAILABLE", `the store does not answer: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  #addWatcher(wake: () => void): void {
+    this.#watchers.add(wake);
+    if (this.#poll !== undefined || this.#closed) return;
+    this.#dataVersion = this.#readDataVersion();
+    this.#poll = setInterval(() => {
+      // Changes when another connection has committed; our own commits wake watchers themselves.
+      const version = this.#readDataVersion();
+      if (version === this.#dataVersion) return;
+      this.#dataVersion = version;
+      for (const each of this.#watchers) each();
+    }, this.#pollMs);
+    this.#poll.unref();
+  }
+
+  #removeWatcher(wake: () => void): void {
+    this.#watchers.delete(wake);
+    if (this.#watchers.size > 0) return;
+    clearInterval(this.#poll);
+    this.#poll = undefined;
+  }
+
+  #readDataVersion(): number {
+    try {
+      return Number(this.#statements.dataVersion.get()?.["data_version"]);
+    } catch {
+      return -1; // counts as a change: the watchers' own reads wait, retry and report
+    }
+  }
+}
+
+/**
+ * Runs `work`, again while another process holds the lock. SQLite's own waiting would stop this thread, so the
+ * database's time-out is 0 and the waiting is here.
+ */
+async function patiently<T>(work: () => T, database: DatabaseSync): Promise<T> {
+  const deadline = performance.now() + BUSY_MS;
+  for (let delayMs = 1; ; delayMs = Math.min(delayMs * 2, 50)) {
+    try {
+      return work();
+    } catch (error) {
+      if (database.isOpen && database.isTransaction) database.exec("ROLLBACK");
+      if (!isBusy(error) || performance.now() > deadline) throw error;
+    }
+    await sleep(delayMs * (0.5 + Math.random()));
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  // The low byte is the code, the rest says which kind of busy.
+  return error instanceof Error && "errcode" in error && (Number(error.errcode) & 0xff) === SQLITE_BUSY;
+}
+
+function conflict(kind: Kind, name: string, what: string): FamfsError {
+  return new FamfsError("CONFLICT", `${kind} record ${name} ${what}`);
+}
+
+function toBody(record: object): string {
+  const { name: _name, resourceVersion: _version, createdAt: _created, ...body } = record as Record<string, unknown>;
+  return JSON.stringify(body);
+}
+
+function fromRow<K extends Kind>(kind: K, row: Row): StoredRecord<K> {
+  const path = `${kind} ${row.name}`;
+  let body: unknown;
+  try {
+    body = JSON.parse(row.body);
+  } catch (error) {
+    throw new FamfsError("INTERNAL", `stored record ${path} is not JSON`, { cause: error });
+  }
+  const record = parseRecord(RECORD_SCHEMAS[kind], body, path);
+  return {
+    ...(record as Records[K]),
+    name: row.name,
+    resourceVersion: String(row.version),
+    createdAt: row.created,
+  };
+}

@@ -1,0 +1,3 @@
+export * from "./embedded-store.ts";
+export * from "./records.ts";
+export * from "./store.ts";
