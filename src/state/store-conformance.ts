@@ -141,7 +141,7 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
     },
   );
 
-  storeTest(
+  void storeTest(
     "a watch never goes back: versions of a record only grow, the last state is seen",
     async (store, fixture) => {
       await using other = await fixture.open();
