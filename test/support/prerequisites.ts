@@ -3,7 +3,7 @@
  * what is missing: the value of node:test's `skip`. test/run.ts turns a skip into a failure when CI=true.
  */
 import { spawnSync } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 
@@ -13,17 +13,6 @@ export type Missing = string | false;
 export const toolCache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "famfs-csi");
 export const pythonProgram = join(toolCache, "python", "bin", "python");
 export const csiSanityProgram = join(toolCache, "bin", "csi-sanity-v5.6.0");
-
-/** Whether this process may mount on /dev/fuse (root, or root of a user namespace with a mount namespace of its own). */
-export function missingFuse(): Missing {
-  if (process.geteuid?.() !== 0) return "needs root or a user namespace (unshare -Urm) to mount";
-  try {
-    closeSync(openSync("/dev/fuse", "r+"));
-    return false;
-  } catch (error) {
-    return `needs /dev/fuse: ${error instanceof Error ? error.message : String(error)}`;
-  }
-}
 
 export function missingCommand(name: string): Missing {
   const found = (process.env["PATH"] ?? "").split(delimiter).some((directory) => {
@@ -57,6 +46,12 @@ export function missingCsiSanity(): Missing {
   return existsSync(csiSanityProgram)
     ? false
     : `needs ${csiSanityProgram} (test/support/install-tools user; it takes Go 1.25)`;
+}
+
+/** Root of a user namespace can give files to nobody else and drop to nobody else. */
+export function missingAllUsers(): Missing {
+  const wholeRange = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "latin1"));
+  return process.geteuid?.() === 0 && wholeRange ? false : "needs root outside a user namespace";
 }
 
 /** The first thing missing of several. */
