@@ -162,6 +162,8 @@ static napi_value system_unmount(napi_env env, napi_callback_info info) {
 // peers of the target's mount (design 6).
 static void run_bind_mount(job *self) {
   struct mount_attr attributes = {.attr_set = self->flags};
+  // The access time setting is one field, not a bit: it is set only after it was cleared.
+  if ((self->flags & MOUNT_ATTR__ATIME) != 0) attributes.attr_clr = MOUNT_ATTR__ATIME;
   self->what = "open_tree";
   int tree = (int)syscall(SYS_open_tree, AT_FDCWD, self->strings[0], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (tree < 0) {

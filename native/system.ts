@@ -51,7 +51,7 @@ export const MS = { RDONLY: 1, NOSUID: 2, NODEV: 4 } as const;
 export const UMOUNT = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 
 /** Attributes of mount_setattr(2). */
-export const MOUNT_ATTR = { RDONLY: 1, NOSUID: 2, NODEV: 4 } as const;
+export const MOUNT_ATTR = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, NOATIME: 16, NODIRATIME: 128 } as const;
 
 export interface FuseMountOptions {
   /** Shown as the source in the mount table. */

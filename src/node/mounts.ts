@@ -107,9 +107,24 @@ export async function mountVolume(
   return entry;
 }
 
-/** Shows the mount at `source` at `target` too; read-only for everybody who comes through `target`. */
-export async function bindVolume(source: string, target: string, readOnly: boolean): Promise<void> {
-  const attributes = readOnly ? MOUNT_ATTR.RDONLY : 0;
+/** Attributes of a bind mount by the option that the mount table shows for them. */
+const BIND_OPTIONS = {
+  ro: MOUNT_ATTR.RDONLY,
+  noexec: MOUNT_ATTR.NOEXEC,
+  noatime: MOUNT_ATTR.NOATIME,
+  nodiratime: MOUNT_ATTR.NODIRATIME,
+} as const;
+export type BindOption = keyof typeof BIND_OPTIONS;
+const BIND_OPTION_NAMES = Object.keys(BIND_OPTIONS) as BindOption[];
+
+/** Whether a bind mount has exactly these of the options that may be asked for. */
+export function hasBindOptions(entry: MountEntry, options: ReadonlySet<BindOption>): boolean {
+  return BIND_OPTION_NAMES.every((name) => entry.options.has(name) === options.has(name));
+}
+
+/** Shows the mount at `source` at `target` too, with `options` for everybody who comes through `target`. */
+export async function bindVolume(source: string, target: string, options: ReadonlySet<BindOption>): Promise<void> {
+  const attributes = [...options].reduce((bits, option) => bits | BIND_OPTIONS[option], 0);
   try {
     await system(native.bindMount(source, target, attributes), "bind mount", target, () => abandon(target));
   } catch (error) {

@@ -2,13 +2,6 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 
-/** How a volume was published at one target path. */
-export interface TargetRecord {
-  readonly readOnly: boolean;
-  /** Attributes of the bind mount (MOUNT_ATTR), to notice an incompatible repeat. */
-  readonly attributes: number;
-}
-
 /**
  * What this node must remember about a staged volume when the plugin restarts; what is mounted where is asked of the
  * mount table instead.
@@ -19,7 +12,6 @@ export interface StageRecord {
   readonly accessMode: string;
   readonly readOnly: boolean;
   readonly mountGroup: number | undefined;
-  readonly targets: Readonly<Record<string, TargetRecord>>;
 }
 
 /** One small file per staged volume, replaced as a whole. */
@@ -93,17 +85,11 @@ function parseStageRecord(text: string, path: string): StageRecord {
   }
   if (typeof value !== "object" || value === null) throw wrong("not an object");
   const fields = value as Record<string, unknown>;
-  const { volumeId, stagingPath, accessMode, readOnly, mountGroup, targets } = fields;
+  const { volumeId, stagingPath, accessMode, readOnly, mountGroup } = fields;
   if (typeof volumeId !== "string" || typeof stagingPath !== "string" || typeof accessMode !== "string") {
     throw wrong("volumeId, stagingPath or accessMode");
   }
   if (typeof readOnly !== "boolean") throw wrong("readOnly");
   if (mountGroup !== undefined && typeof mountGroup !== "number") throw wrong("mountGroup");
-  if (typeof targets !== "object" || targets === null) throw wrong("targets");
-  const parsed = Object.entries(targets as Record<string, unknown>).map(([target, one]): [string, TargetRecord] => {
-    const { readOnly: ro, attributes } = (one ?? {}) as Record<string, unknown>;
-    if (typeof ro !== "boolean" || typeof attributes !== "number") throw wrong(`target ${target}`);
-    return [target, { readOnly: ro, attributes }];
-  });
-  return { volumeId, stagingPath, accessMode, readOnly, mountGroup, targets: Object.fromEntries(parsed) };
+  return { volumeId, stagingPath, accessMode, readOnly, mountGroup };
 }

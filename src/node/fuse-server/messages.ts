@@ -12,11 +12,15 @@ export interface VolumeAttachment {
   readonly region: { readonly offset: number; readonly length: number };
   /** What the volume record in memory must say; undefined for an adopted volume (stock format, no record). */
   readonly expect: { readonly volumeUuid: string; readonly regionGeneration: number } | undefined;
-  readonly node: { readonly nodeId: string; readonly bootId: string; readonly slot: number } | undefined;
+  readonly node: { readonly nodeId: string; readonly bootId: string; readonly slot: number };
   /** No request may change anything, whatever the mount says. */
   readonly readOnly: boolean;
-  /** `any`: opening a sealed file for read-write needs no grant (design 6). */
-  readonly dataWriters: "one" | "any";
+  /** Several nodes may have it staged at a time. */
+  readonly shared: boolean;
+  /** No other node has it staged right now. */
+  readonly exclusive: boolean;
+  /** Checked StorageClass parameters, as given. */
+  readonly parameters: Readonly<Record<string, string>>;
   /** Group that the root and everything below it shows and may be used by (fsGroup). */
   readonly mountGroup: number | undefined;
 }
@@ -55,8 +59,13 @@ export type ServerCalls = {
   /** Seals every file that no handle keeps open for write. */
   seal(volume: OfVolume): void;
   health(volume: OfVolume): VolumeHealth;
-  /** Stop new writes, flush, seal, publish: when it answers, the grant may go to another node. */
-  releaseWriter(volume: OfVolume): void;
+  /**
+   * Another node waits for the grant: flush, seal, release it. `forced` also while files are open for write. False
+   * when that did not happen within `timeoutMs`.
+   */
+  handOver(volume: OfVolume & { readonly forced: boolean; readonly timeoutMs: number }): boolean;
+  /** Whether no other node has the volume staged, so that space comes back at once. */
+  setExclusive(volume: OfVolume & { readonly exclusive: boolean }): void;
   /** The lease is about to run out (true), or renewed (false): writers wait meanwhile. */
   stall(volume: OfVolume & { readonly stalled: boolean }): void;
 };
@@ -65,8 +74,8 @@ export type ServerCalls = {
 export type PluginCalls = {
   /** Waits for the grant at most `timeoutMs`: OWNER_BUSY after that. */
   acquireWriter(volume: OfVolume & { readonly timeoutMs: number }): WriterTerms;
-  /** No file is open for write, and the idle time is over. */
-  writerIdle(volume: OfVolume): void;
+  /** Nothing will be appended with the terms of the last `acquireWriter` any more. */
+  releaseWriter(volume: OfVolume): void;
   /** Something a condition should say; undefined when it is over. */
   problem(volume: OfVolume & { readonly message: string | undefined }): void;
   log(line: LogLine): void;

@@ -6,7 +6,9 @@ import type { PluginCalls, ServerCalls, VolumeAttachment, VolumeHealth } from ".
 /** One volume that is being served. Disposing it ends its threads' use of the descriptor and closes it. */
 export interface VolumeServer extends AsyncDisposable {
   seal(): Promise<void>;
-  releaseWriter(): Promise<void>;
+  /** False when `signal` came first. */
+  handOver(options: { readonly forced: boolean; readonly signal: AbortSignal }): Promise<boolean>;
+  setExclusive(exclusive: boolean): void;
   setStalled(stalled: boolean): void;
   health(): Promise<VolumeHealth>;
 }
@@ -39,7 +41,9 @@ export class Sessions implements AsyncDisposable {
     detach: ({ volumeId, seal }) => this.#detach(volumeId, seal),
     seal: async ({ volumeId }) => (await this.#server(volumeId)).seal(),
     health: async ({ volumeId }) => (await this.#server(volumeId)).health(),
-    releaseWriter: async ({ volumeId }) => (await this.#server(volumeId)).releaseWriter(),
+    handOver: async ({ volumeId, forced, timeoutMs }) =>
+      (await this.#server(volumeId)).handOver({ forced, signal: AbortSignal.timeout(timeoutMs) }),
+    setExclusive: async ({ volumeId, exclusive }) => (await this.#server(volumeId)).setExclusive(exclusive),
     stall: async ({ volumeId, stalled }) => (await this.#server(volumeId)).setStalled(stalled),
   };
 

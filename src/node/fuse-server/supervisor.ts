@@ -78,7 +78,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
     }
   }
 
-  async ask<Name extends "seal" | "health" | "releaseWriter" | "stall">(
+  async ask<Name extends "seal" | "health" | "handOver" | "setExclusive" | "stall">(
     name: Name,
     request: RequestOf<ServerCalls, Name>,
     options: { timeoutMs: number; signal?: AbortSignal },

@@ -1,0 +1,112 @@
+import {
+  type CallContext,
+  FABRIC_SEGMENT,
+  parseCapability,
+  requireField,
+  requirePath,
+  type Service,
+} from "../csi/index.ts";
+import type { VolumeHealth } from "./fuse-server/messages.ts";
+import type { NodeVolumes } from "./node-volumes.ts";
+
+export interface NodeServiceOptions {
+  readonly nodeId: string;
+  readonly fabric: string;
+  /** How many volumes the CO may put on this node. */
+  readonly maxVolumes: number;
+  readonly volumes: NodeVolumes;
+}
+
+const CAPABILITIES = [
+  "STAGE_UNSTAGE_VOLUME",
+  "GET_VOLUME_STATS",
+  "VOLUME_CONDITION",
+  "SINGLE_NODE_MULTI_WRITER",
+  "VOLUME_MOUNT_GROUP",
+] as const;
+
+/** The CSI node service: requests checked here, the work done by NodeVolumes. */
+export function nodeService({ nodeId, fabric, maxVolumes, volumes }: NodeServiceOptions): Service<"node"> {
+  return {
+    async NodeStageVolume(request, call) {
+      await volumes.stage(
+        {
+          volumeId: requireField(request.volumeId, "volume_id"),
+          stagingPath: requirePath(request.stagingTargetPath, "staging_target_path"),
+          capability: parseCapability(request.volumeCapability),
+          volumeContext: request.volumeContext,
+          publishContext: request.publishContext,
+        },
+        call,
+      );
+      return {};
+    },
+
+    async NodeUnstageVolume(request, call) {
+      const volumeId = requireField(request.volumeId, "volume_id");
+      await volumes.unstage(
+        { volumeId, stagingPath: requirePath(request.stagingTargetPath, "staging_target_path") },
+        call,
+      );
+      return {};
+    },
+
+    async NodePublishVolume(request, call) {
+      await volumes.publish(
+        {
+          volumeId: requireField(request.volumeId, "volume_id"),
+          targetPath: requirePath(request.targetPath, "target_path"),
+          capability: parseCapability(request.volumeCapability),
+          stagingPath: requirePath(request.stagingTargetPath, "staging_target_path"),
+          readOnly: request.readonly,
+          volumeContext: request.volumeContext,
+          publishContext: request.publishContext,
+        },
+        call,
+      );
+      return {};
+    },
+
+    async NodeUnpublishVolume(request, call) {
+      const volumeId = requireField(request.volumeId, "volume_id");
+      await volumes.unpublish({ volumeId, targetPath: requirePath(request.targetPath, "target_path") }, call);
+      return {};
+    },
+
+    async NodeGetVolumeStats(request, call) {
+      const volumeId = requireField(request.volumeId, "volume_id");
+      return statsResponse(
+        await volumes.health({ volumeId, path: requirePath(request.volumePath, "volume_path") }, call),
+      );
+    },
+
+    async NodeGetCapabilities() {
+      return { capabilities: CAPABILITIES.map((type) => ({ rpc: { type } })) };
+    },
+
+    async NodeGetInfo() {
+      return {
+        nodeId,
+        maxVolumesPerNode: maxVolumes,
+        accessibleTopology: { segments: { [FABRIC_SEGMENT]: fabric } },
+      };
+    },
+  };
+}
+
+function statsResponse(health: VolumeHealth | { readonly problem: string }) {
+  const volumeCondition =
+    health.problem === undefined
+      ? { abnormal: false, message: "the volume is healthy" }
+      : { abnormal: true, message: health.problem };
+  if (!("bytes" in health)) return { usage: [], volumeCondition };
+  return {
+    usage: [
+      { unit: "BYTES" as const, ...health.bytes },
+      { unit: "INODES" as const, ...health.logSlots },
+    ],
+    volumeCondition,
+  };
+}
+
+export type { CallContext };

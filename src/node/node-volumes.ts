@@ -1,0 +1,366 @@
+import { closeSync } from "node:fs";
+import { native } from "../../native/index.ts";
+import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
+import type { CallContext, Capability } from "../csi/index.ts";
+import type { Store } from "../state/index.ts";
+import type { VolumeAttachment, VolumeHealth } from "./fuse-server/messages.ts";
+import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+import {
+  type BindOption,
+  bindVolume,
+  hasBindOptions,
+  makeMountPoint,
+  mountVolume,
+  removeMountPoint,
+  resolveMountPath,
+  unmountAll,
+  volumeOf,
+} from "./mounts.ts";
+import type { StageRecord, StageRecords } from "./stage-records.ts";
+import { claimStaging, clearStaging, type NodeIdentity } from "./staging-claim.ts";
+
+export interface NodeVolumesOptions {
+  readonly node: NodeIdentity;
+  readonly store: Store;
+  readonly records: StageRecords;
+  readonly server: FuseServerSupervisor;
+  /** Path of a device on this node; undefined when the node does not reach it. */
+  readonly devicePath: (deviceUuid: string) => string | undefined;
+  /** Owner slots of a volume (what mkfs made). */
+  readonly slotCount: number;
+  /** The volume is staged here no more: nobody waits for its grant, and a held one is given back. */
+  readonly onUnstaged: (volumeId: string) => Promise<void>;
+  readonly logger: Logger;
+}
+
+export interface StageRequest {
+  readonly volumeId: string;
+  readonly stagingPath: string;
+  readonly capability: Capability;
+  readonly volumeContext: Readonly<Record<string, string>>;
+  readonly publishContext: Readonly<Record<string, string>>;
+}
+
+export interface PublishRequest extends StageRequest {
+  readonly targetPath: string;
+  readonly readOnly: boolean;
+}
+
+/** Longest a single step may take; a call's own deadline may be shorter. */
+const ATTACH_TIMEOUT_MS = 60_000;
+const SEAL_TIMEOUT_MS = 30_000;
+const HEALTH_TIMEOUT_MS = 5_000;
+
+/**
+ * What is staged and published on this node. What is mounted is asked of the kernel's mount table each time, so a
+ * restart of the plugin changes nothing; small records keep what the table does not show. One call per volume at a
+ * time: another one gets VOLUME_BUSY.
+ */
+export class NodeVolumes {
+  readonly #options: NodeVolumesOptions;
+  readonly #locks = new KeyedTryLock();
+  /** Why a volume's mounts do not answer any more, until it is staged again. */
+  readonly #lost = new Map<string, string>();
+
+  constructor(options: NodeVolumesOptions) {
+    this.#options = options;
+  }
+
+  /** The FUSE server died with these volumes. */
+  markLost(volumeIds: readonly string[], reason: string): void {
+    for (const volumeId of volumeIds) this.#lost.set(volumeId, reason);
+  }
+
+  async stage(request: StageRequest, call: CallContext): Promise<void> {
+    const { volumeId, capability } = request;
+    using _lock = this.#lock(volumeId);
+    const { store, records, node } = this.#options;
+    const volume = await store.get("volumes", volumeId);
+    if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
+    const path = await resolveMountPath(request.stagingPath, "staging_target_path");
+    if (path === undefined) {
+      throw new FamfsError("INVALID_ARGUMENT", `staging_target_path ${request.stagingPath}: its parent does not exist`);
+    }
+    const publication = volume.published[node.nodeId];
+    if (volume.adopted && !capability.rules.readOnly && publication?.readonly !== true) {
+      throw new FamfsError(
+        "NOT_SUPPORTED",
+        `volume ${volumeId} was formatted by the stock tools and is served read-only: use access mode ReadOnlyMany, or readOnly: true`,
+      );
+    }
+    const wanted: StageRecord = {
+      volumeId,
+      stagingPath: path,
+      accessMode: capability.accessMode,
+      readOnly: capability.rules.readOnly || publication?.readonly === true,
+      mountGroup: capability.mountGroup,
+    };
+    if (await this.#isStaged(wanted, call.logger)) return;
+
+    const claimed = await claimStaging(store, volumeId, node, this.#options.slotCount);
+    try {
+      await records.put(wanted);
+      await this.#serve(this.#attachment(claimed, wanted), path, call);
+      this.#lost.delete(volumeId);
+    } catch (error) {
+      await this.#undoStage(wanted);
+      throw error;
+    }
+  }
+
+  async unstage(request: { volumeId: string; stagingPath: string }, call: CallContext): Promise<void> {
+    const { volumeId } = request;
+    using _lock = this.#lock(volumeId);
+    const { records, server, store, node } = this.#options;
+    const path = await resolveMountPath(request.stagingPath, "staging_target_path");
+    const record = records.get(volumeId);
+    if (record !== undefined && path !== record.stagingPath) return; // not staged there
+    const table = await readMountTable();
+    const targets = table.filter((entry) => volumeOf(entry) === volumeId && entry.target !== path);
+    if (targets.length > 0) {
+      const where = targets.map((entry) => entry.target).join(", ");
+      throw new FamfsError("VOLUME_PUBLISHED", `volume ${volumeId} is still published at ${where}`);
+    }
+    if (server.serves(volumeId)) await this.#seal(volumeId, call);
+    const staged = path === undefined ? undefined : mountAt(table, path);
+    if (path !== undefined && staged !== undefined && volumeOf(staged) === volumeId) {
+      await unmountAll(path, { force: !server.serves(volumeId) });
+    }
+    await server.detach(volumeId, { seal: true, timeoutMs: SEAL_TIMEOUT_MS });
+    await this.#options.onUnstaged(volumeId);
+    await clearStaging(store, volumeId, node.nodeId);
+    await records.delete(volumeId);
+    this.#lost.delete(volumeId);
+  }
+
+  async publish(request: PublishRequest, call: CallContext): Promise<void> {
+    const { volumeId, capability } = request;
+    using _lock = this.#lock(volumeId);
+    if ((await this.#options.store.get("volumes", volumeId)) === undefined) {
+      throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
+    }
+    const record = this.#options.records.get(volumeId);
+    const staging = await resolveMountPath(request.stagingPath, "staging_target_path");
+    const table = await readMountTable();
+    const staged = staging === undefined ? undefined : mountAt(table, staging);
+    if (
+      record === undefined ||
+      staging !== record.stagingPath ||
+      staged === undefined ||
+      !this.#isAlive(record, staged)
+    ) {
+      throw new FamfsError("VOLUME_NOT_STAGED", `volume ${volumeId} is not staged at ${request.stagingPath}`);
+    }
+    const target = await resolveMountPath(request.targetPath, "target_path");
+    if (target === undefined) {
+      throw new FamfsError("INVALID_ARGUMENT", `target_path ${request.targetPath}: its parent does not exist`);
+    }
+    if (target === staging) throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path`);
+    this.#warnOfOtherGroup(record, capability, call.logger);
+
+    const options = bindOptions(request, record);
+    const present = mountAt(table, target);
+    if (present !== undefined && volumeOf(present) !== volumeId) {
+      throw new FamfsError(
+        "PATH_CONFLICT",
+        `target_path ${target}: ${present.type} ${present.source} is mounted there`,
+      );
+    }
+    if (present?.device === staged.device) {
+      if (hasBindOptions(present, options)) return;
+      throw new FamfsError("PATH_CONFLICT", `volume ${volumeId} is published at ${target} with other options`);
+    }
+    if (capability.rules.singlePath) assertOnlyTarget(volumeId, target, staged, table);
+    // One of a server that died: nothing answers there.
+    if (present !== undefined) await unmountAll(target, { force: true });
+    await makeMountPoint(target);
+    await bindVolume(staging, target, options);
+    const made = mountAt(await readMountTable(), target);
+    if (made?.device !== staged.device || !hasBindOptions(made, options)) {
+      await unmountAll(target);
+      throw new FamfsError("INTERNAL", `${target}: the mount table does not show the mount that was made`);
+    }
+  }
+
+  async unpublish(request: { volumeId: string; targetPath: string }, call: CallContext): Promise<void> {
+    const { volumeId } = request;
+    using _lock = this.#lock(volumeId);
+    const target = await resolveMountPath(request.targetPath, "target_path");
+    if (target === undefined) return;
+    const present = mountAt(await readMountTable(), target);
+    if (present !== undefined) {
+      if (volumeOf(present) !== volumeId) {
+        throw new FamfsError("PATH_CONFLICT", `target_path ${target}: volume ${volumeId} is not what is mounted there`);
+      }
+      const alive = this.#options.server.serves(volumeId);
+      // What a pod closed is in the log before its pod is gone.
+      if (alive && !present.options.has("ro")) await this.#seal(volumeId, call);
+      await unmountAll(target, { force: !alive });
+    }
+    await removeMountPoint(target);
+  }
+
+  /** What the server says, or why it says nothing. VOLUME_NOT_FOUND when `path` is not one of the volume's. */
+  async health(
+    request: { volumeId: string; path: string },
+    call: CallContext,
+  ): Promise<VolumeHealth | { readonly problem: string }> {
+    const { volumeId } = request;
+    const path = await resolveMountPath(request.path, "volume_path");
+    const present = path === undefined ? undefined : mountAt(await readMountTable(), path);
+    if (present === undefined || volumeOf(present) !== volumeId) {
+      throw new FamfsError("VOLUME_NOT_FOUND", `volume ${volumeId} is not mounted at ${request.path}`);
+    }
+    const { server } = this.#options;
+    if (!server.serves(volumeId)) {
+      const reason = this.#lost.get(volumeId) ?? "the node plugin was restarted";
+      return { problem: `nothing serves this volume's mounts since ${reason}; restart the pods that use it` };
+    }
+    try {
+      return await server.ask("health", { volumeId }, { timeoutMs: HEALTH_TIMEOUT_MS, signal: call.signal });
+    } catch (error) {
+      if (!hasCode(error, "DEADLINE_EXCEEDED", "NODE_UNAVAILABLE")) throw error;
+      return { problem: `the FUSE server does not answer: ${messageOf(error)}` };
+    }
+  }
+
+  #lock(volumeId: string): Disposable {
+    const lock = this.#locks.tryAcquire(volumeId);
+    if (lock === undefined) {
+      throw new FamfsError("VOLUME_BUSY", `another call for volume ${volumeId} is in progress on this node`);
+    }
+    return lock;
+  }
+
+  #isAlive(record: StageRecord, entry: MountEntry): boolean {
+    return volumeOf(entry) === record.volumeId && this.#options.server.serves(record.volumeId);
+  }
+
+  /** True when `wanted` is staged and served. Removes what an earlier, dead server left; PATH_CONFLICT otherwise. */
+  async #isStaged(wanted: StageRecord, logger: Logger): Promise<boolean> {
+    const { records, server } = this.#options;
+    const { volumeId, stagingPath } = wanted;
+    const record = records.get(volumeId);
+    const present = mountAt(await readMountTable(), stagingPath);
+    if (present !== undefined && volumeOf(present) !== volumeId) {
+      throw new FamfsError("PATH_CONFLICT", `staging path ${stagingPath}: ${present.source} is mounted there already`);
+    }
+    if (record !== undefined && server.serves(volumeId)) {
+      if (record.stagingPath !== stagingPath) {
+        throw new FamfsError("PATH_CONFLICT", `volume ${volumeId} is staged at ${record.stagingPath} already`);
+      }
+      if (present !== undefined) {
+        if (record.accessMode !== wanted.accessMode || record.readOnly !== wanted.readOnly) {
+          throw new FamfsError(
+            "PATH_CONFLICT",
+            `volume ${volumeId} is staged as ${record.accessMode}${record.readOnly ? ", read-only" : ""}, not as asked for now`,
+          );
+        }
+        this.#warnOfOtherGroup(record, wanted, logger);
+        return true;
+      }
+      // Somebody unmounted it behind our back.
+      await server.detach(volumeId, { seal: true, timeoutMs: SEAL_TIMEOUT_MS });
+    }
+    if (present !== undefined) await unmountAll(stagingPath, { force: true });
+    return false;
+  }
+
+  #attachment(volume: Awaited<ReturnType<typeof claimStaging>>, wanted: StageRecord): Omit<VolumeAttachment, "tag"> {
+    const { node, devicePath } = this.#options;
+    const [region, ...more] = volume.regions;
+    if (region === undefined || more.length > 0) {
+      throw new FamfsError(
+        "NOT_SUPPORTED",
+        `volume ${volume.name} has ${volume.regions.length} regions, one can be served`,
+      );
+    }
+    const path = devicePath(region.deviceUuid);
+    if (path === undefined) {
+      throw new FamfsError(
+        "NODE_NOT_IN_TOPOLOGY",
+        `volume ${volume.name} is on device ${region.deviceUuid}, which node ${node.nodeId} does not reach`,
+      );
+    }
+    const slot = volume.slots[node.nodeId];
+    if (slot === undefined) throw new FamfsError("INTERNAL", `volume ${volume.name}: no owner slot for ${node.nodeId}`);
+    return {
+      volumeId: volume.name,
+      devicePath: path,
+      region: { offset: region.offset, length: region.length },
+      expect: volume.adopted ? undefined : { volumeUuid: volume.uuid, regionGeneration: volume.regionGeneration },
+      node: { ...node, slot },
+      readOnly: wanted.readOnly,
+      exclusive: Object.keys(volume.staged).length === 1,
+      shared: wanted.accessMode.startsWith("MULTI_NODE"),
+      parameters: volume.parameters,
+      mountGroup: wanted.mountGroup,
+    };
+  }
+
+  async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, call: CallContext): Promise<void> {
+    await makeMountPoint(path);
+    const fd = native.openFuse();
+    try {
+      await mountVolume(fd, path, { volumeId: attachment.volumeId, readOnly: attachment.readOnly });
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    await this.#options.server.attach(fd, attachment, Math.min(ATTACH_TIMEOUT_MS, Math.max(1, call.remainingMs())));
+  }
+
+  async #undoStage({ volumeId, stagingPath }: StageRecord): Promise<void> {
+    const { store, node, records, logger } = this.#options;
+    try {
+      await unmountAll(stagingPath, { force: true });
+      await clearStaging(store, volumeId, node.nodeId);
+      await records.delete(volumeId);
+    } catch (error) {
+      // The record stays, so the next call finds what is left.
+      logger.error({ volumeId, err: error }, "could not undo a failed NodeStageVolume");
+    }
+  }
+
+  async #seal(volumeId: string, call: CallContext): Promise<void> {
+    const timeoutMs = Math.min(SEAL_TIMEOUT_MS, Math.max(1, call.remainingMs()));
+    try {
+      await this.#options.server.ask("seal", { volumeId }, { timeoutMs });
+    } catch (error) {
+      // Without a server there is nothing left that could be sealed.
+      if (!hasCode(error, "NODE_UNAVAILABLE", "VOLUME_NOT_STAGED")) throw error;
+      call.logger.warn({ volumeId, err: error }, "files that were not sealed yet are lost with the FUSE server");
+    }
+  }
+
+  #warnOfOtherGroup(record: StageRecord, asked: { readonly mountGroup: number | undefined }, logger: Logger): void {
+    if (asked.mountGroup === undefined || asked.mountGroup === record.mountGroup) return;
+    logger.warn(
+      { volumeId: record.volumeId, group: record.mountGroup, ignored: asked.mountGroup },
+      "the volume is staged with another mount group; the first one stays until it is unstaged",
+    );
+  }
+}
+
+function bindOptions(request: PublishRequest, record: StageRecord): ReadonlySet<BindOption> {
+  const { capability } = request;
+  const options = new Set<BindOption>();
+  if (request.readOnly || record.readOnly || capability.rules.readOnly) options.add("ro");
+  for (const flag of capability.mountFlags) {
+    if (flag === "ro" || flag === "noexec" || flag === "noatime" || flag === "nodiratime") options.add(flag);
+  }
+  return options;
+}
+
+function assertOnlyTarget(volumeId: string, target: string, staged: MountEntry, table: readonly MountEntry[]): void {
+  const other = table.find(
+    (entry) => entry.device === staged.device && entry.target !== staged.target && entry.target !== target,
+  );
+  if (other === undefined) return;
+  throw new FamfsError(
+    "WRITER_CONFLICT",
+    `volume ${volumeId} admits one pod (SINGLE_NODE_SINGLE_WRITER) and is published at ${other.target}`,
+    { details: { nodeId: "" } },
+  );
+}

@@ -1,0 +1,70 @@
+/**
+ * A volume record says which nodes have it staged, so that its region is not reused while one of them may still
+ * write, and which owner slot each node has.
+ */
+import { FamfsError } from "../base/index.ts";
+import type { FamfsVolume, Store, StoredRecord } from "../state/index.ts";
+import { updateRecord } from "./update-record.ts";
+
+export interface NodeIdentity {
+  readonly nodeId: string;
+  /** Changes with every boot of the host. */
+  readonly bootId: string;
+}
+
+/** Volumes that may be served: formatted, and not on the way out. Otherwise the error says why not. */
+export function assertServable(volumeId: string, volume: FamfsVolume): void {
+  switch (volume.phase) {
+    case "Ready":
+      return;
+    case "Formatting":
+      throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is still being formatted by ${volume.jobNode}`);
+    case "Failed":
+      throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} could not be formatted: ${volume.failure?.message}`);
+    case "Reclaiming":
+      throw new FamfsError("VOLUME_NOT_FOUND", `volume ${volumeId} was deleted`);
+    default:
+      volume.phase satisfies never;
+  }
+}
+
+/** Records that this node stages the volume, and gives it an owner slot if it has none. VOLUME_NOT_FOUND. */
+export async function claimStaging(
+  store: Store,
+  volumeId: string,
+  node: NodeIdentity,
+  slotCount: number,
+): Promise<StoredRecord<"volumes">> {
+  const volume = await updateRecord(store, "volumes", volumeId, (record) => {
+    assertServable(volumeId, record);
+    const slot = record.slots[node.nodeId] ?? freeSlot(volumeId, record, slotCount);
+    if (record.staged[node.nodeId]?.bootId === node.bootId && record.slots[node.nodeId] === slot) return undefined;
+    return {
+      ...record,
+      staged: { ...record.staged, [node.nodeId]: { bootId: node.bootId } },
+      slots: { ...record.slots, [node.nodeId]: slot },
+    };
+  });
+  if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
+  return volume;
+}
+
+/** The opposite: this node cannot write to the region any more. The slot stays its own. */
+export async function clearStaging(store: Store, volumeId: string, nodeId: string): Promise<void> {
+  await updateRecord(store, "volumes", volumeId, (record) => {
+    if (record.staged[nodeId] === undefined) return undefined;
+    const { [nodeId]: _, ...staged } = record.staged;
+    return { ...record, staged };
+  });
+}
+
+function freeSlot(volumeId: string, volume: FamfsVolume, slotCount: number): number {
+  const taken = new Set(Object.values(volume.slots));
+  for (let slot = 0; slot < slotCount; slot++) {
+    if (!taken.has(slot)) return slot;
+  }
+  throw new FamfsError(
+    "NOT_SUPPORTED",
+    `volume ${volumeId} has been used by ${slotCount} nodes, as many as it can know`,
+  );
+}
