@@ -25,6 +25,14 @@ export * from "./log-header.ts";
 export * from "./mkfs.ts";
 export * from "./owner-claims.ts";
 export * from "./owner-slot.ts";
+export {
+  type Applied,
+  type SealedChange,
+  type SealedNode,
+  type SealedPlace,
+  type SealedTreeOptions,
+  standInPath,
+} from "./sealed-node.ts";
 export * from "./sealed-tree.ts";
 export {
   ENTRY_SIZE,

@@ -1,92 +1,318 @@
-import type { Finding } from "./finding.ts";
-import type { Layout, Link, LogEntry, Time } from "./log-entry.ts";
+import { ALLOC_UNIT, FamfsError, type Range, RangeSet } from "../base/index.ts";
+import { isName } from "./entry-encode.ts";
+import type { FindingCode } from "./finding.ts";
+import { claimExtents, type Daxdev, extentsOf, layoutProblem, type Problem, releaseExtents } from "./layout-check.ts";
+import {
+  type AddDaxdevEntry,
+  type FileEntry,
+  type Link,
+  type LogEntry,
+  type MkdirEntry,
+  type NodeEntry,
+  type RelinkEntry,
+  ROOT_INDEX,
+} from "./log-entry.ts";
+import {
+  type Applied,
+  Node,
+  type SealedChange,
+  type SealedNode,
+  type SealedTreeOptions,
+  STAND_IN_PREFIX,
+  setAttributes,
+  standInPath,
+} from "./sealed-node.ts";
+import { MAX_DIRECT_PATH } from "./structs.ts";
+
+/** A path longer than any a system call takes: directories this deep are refused, so that checks stay bounded. */
+const MAX_DEPTH = 4096;
+
+const NONE: readonly never[] = [];
+const NOTHING: Applied = { changes: NONE, findings: NONE };
 
 /**
- * A node that the log made. One object per node for its whole life: `apply` changes it in place, so the live file
- * system may keep references and compare them.
+ * The file system that a prefix of the log describes (format 5.4 and 6, docs/format-extensions.md). Pure, and stricter
+ * than stock replay: what is refused is reported and has no effect. Entries are applied in order of index.
  */
-export interface SealedNode {
-  /** Log index of the entry that made it; ROOT_INDEX for the root. */
-  readonly index: number;
-  readonly kind: "file" | "directory" | "symlink";
-  /** undefined for the root, and for a node that is detached (not placed yet) or removed. */
-  readonly parent: SealedNode | undefined;
-  /** "" without a parent. */
-  readonly name: string;
-  /** Permission bits. */
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  /** undefined: the log does not say (stock entries). */
-  readonly mtime: Time | undefined;
-  /** Bytes of a file; length of a symlink's target; 0 for a directory. */
-  readonly size: number;
-  /** undefined for directories, symlinks and empty files. */
-  readonly layout: Layout | undefined;
-  readonly symlinkTarget: string | undefined;
-  /** Of a directory, in order of creation. */
-  readonly children: ReadonlyMap<string, SealedNode> | undefined;
-  /** Where stock tools see it: "" for the root, undefined when they do not (NODE). Never changes. */
-  readonly stockPath: string | undefined;
-}
+export class SealedTree {
+  readonly #root: Node;
+  readonly #nodes = new Map<number, Node>();
+  /** Every path stock tools have seen, with the node behind it while that is alive. */
+  readonly #stock = new Map<string, Node | undefined>();
+  readonly #daxdevs = new Map<number, Daxdev>();
+  readonly #daxdevUuids = new Set<string>();
+  readonly #allocUnit: number;
+  readonly #extended: boolean;
+  #nextIndex = 0;
+  #files = 0;
+  #directories = 0;
+  #fileBytes = 0;
 
-export type SealedChange =
-  /** A new node: placed at `node.parent`, or detached (a RELINK will place it; nobody sees it before). */
-  | { readonly type: "added"; readonly node: SealedNode }
-  /** `node` has a new place; `from` is undefined when it was detached. */
-  | { readonly type: "moved"; readonly node: SealedNode; readonly from: SealedPlace | undefined }
-  /** `node` is gone for good, its extents are free; `from` is undefined when it was detached. */
-  | { readonly type: "removed"; readonly node: SealedNode; readonly from: SealedPlace | undefined }
-  /** `node` is gone for good because `by` takes its place (an "added" or "moved" of `by` follows). */
-  | { readonly type: "replaced"; readonly node: SealedNode; readonly by: SealedNode; readonly from: SealedPlace }
-  /** Mode, owner or mtime of `node` changed. */
-  | { readonly type: "attributes"; readonly node: SealedNode };
+  constructor(options: SealedTreeOptions) {
+    this.#allocUnit = options.allocUnit;
+    this.#extended = options.extended;
+    this.#root = new Node(
+      ROOT_INDEX,
+      "directory",
+      { mode: options.rootMode, uid: options.rootUid, gid: options.rootGid },
+      { stockPath: "" },
+    );
+    this.#nodes.set(ROOT_INDEX, this.#root);
+    this.#stock.set("", this.#root);
+    this.#daxdevs.set(0, { size: options.regionLength, dataOffset: options.dataOffset, used: new RangeSet() });
+  }
 
-export interface SealedPlace {
-  readonly parent: SealedNode;
-  readonly name: string;
-}
+  get root(): SealedNode {
+    return this.#root;
+  }
 
-export interface Applied {
-  /** In the order in which they happened; empty when the entry was refused or has no effect. */
-  readonly changes: readonly SealedChange[];
-  readonly findings: readonly Finding[];
-}
+  /** Nodes alive, by the index of the entry that made them; detached ones and the root (ROOT_INDEX) are among them. */
+  get byIndex(): ReadonlyMap<number, SealedNode> {
+    return this.#nodes;
+  }
 
-export interface SealedTreeOptions {
-  /** Bytes of the primary region (daxdev 0), and where data starts (log offset + log length). */
-  readonly regionLength: number;
-  readonly dataOffset: number;
-  readonly allocUnit: number;
-  /** Whether the volume has a record: extension entries and trailers count only then. */
-  readonly extended: boolean;
-  readonly rootUid: number;
-  readonly rootGid: number;
-  readonly rootMode: number;
-}
-
-/** The file system that a prefix of the log describes. Pure; entries are applied in order of index. */
-export interface SealedTreeModel {
-  readonly root: SealedNode;
-  /** Nodes alive, by the index of the entry that made them; detached ones are among them. */
-  readonly byIndex: ReadonlyMap<number, SealedNode>;
   /** Index the next entry has. */
-  readonly nextIndex: number;
-  /** Bytes of a region that an ADD_DAXDEV added (1 …), or of the primary (0). */
-  daxdevSize(devindex: number): number | undefined;
-  apply(index: number, entry: LogEntry): Applied;
+  get nextIndex(): number {
+    return this.#nextIndex;
+  }
+
+  /** Regular files and symlinks; the root is not among the directories. */
+  get counts(): { readonly files: number; readonly directories: number; readonly fileBytes: number } {
+    return { files: this.#files, directories: this.#directories, fileBytes: this.#fileBytes };
+  }
+
+  /** Indices of the daxdevs there are: 0, and those that ADD_DAXDEV added. */
+  get daxdevs(): ReadonlyMap<number, Omit<Daxdev, "used">> {
+    return this.#daxdevs;
+  }
+
+  /** Bytes of a daxdev that files of the tree hold, as ranges. Live: do not keep it over an `apply`. */
+  used(devindex: number): Pick<RangeSet, "total" | "count" | "contains" | "firstOverlap" | "from"> & Iterable<Range> {
+    return this.#daxdevs.get(devindex)?.used ?? new RangeSet();
+  }
+
+  /**
+   * Applies the entry with log index `index`; undefined for one that must have no effect (malformed, retracted).
+   * INTERNAL when it is not the next one.
+   */
+  apply(index: number, entry: LogEntry | undefined): Applied {
+    if (index !== this.#nextIndex) {
+      throw new FamfsError("INTERNAL", `log entry ${index} applied where ${this.#nextIndex} is next`);
+    }
+    this.#nextIndex = index + 1;
+    switch (entry?.type) {
+      case "file":
+        return this.#file(index, entry);
+      case "mkdir":
+        return this.#mkdir(index, entry);
+      case "addDaxdev":
+        return this.#addDaxdev(index, entry);
+      case "relink":
+        return this.#extended ? this.#relink(index, entry) : this.#notStock(index, entry);
+      case "node":
+        return this.#extended ? this.#node(index, entry) : this.#notStock(index, entry);
+      case "filler":
+        return this.#extended ? NOTHING : this.#notStock(index, entry);
+      case "unknown":
+        return refused(index, "ENTRY_TYPE_UNKNOWN", `type ${entry.code} is unknown and ignored`);
+      case "delete":
+      case "invalid":
+      case undefined:
+        return NOTHING;
+    }
+  }
+
   /**
    * The path under which a new FILE or MKDIR at `link` can be logged directly: what stock tools see of the parent
    * plus the name, if that fits and was never used in this log. undefined: log it under `standInPath(index)` and
    * place it by a RELINK in the same transaction.
    */
-  directPath(link: Link): string | undefined;
+  directPath(link: Link): string | undefined {
+    const parent = this.#nodes.get(link.parent);
+    if (parent?.stockPath === undefined) return undefined;
+    const path = parent.stockPath === "" ? link.name : `${parent.stockPath}/${link.name}`;
+    if (path.length > MAX_DIRECT_PATH || this.#stock.has(path)) return undefined;
+    if (parent.children?.has(link.name) !== false) return undefined;
+    // Only its own entry may use a stand-in name.
+    return path.startsWith(STAND_IN_PREFIX) && !path.includes("/") ? undefined : path;
+  }
+
+  #file(index: number, entry: FileEntry): Applied {
+    const place = this.#stockPlace(index, entry.path);
+    if ("code" in place) return refused(index, place.code, place.message);
+    const existing = this.#stock.has(entry.path) || place.parent?.children?.has(place.name) === true;
+    if (existing) return refused(index, "NAME_EXISTS", `"${entry.path}" exists; the first entry counts`);
+    this.#stock.set(entry.path, undefined);
+    const problem =
+      (entry.size > 0 ? undefined : ({ code: "ENTRY_MALFORMED", message: "a file of 0 bytes" } as const)) ??
+      layoutProblem(entry.layout, entry.size, this.#allocUnit, this.#daxdevs) ??
+      claimExtents(entry.layout, this.#daxdevs);
+    if (problem !== undefined) return refused(index, problem.code, `"${entry.path}": ${problem.message}`);
+    const content = { size: entry.size, layout: entry.layout, stockPath: entry.path };
+    return this.#create(new Node(index, "file", entry, content), place);
+  }
+
+  #mkdir(index: number, entry: MkdirEntry): Applied {
+    const place = this.#stockPlace(index, entry.path);
+    if ("code" in place) return refused(index, place.code, place.message);
+    // An existing directory is fine, as in stock.
+    if (this.#stock.get(entry.path)?.kind === "directory") return NOTHING;
+    if (this.#stock.has(entry.path) || place.parent?.children?.has(place.name) === true) {
+      return refused(index, "NAME_EXISTS", `"${entry.path}" exists; the first entry counts`);
+    }
+    return this.#create(new Node(index, "directory", entry, { stockPath: entry.path }), place);
+  }
+
+  #addDaxdev(index: number, entry: AddDaxdevEntry): Applied {
+    if (entry.index !== this.#daxdevs.size || entry.size <= ALLOC_UNIT || this.#daxdevUuids.has(entry.uuid)) {
+      return refused(
+        index,
+        "DAXDEV_INVALID",
+        `daxdev ${entry.index} (${entry.uuid}, ${entry.size} bytes) where daxdev ${this.#daxdevs.size} is next`,
+      );
+    }
+    this.#daxdevUuids.add(entry.uuid);
+    // The first unit of a further region is kept for a header of its own.
+    this.#daxdevs.set(entry.index, { size: entry.size, dataOffset: ALLOC_UNIT, used: new RangeSet() });
+    return NOTHING;
+  }
+
+  #relink(index: number, entry: RelinkEntry): Applied {
+    const node = this.#nodes.get(entry.target);
+    if (node === undefined) return refused(index, "RELINK_TARGET", `no node was made by entry ${entry.target}`);
+    const changes: SealedChange[] = [];
+    if (node === this.#root) {
+      if (entry.link !== undefined) return refused(index, "RELINK_REFUSED", "the root has no name");
+    } else if (entry.link === undefined) {
+      if (isFull(node)) return refused(index, "RELINK_REFUSED", `directory of entry ${node.index} is not empty`);
+      const from = node.place;
+      this.#drop(node);
+      return { changes: [{ type: "removed", node, from }], findings: NONE };
+    } else {
+      const problem = this.#link(node, entry.link, changes);
+      if (problem !== undefined) return refused(index, problem.code, problem.message);
+    }
+    if (setAttributes(node, entry)) changes.push({ type: "attributes", node });
+    return { changes, findings: NONE };
+  }
+
+  #node(index: number, entry: NodeEntry): Applied {
+    const content =
+      entry.kind === "symlink" ? { symlinkTarget: entry.symlinkTarget, size: entry.symlinkTarget.length } : {};
+    const node = new Node(index, entry.kind, entry, content);
+    const changes: SealedChange[] = [];
+    if (entry.link !== undefined) {
+      const problem = this.#link(node, entry.link, changes);
+      if (problem !== undefined) return refused(index, problem.code, problem.message);
+    }
+    this.#register(node);
+    // It was born there: "replaced" stays, the move from nowhere is the "added".
+    return {
+      changes: [...changes.filter((change) => change.type !== "moved"), { type: "added", node }],
+      findings: [],
+    };
+  }
+
+  /** Gives `node` the place `link`, in place of what is there. */
+  #link(node: Node, link: Link, changes: SealedChange[]): Problem | undefined {
+    const parent = this.#nodes.get(link.parent);
+    if (parent === undefined) {
+      return { code: "PARENT_MISSING", message: `"${link.name}": no directory was made by entry ${link.parent}` };
+    }
+    if (parent.children === undefined) {
+      return { code: "PARENT_NOT_A_DIRECTORY", message: `"${link.name}": entry ${link.parent} made no directory` };
+    }
+    if (!isName(link.name)) return { code: "PATH_INVALID", message: `"${link.name}" is not a name` };
+    const existing = parent.children.get(link.name);
+    if (existing === node) return undefined;
+    if (node.kind === "directory") {
+      const problem = depthProblem(node, parent);
+      if (problem !== undefined) return problem;
+    }
+    if (existing !== undefined) {
+      if ((existing.kind === "directory") !== (node.kind === "directory") || isFull(existing)) {
+        const what = isFull(existing) ? "a directory that is not empty" : `a ${existing.kind}`;
+        return { code: "RELINK_REFUSED", message: `"${link.name}": a ${node.kind} cannot replace ${what}` };
+      }
+      this.#drop(existing);
+      changes.push({ type: "replaced", node: existing, by: node, from: { parent, name: link.name } });
+    }
+    const from = node.place;
+    from?.parent.children?.delete(from.name);
+    node.parent = parent;
+    node.name = link.name;
+    parent.children.set(link.name, node);
+    changes.push({ type: "moved", node, from });
+    return undefined;
+  }
+
+  /** Where stock tools put `path`; parent undefined for a stand-in, which is born detached. */
+  #stockPlace(index: number, path: string): { parent: Node | undefined; name: string } | Problem {
+    if (this.#extended && path === standInPath(index)) return { parent: undefined, name: "" };
+    const slash = path.lastIndexOf("/");
+    const name = path.slice(slash + 1);
+    const directory = slash < 0 ? "" : path.slice(0, slash);
+    const parent = this.#stock.get(directory);
+    // The directory is known, so its own components were good, and a path field has no NUL and at most 80 bytes.
+    if (parent?.children !== undefined && slash !== 0 && name !== "" && name !== "." && name !== "..") {
+      return { parent, name };
+    }
+    if (!path.split("/").every(isName)) return { code: "PATH_INVALID", message: `"${path}" is not a relative path` };
+    if (parent !== undefined) {
+      return { code: "PARENT_NOT_A_DIRECTORY", message: `"${path}": "${directory}" is not a directory` };
+    }
+    return { code: "PARENT_MISSING", message: `"${path}": "${directory}" does not exist` };
+  }
+
+  #create(node: Node, { parent, name }: { parent: Node | undefined; name: string }): Applied {
+    if (parent !== undefined) {
+      node.parent = parent;
+      node.name = name;
+      parent.children?.set(name, node);
+    }
+    this.#register(node);
+    return { changes: [{ type: "added", node }], findings: NONE };
+  }
+
+  #register(node: Node): void {
+    this.#nodes.set(node.index, node);
+    if (node.stockPath !== undefined) this.#stock.set(node.stockPath, node);
+    if (node.kind === "directory") this.#directories++;
+    else this.#files++;
+    this.#fileBytes += node.kind === "file" ? node.size : 0;
+  }
+
+  #drop(node: Node): void {
+    node.parent?.children?.delete(node.name);
+    node.parent = undefined;
+    node.name = "";
+    this.#nodes.delete(node.index);
+    // The name stays used: stock tools still see it.
+    if (node.stockPath !== undefined) this.#stock.set(node.stockPath, undefined);
+    if (node.layout !== undefined) releaseExtents(extentsOf(node.layout), this.#daxdevs);
+    if (node.kind === "directory") this.#directories--;
+    else this.#files--;
+    this.#fileBytes -= node.kind === "file" ? node.size : 0;
+  }
+
+  #notStock(index: number, entry: LogEntry): Applied {
+    return refused(index, "EXTENSION_IN_STOCK", `a ${entry.type} entry in a volume without a record is ignored`);
+  }
 }
 
-/**
- * The hidden name at the root for what has no direct path. On extended volumes a FILE or MKDIR whose path is its
- * own stand-in is born detached: nobody sees it before the RELINK, however the transaction ends.
- */
-export function standInPath(index: number): string {
-  return `.famfs-${index}`;
+function refused(index: number, code: FindingCode, message: string): Applied {
+  return { changes: NONE, findings: [{ code, index, message: `log entry ${index}: ${message}` }] };
+}
+
+function isFull(node: Node): boolean {
+  return node.children !== undefined && node.children.size > 0;
+}
+
+function depthProblem(node: Node, parent: Node): Problem | undefined {
+  let depth = 0;
+  for (let at: Node | undefined = parent; at !== undefined; at = at.parent) {
+    if (at === node) return { code: "RELINK_CYCLE", message: `entry ${node.index} would be below itself` };
+    if (++depth > MAX_DEPTH) return { code: "RELINK_REFUSED", message: `more than ${MAX_DEPTH} directories deep` };
+  }
+  return undefined;
 }
