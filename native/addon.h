@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 void memory_register(napi_env env, napi_value exports);
+void device_register(napi_env env, napi_value exports);
 void log_register(napi_env env, napi_value exports);
 void fuse_register(napi_env env, napi_value exports);
 void system_register(napi_env env, napi_value exports);

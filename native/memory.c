@@ -2,7 +2,6 @@
 #include "addon.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -377,20 +376,6 @@ static napi_value store64(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-static napi_value punch_hole(napi_env env, napi_callback_info info) {
-  napi_value values[MAX_ARGUMENTS];
-  int32_t fd;
-  uint64_t offset, length;
-  if (!read_arguments(env, info, 3, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
-      !arg_u64(env, values[2], &length))
-    return NULL;
-  int result;
-  do {
-    result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
-  } while (result < 0 && errno == EINTR);
-  return result < 0 ? throw_errno(env, errno, "fallocate") : NULL;
-}
-
 void memory_register(napi_env env, napi_value exports) {
   guard_install();
   cache_choose_instructions();
@@ -406,5 +391,4 @@ void memory_register(napi_env env, napi_value exports) {
   export_function(env, exports, "store64", store64);
   export_function(env, exports, "populate", populate_call);
   export_function(env, exports, "forgetPopulated", forget_populated_call);
-  export_function(env, exports, "punchHole", punch_hole);
 }

@@ -23,6 +23,4 @@ export interface MemoryCalls {
   populate(window: number, offset: number, length: number): void;
   /** Forgets that pages were populated: after a hole was punched. */
   forgetPopulated(window: number, offset: number, length: number): void;
-  /** Makes [offset, offset + length) of a file a hole: zeroes that cost nothing. Not for devices. */
-  punchHole(fd: number, offset: number, length: number): void;
 }

@@ -125,6 +125,7 @@ void export_function(napi_env env, napi_value exports, const char *name, napi_ca
 
 static napi_value init(napi_env env, napi_value exports) {
   memory_register(env, exports);
+  device_register(env, exports);
   log_register(env, exports);
   fuse_register(env, exports);
   system_register(env, exports);

@@ -1,0 +1,64 @@
+import { FamfsError } from "../base/index.ts";
+import {
+  type DeviceLabel,
+  encodeDeviceLabel,
+  LABEL_LENGTH,
+  LABEL_RECORD_OFFSET,
+  parseDeviceLabel,
+} from "../format/index.ts";
+import type { Device } from "./device.ts";
+import { showContents } from "./device-contents.ts";
+
+export interface DeviceInit {
+  readonly uuid: string;
+  readonly pool: string;
+  readonly incarnation: number;
+  readonly createdSeconds: number;
+  /** Overwrite whatever is there. */
+  readonly force: boolean;
+}
+
+/** Makes `device` a managed one: regions for volumes are after the label. DEVICE_NOT_BLANK, DEVICE_TOO_SMALL. */
+export async function initDevice(device: Device, init: DeviceInit): Promise<DeviceLabel> {
+  const contents = await device.inspect();
+  if (contents.type !== "blank" && !init.force) {
+    throw new FamfsError(
+      "DEVICE_NOT_BLANK",
+      `${device.path} ${showContents(contents)}; only force overwrites that, and what it holds is lost`,
+    );
+  }
+  if (device.sizeBytes <= LABEL_LENGTH) {
+    throw new FamfsError(
+      "DEVICE_TOO_SMALL",
+      `${device.path} has ${device.sizeBytes} bytes; its label alone takes ${LABEL_LENGTH}`,
+    );
+  }
+  const label: DeviceLabel = {
+    uuid: init.uuid,
+    sizeBytes: device.sizeBytes,
+    pool: init.pool,
+    incarnation: init.incarnation,
+    createdSeconds: init.createdSeconds,
+  };
+  const bytes = encodeDeviceLabel(label);
+  await using window = device.mapRegion({ offset: 0, length: device.alignBytes }, { writable: true });
+  // The old superblock goes first and the new one comes last, so a crash in between leaves no label and no file system.
+  window.zero(0, LABEL_RECORD_OFFSET);
+  window.zero(LABEL_RECORD_OFFSET, LABEL_LENGTH - LABEL_RECORD_OFFSET);
+  window.copyInDurable(LABEL_RECORD_OFFSET, bytes.subarray(LABEL_RECORD_OFFSET));
+  window.copyInDurable(0, bytes.subarray(0, LABEL_RECORD_OFFSET));
+  return label;
+}
+
+/** The label of a managed device; undefined when it has none. LABEL_CORRUPT. */
+export async function readLabel(device: Device): Promise<DeviceLabel | undefined> {
+  const bytes = await device.read(0, Math.min(LABEL_LENGTH, device.sizeBytes));
+  const label = parseDeviceLabel(bytes);
+  if (label !== undefined && label.sizeBytes > device.sizeBytes) {
+    throw new FamfsError(
+      "LABEL_CORRUPT",
+      `${device.path} has ${device.sizeBytes} bytes, its label says ${label.sizeBytes}: it was truncated`,
+    );
+  }
+  return label;
+}

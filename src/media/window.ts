@@ -1,0 +1,130 @@
+import { native } from "../../native/index.ts";
+import { FamfsError, fromSystemError } from "../base/index.ts";
+
+/**
+ * A mapped range of a device. JavaScript never dereferences it: each call names the window by number, and the addon
+ * checks the range and survives a memory error. Offsets are bytes within the window.
+ *
+ * Every call throws MEMORY_ERROR, OUT_OF_RANGE, READ_ONLY, or HANDLE_STALE after it was closed.
+ */
+export class Window implements AsyncDisposable {
+  /** What the addon and file maps call it; valid in every thread of the process. */
+  readonly id: number;
+  readonly length: number;
+  readonly writable: boolean;
+  /** Named in messages: "/dev/dax0.0 [0, 4 GiB)". */
+  readonly what: string;
+  #open = true;
+
+  private constructor(id: number, length: number, writable: boolean, what: string) {
+    this.id = id;
+    this.length = length;
+    this.writable = writable;
+    this.what = what;
+  }
+
+  /** Maps bytes [offset, offset + length) of `fd`, which may be closed afterwards. */
+  static map(
+    fd: number,
+    range: { readonly offset: number; readonly length: number },
+    options: { readonly writable: boolean; readonly what: string },
+  ): Window {
+    try {
+      const id = native.windowMap(fd, range.offset, range.length, options.writable);
+      return new Window(id, range.length, options.writable, options.what);
+    } catch (error) {
+      throw fromSystemError(error, "mmap", options.what);
+    }
+  }
+
+  copyOut(offset: number, target: Uint8Array): void {
+    this.#run("read", offset, target.byteLength, () => native.copyOut(this.id, offset, target));
+  }
+
+  /** Bytes [offset, offset + length), copied. */
+  read(offset: number, length: number): Uint8Array {
+    if (!(length <= this.length)) throw this.#outside("read", offset, length);
+    const bytes = new Uint8Array(length);
+    this.copyOut(offset, bytes);
+    return bytes;
+  }
+
+  copyIn(offset: number, source: Uint8Array): void {
+    this.#run("write", offset, source.byteLength, () => native.copyIn(this.id, offset, source));
+  }
+
+  /** Copies in; when it returns the bytes are in the memory, and no later load of this thread passes it. */
+  copyInDurable(offset: number, source: Uint8Array): void {
+    this.#run("write", offset, source.byteLength, () => native.copyInDurable(this.id, offset, source));
+  }
+
+  flush(offset: number, length: number): void {
+    this.#run("flush", offset, length, () => native.flush(this.id, offset, length));
+  }
+
+  /** Drops cache lines, so that the next load comes from the memory. */
+  invalidate(offset: number, length: number): void {
+    this.#run("invalidate", offset, length, () => native.invalidate(this.id, offset, length));
+  }
+
+  /** Zeroes by stores, durably. `Device.zero` is for whole regions: it punches holes where it can. */
+  zero(offset: number, length: number): void {
+    this.#run("zero", offset, length, () => native.zero(this.id, offset, length));
+  }
+
+  load64(offset: number): bigint {
+    return this.#run("load", offset, 8, () => native.load64(this.id, offset));
+  }
+
+  /** Not flushed: follow with `flush`, or use `copyInDurable`. */
+  store64(offset: number, value: bigint): void {
+    this.#run("store", offset, 8, () => native.store64(this.id, offset, value));
+  }
+
+  populate(offset: number, length: number): void {
+    this.#run("populate", offset, length, () => native.populate(this.id, offset, length));
+  }
+
+  forgetPopulated(offset: number, length: number): void {
+    this.#run("forget", offset, length, () => native.forgetPopulated(this.id, offset, length));
+  }
+
+  /** Unmaps; waits for bounded calls of other threads that are inside. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    native.windowUnmap(this.id);
+  }
+
+  #run<T>(verb: string, offset: number, length: number, call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      switch ((error as { code?: unknown }).code) {
+        case "EIO":
+          throw new FamfsError(
+            "MEMORY_ERROR",
+            `${verb} of ${length} bytes at ${offset} of ${this.what}: the memory does not answer (SIGBUS)`,
+            { cause: error },
+          );
+        case "ERANGE":
+          throw this.#outside(verb, offset, length);
+        case "EROFS":
+          throw new FamfsError("READ_ONLY", `${verb} at ${offset} of ${this.what}: mapped read-only`);
+        case "EBADF":
+          throw new FamfsError("HANDLE_STALE", `${verb} at ${offset} of ${this.what}: the window is closed`);
+        default:
+          throw error instanceof TypeError
+            ? this.#outside(verb, offset, length)
+            : fromSystemError(error, verb, this.what);
+      }
+    }
+  }
+
+  #outside(verb: string, offset: number, length: number): FamfsError {
+    return new FamfsError(
+      "OUT_OF_RANGE",
+      `${verb} of ${length} bytes at ${offset} is outside ${this.what}, which has ${this.length} bytes`,
+    );
+  }
+}
