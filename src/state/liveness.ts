@@ -1,0 +1,67 @@
+import type { Logger } from "../base/index.ts";
+import type { NodeRecord } from "./records.ts";
+import type { Store } from "./store.ts";
+
+export interface LivenessOptions {
+  readonly logger: Logger;
+  /** Monotonic milliseconds; only tests give another one. */
+  readonly now?: () => number;
+}
+
+/**
+ * Which nodes are alive, judged by this process's own monotonic clock since each heartbeat record last changed: clocks
+ * of different hosts are never compared. A node counts as alive for one lease after it is first seen.
+ */
+export class NodeLiveness implements AsyncDisposable {
+  readonly #abort = new AbortController();
+  readonly #seen = new Map<string, { record: NodeRecord; renewals: string; changedAt: number }>();
+  readonly #now: () => number;
+  #watching: Promise<void> = Promise.resolve();
+
+  private constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  static async open(store: Store, { logger, now = () => performance.now() }: LivenessOptions): Promise<NodeLiveness> {
+    const liveness = new NodeLiveness(now);
+    for (const record of await store.list("nodes")) liveness.#see(record);
+    liveness.#watching = liveness.#watch(store).catch((error: unknown) => {
+      logger.error({ err: error }, "heartbeats are no longer followed");
+    });
+    return liveness;
+  }
+
+  get(nodeId: string): NodeRecord | undefined {
+    return this.#seen.get(nodeId)?.record;
+  }
+
+  /** True while its lease, lengthened by `marginMs`, runs. */
+  isAlive(nodeId: string, marginMs = 0): boolean {
+    return this.remainingMs(nodeId, marginMs) > 0;
+  }
+
+  /** How long a node that stays silent still counts as alive. */
+  remainingMs(nodeId: string, marginMs = 0): number {
+    const seen = this.#seen.get(nodeId);
+    if (seen === undefined) return 0;
+    return Math.max(0, seen.changedAt + seen.record.leaseSeconds * 1000 + marginMs - this.#now());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort.abort();
+    await this.#watching;
+  }
+
+  async #watch(store: Store): Promise<void> {
+    for await (const change of store.watch("nodes", this.#abort.signal)) {
+      if (change.type === "put") this.#see(change.record);
+      else this.#seen.delete(change.name);
+    }
+  }
+
+  #see(record: NodeRecord): void {
+    const renewals = `${record.instance} ${record.renewedAt}`;
+    if (this.#seen.get(record.nodeId)?.renewals === renewals) return;
+    this.#seen.set(record.nodeId, { record, renewals, changedAt: this.#now() });
+  }
+}
