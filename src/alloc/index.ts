@@ -1,0 +1,3 @@
+export * from "./free-space.ts";
+export * from "./pool-space.ts";
+export * from "./striping.ts";
