@@ -17,6 +17,7 @@ export function assertServable(volumeId: string, volume: FamfsVolume): void {
   switch (volume.phase) {
     case "Ready":
       return;
+    case "Pending":
     case "Formatting":
       throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is still being formatted by ${volume.jobNode}`);
     case "Failed":

@@ -25,8 +25,11 @@ export type Condition = Parsed<typeof condition>;
 const region = object({ deviceUuid: id, offset: count, length: count });
 export type Region = Parsed<typeof region>;
 
-/** Formatting -> Ready or Failed; then Reclaiming, until its bytes are erased and the record is deleted. */
-export const VOLUME_PHASES = ["Formatting", "Ready", "Failed", "Reclaiming"] as const;
+/**
+ * Pending: the record is there, its regions are not given yet (docs/decisions/0001). Formatting -> Ready or Failed.
+ * Reclaiming: deleted for the CO; when the job node has erased its regions it deletes the record.
+ */
+export const VOLUME_PHASES = ["Pending", "Formatting", "Ready", "Failed", "Reclaiming"] as const;
 export type VolumePhase = (typeof VOLUME_PHASES)[number];
 
 /** `name` is the CSI volume id, derived from the CSI name, so a repeated CreateVolume finds its volume. */
@@ -39,8 +42,9 @@ const volume = object({
    * erased or deleted by us. `name` is `adoptedVolumeId(device)`.
    */
   adopted: boolean,
+  /** Of the device its regions are on; empty while it is Pending, and for an adopted volume. */
   pool: string,
-  fabric: id,
+  fabric: string,
   /** What the claim gets: the region less superblock, log and rounding. */
   capacityBytes: count,
   regions: array(region),
@@ -86,8 +90,11 @@ const device = object({
   nodes: map(object({ path: id })),
   /** Counts allocations: what a volume's `regionGeneration` is taken from. */
   generation: count,
-  /** An allocation that is not finished yet: whoever finds it finishes it first. */
-  intent: optional(object({ volume: id, volumeRecord: volume })),
+  /**
+   * An allocation that is not finished yet: whoever finds it finishes it first, by giving the regions to the Pending
+   * volume of this name and UUID, if that still waits for some, and clearing the intent (docs/decisions/0001).
+   */
+  intent: optional(object({ volume: id, volumeUuid: id, regions: array(region), regionGeneration: count })),
 });
 export type FamfsDevice = Parsed<typeof device>;
 
