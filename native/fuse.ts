@@ -1,2 +1,49 @@
-/** Calls of fuse.c: the kernel transport. Written together with `src/fuse`. */
-export type FuseCalls = Record<never, never>;
+/**
+ * Calls of fuse.c, fuse-worker.c and fuse-events.c: the kernel transport. Connections are named by numbers that are
+ * never used twice. Calls that answer requests return an errno (0 = sent) and do not throw: a request that is gone
+ * (ENOENT) and a connection that is gone (ENODEV) are daily business.
+ */
+export interface FuseCalls {
+  /** Serves a mounted /dev/fuse descriptor, which is closed by `fuseDisconnect`. Returns the connection. */
+  fuseConnect(fd: number): number;
+  fuseDisconnect(connection: number): void;
+  /** Sends one whole reply or notification, the first `length` bytes of `bytes`. */
+  fuseSend(connection: number, bytes: Uint8Array, length: number): number;
+
+  /**
+   * Makes this thread a worker. Requests arrive in `buffer`, the connection of the last one in `state[0]`;
+   * `segments` (pairs of window offset and length, 2 * 1023 numbers) is read by `fuseReplyRead`. With `bounce`,
+   * the kernel never copies from a window itself. Returns the worker.
+   */
+  fuseWorkerOpen(buffer: Uint8Array, segments: Float64Array, state: Uint32Array, bounce: boolean): number;
+  fuseWorkerClose(worker: number): void;
+  /** Ends that worker's wait; any thread. */
+  fuseWake(worker: number): void;
+  /** Length of the next request, 0 after the timeout or a wake. */
+  fuseReceive(worker: number, timeoutMs: number): number;
+  /** Hands a copy of the request in the buffer to the main thread. */
+  fuseForward(worker: number): void;
+  fuseReplyError(worker: number, errno: number): number;
+  /** Answers the READ in the buffer from the first `count` segments of `window`; on failure, with that errno. */
+  fuseReplyRead(worker: number, window: number, count: number): number;
+  /** Checks `guard`, then copies `bytes` from `start` on into `count` segments of `window`. */
+  fuseCopyIn(
+    guard: number,
+    window: number,
+    segments: Float64Array,
+    count: number,
+    bytes: Uint8Array,
+    start: number,
+  ): number;
+
+  /** `onEvents` is called on this thread when `fuseTake` may have something. One listener per process. */
+  fuseListen(onEvents: () => void): void;
+  fuseUnlisten(): void;
+  /** Kind of the next event (FUSE_EVENT), 0 when there is none; `state` = [connection, token, errno, length]. */
+  fuseTake(buffer: Uint8Array, state: Uint32Array): number;
+  /** Queues a notification for the connection's notifier thread. */
+  fuseNotify(connection: number, token: number, bytes: Uint8Array): void;
+  fuseStopNotifier(connection: number): void;
+}
+
+export const FUSE_EVENT = { request: 1, ended: 2, notified: 3 } as const;

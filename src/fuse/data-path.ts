@@ -1,0 +1,233 @@
+/**
+ * READ and WRITE in a worker: from the request in the receive buffer to the answer, without an allocation, a bigint
+ * or a word to another thread.
+ */
+import type { FuseCalls } from "../../native/fuse.ts";
+import { ERRNO } from "./errno.ts";
+import { WRITE_KILL_SUIDGID } from "./flags.ts";
+import { OPCODES } from "./opcode.ts";
+import type { SharedMemory } from "./shared-memory.ts";
+import {
+  ACTIVITY,
+  COUNTER,
+  HANDLE,
+  HANDLE_FLAG,
+  MAP,
+  MAP_STATE,
+  MAX_CONNECTIONS,
+  MAX_HANDLES,
+} from "./shared-memory.ts";
+import { InHeader, OutHeader, ReadIn, WriteIn, WriteOut } from "./wire.ts";
+
+const UNIQUE_AT = InHeader.offsets.unique;
+const READ_AT = InHeader.size;
+const WRITE_AT = InHeader.size;
+const DATA_AT = InHeader.size + WriteIn.size;
+const REPLY_SIZE = OutHeader.size + WriteOut.size;
+/** With the reply header, one writev: native/fuse-worker.c MAX_SEGMENTS. */
+const MAX_SEGMENTS = 1023;
+
+export interface DataPathOptions {
+  readonly native: FuseCalls;
+  readonly memory: SharedMemory;
+  /** Which of the workers this is, for activity and counters. */
+  readonly index: number;
+  readonly maxWrite: number;
+  readonly bounce: boolean;
+}
+
+export class DataPath {
+  /** The addon's number of this worker. */
+  readonly worker: number;
+  readonly #native: FuseCalls;
+  readonly #memory: SharedMemory;
+  readonly #maxWrite: number;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #segments = new Float64Array(2 * MAX_SEGMENTS);
+  readonly #state = new Uint32Array(1);
+  readonly #reply = new Uint8Array(REPLY_SIZE);
+  readonly #replyView = new DataView(this.#reply.buffer);
+  readonly #activity: number;
+  readonly #counters: number;
+  #handleFlags = 0;
+
+  constructor(options: DataPathOptions) {
+    this.#native = options.native;
+    this.#memory = options.memory;
+    this.#maxWrite = options.maxWrite;
+    this.#bytes = new Uint8Array(options.maxWrite + 4096);
+    this.#view = new DataView(this.#bytes.buffer);
+    this.#activity = options.index * ACTIVITY.words;
+    this.#counters = options.index * MAX_CONNECTIONS * COUNTER.words;
+    this.#replyView.setUint32(OutHeader.offsets.len, REPLY_SIZE, true);
+    this.worker = this.#native.fuseWorkerOpen(this.#bytes, this.#segments, this.#state, options.bounce);
+  }
+
+  close(): void {
+    this.#native.fuseWorkerClose(this.worker);
+  }
+
+  /** Waits for one request and deals with it; returns after `timeoutMs` or a wake without one. */
+  serveOne(timeoutMs: number): void {
+    const length = this.#native.fuseReceive(this.worker, timeoutMs);
+    if (length === 0) return;
+    const opcode = this.#view.getUint32(InHeader.offsets.opcode, true);
+    if (opcode === OPCODES.READ.opcode) this.#read(length);
+    else if (opcode === OPCODES.WRITE.opcode) this.#write(length);
+    else this.#native.fuseForward(this.worker);
+  }
+
+  #read(length: number): void {
+    const view = this.#view;
+    const size = view.getUint32(READ_AT + ReadIn.offsets.size, true);
+    if (length < InHeader.size + ReadIn.size || size > this.#maxWrite) {
+      this.#refuseRead(ERRNO.EINVAL);
+      return;
+    }
+    const offset = this.#u64(READ_AT + ReadIn.offsets.offset);
+    const map = this.#enter(READ_AT + ReadIn.offsets.fh);
+    if (map < 0) {
+      this.#refuseRead(ERRNO.EBADF);
+      return;
+    }
+    // A short answer is the end of the file.
+    const bytes = Math.max(0, Math.min(size, this.#memory.size(map) - offset));
+    const count = this.#memory.locate(map, offset, bytes, this.#segments);
+    if (count < 0) {
+      this.#leave();
+      this.#refuseRead(ERRNO.EIO);
+      return;
+    }
+    const window = Atomics.load(this.#memory.maps, map * MAP.words + MAP.window);
+    const errno = this.#native.fuseReplyRead(this.worker, window, count);
+    this.#leave();
+    this.#count(COUNTER.reads, errno === 0 ? bytes : 0, errno);
+  }
+
+  #write(length: number): void {
+    const view = this.#view;
+    const size = view.getUint32(WRITE_AT + WriteIn.offsets.size, true);
+    if (length < DATA_AT || size > length - DATA_AT) {
+      this.#refuseWrite(ERRNO.EINVAL);
+      return;
+    }
+    const offset = this.#u64(WRITE_AT + WriteIn.offsets.offset);
+    const end = offset + size;
+    const map = this.#enter(WRITE_AT + WriteIn.offsets.fh);
+    if (map < 0) {
+      this.#refuseWrite(ERRNO.EBADF);
+      return;
+    }
+    if ((this.#handleFlags & HANDLE_FLAG.writable) === 0) {
+      this.#leave();
+      this.#refuseWrite(ERRNO.EBADF);
+      return;
+    }
+    const writeFlags = view.getUint32(WRITE_AT + WriteIn.offsets.write_flags, true);
+    const killsSetId = (writeFlags & WRITE_KILL_SUIDGID) !== 0 && (this.#handleFlags & HANDLE_FLAG.setId) !== 0;
+    const { maps, mapDoubles } = this.#memory;
+    const base = map * MAP.words;
+    const paused = (Atomics.load(maps, base + MAP.state) & MAP_STATE.paused) !== 0;
+    if (killsSetId || paused || end > this.#memory.writableBytes(map)) {
+      this.#passOn();
+      return;
+    }
+    const count = this.#memory.locate(map, offset, size, this.#segments);
+    if (count < 0) {
+      this.#passOn();
+      return;
+    }
+
+    const window = Atomics.load(maps, base + MAP.window);
+    const guard = Atomics.load(maps, base + MAP.guard);
+    const errno = this.#native.fuseCopyIn(guard, window, this.#segments, count, this.#bytes, DATA_AT);
+    // The owner of the tree judges whether it is really stale: the claims may have changed for a good reason.
+    if (errno === ERRNO.ESTALE) {
+      this.#passOn();
+      return;
+    }
+    if (errno === 0) {
+      // Bytes first, then the size that shows them, then the answer after which others may ask for both.
+      if (end > this.#memory.size(map)) this.#memory.extend(map, end);
+      mapDoubles[(base + MAP.lastWriteMs) / 2] = Date.now();
+    }
+    this.#leave();
+    if (errno !== 0) {
+      this.#refuseWrite(errno);
+      return;
+    }
+    const reply = this.#replyView;
+    reply.setUint32(OutHeader.offsets.unique, view.getUint32(UNIQUE_AT, true), true);
+    reply.setUint32(OutHeader.offsets.unique + 4, view.getUint32(UNIQUE_AT + 4, true), true);
+    reply.setUint32(OutHeader.size + WriteOut.offsets.size, size, true);
+    this.#native.fuseSend(this.#state[0] as number, this.#reply, REPLY_SIZE);
+    this.#count(COUNTER.writes, size, 0);
+  }
+
+  /** The main thread asks the file system (`prepareWrite`) and then writes. */
+  #passOn(): void {
+    this.#leave();
+    this.#native.fuseForward(this.worker);
+  }
+
+  /**
+   * Announces the map of the `fh` at `fhAt` and returns its index, or -1 when that is no open file of this
+   * connection. Announced first, checked afterwards: whoever ends a map then waits for this worker (`idle`).
+   */
+  #enter(fhAt: number): number {
+    const slot = this.#view.getUint32(fhAt, true);
+    const generation = this.#view.getInt32(fhAt + 4, true);
+    if (slot >= MAX_HANDLES || generation <= 0) return -1;
+    const { handles, maps, activity } = this.#memory;
+    const base = slot * HANDLE.words;
+    if (Atomics.load(handles, base + HANDLE.generation) !== generation) return -1;
+    const map = Atomics.load(handles, base + HANDLE.map);
+    this.#handleFlags = Atomics.load(handles, base + HANDLE.flags);
+    Atomics.store(activity, this.#activity + ACTIVITY.map, map + 1);
+    if (
+      Atomics.load(handles, base + HANDLE.connection) === (this.#state[0] as number) &&
+      Atomics.load(handles, base + HANDLE.mapGeneration) === Atomics.load(maps, map * MAP.words + MAP.generation) &&
+      Atomics.load(handles, base + HANDLE.generation) === generation
+    ) {
+      return map;
+    }
+    this.#leave();
+    return -1;
+  }
+
+  #leave(): void {
+    const { activity } = this.#memory;
+    Atomics.store(activity, this.#activity + ACTIVITY.map, 0);
+    Atomics.add(activity, this.#activity + ACTIVITY.ended, 1);
+  }
+
+  /** A u64 as a double; beyond 2^53 it is inexact but still beyond every file. */
+  #u64(at: number): number {
+    return this.#view.getUint32(at, true) + this.#view.getUint32(at + 4, true) * 2 ** 32;
+  }
+
+  #refuseRead(errno: number): void {
+    this.#native.fuseReplyError(this.worker, errno);
+    this.#count(COUNTER.reads, 0, errno);
+  }
+
+  #refuseWrite(errno: number): void {
+    this.#native.fuseReplyError(this.worker, errno);
+    this.#count(COUNTER.writes, 0, errno);
+  }
+
+  /** `kind` is COUNTER.reads or COUNTER.writes; bytes and errors are the two cells behind it. */
+  #count(kind: number, bytes: number, errno: number): void {
+    const { counters } = this.#memory;
+    const slot = this.#counters + ((this.#state[0] as number) % MAX_CONNECTIONS) * COUNTER.words;
+    const cell = slot + kind;
+    counters[cell] = (counters[cell] as number) + 1;
+    counters[cell + 1] = (counters[cell + 1] as number) + bytes;
+    if (errno === 0) return;
+    counters[cell + 2] = (counters[cell + 2] as number) + 1;
+    if (errno === ERRNO.EIO) {
+      counters[slot + COUNTER.memoryErrors] = (counters[slot + COUNTER.memoryErrors] as number) + 1;
+    }
+  }
+}

@@ -1,0 +1,144 @@
+import { FamfsError } from "../base/index.ts";
+import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from "./flags.ts";
+import type { Handler } from "./handler.ts";
+import { nameOf } from "./node-handlers.ts";
+import type { Entry, Opened } from "./operations.ts";
+import type { ReplyWriter } from "./reply.ts";
+import { readSize } from "./request.ts";
+import type { ServedConnection } from "./served-connection.ts";
+import { CreateIn, FallocateIn, FlushIn, FsyncIn, LseekIn, OpenIn, ReadIn, ReleaseIn, WriteIn } from "./wire.ts";
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+/**
+ * The one place that decides how an OPEN is answered. Today from a window by our workers; a backing file for
+ * FOPEN_PASSTHROUGH joins here (design 8).
+ */
+function openFlags(opened: Opened): number {
+  if (!opened.directIo) return opened.keepCache ? FOPEN.KEEP_CACHE : 0;
+  // Writes that do not extend the file may run side by side: they land in disjoint or raced bytes, as in memory.
+  return FOPEN.DIRECT_IO | FOPEN.PARALLEL_DIRECT_WRITES | (opened.keepCache ? FOPEN.KEEP_CACHE : 0);
+}
+
+function writeOpened(reply: ReplyWriter, opened: Opened, on: ServedConnection, nodeid: number): void {
+  const handle = on.openFile(nodeid, opened);
+  reply.opened(handle.slot, handle.generation, openFlags(opened));
+}
+
+/** The program that asked is gone, so no RELEASE will come. */
+function discardOpened(on: ServedConnection, opened: Opened): void {
+  on.forgetOpened(opened);
+  on.background("release of a file that nobody holds", () => on.operations.release(opened.handle));
+}
+
+const OPEN: Handler<Opened> = {
+  run(on, request) {
+    const { nodeid, caller, view } = request;
+    const flags = view.getUint32(OpenIn.offsets.flags, true);
+    const clears = (view.getUint32(OpenIn.offsets.open_flags, true) & OPEN_KILL_SUIDGID) !== 0;
+    const cleared = clears ? on.clearSetId(nodeid) : undefined;
+    if (cleared === undefined) return on.operations.open(nodeid, flags, caller);
+    return cleared.then(() => on.operations.open(nodeid, flags, caller));
+  },
+  write: (reply, opened, request, on) => writeOpened(reply, opened, on, request.nodeid),
+  discard: discardOpened,
+};
+
+const CREATE: Handler<{ entry: Entry; opened: Opened }> = {
+  run: (on, request) =>
+    on.operations.create(
+      request.nodeid,
+      nameOf(request, 0),
+      request.view.getUint32(CreateIn.offsets.mode, true),
+      request.view.getUint32(CreateIn.offsets.flags, true),
+      request.caller,
+    ),
+  write(reply, { entry, opened }, _request, on) {
+    on.learnEntry(entry);
+    reply.entry(entry);
+    writeOpened(reply, opened, on, entry.attributes.nodeid);
+  },
+  discard: (on, { opened }) => discardOpened(on, opened),
+};
+
+const RELEASE: Handler<void> = {
+  run(on, request) {
+    const handle = on.handleAt(request.view, ReleaseIn.offsets.fh);
+    on.closeFile(handle);
+    return on.operations.release(handle.opened.handle);
+  },
+};
+
+const FLUSH: Handler<void> = {
+  run: (on, request) => on.operations.flush(on.handleAt(request.view, FlushIn.offsets.fh).opened.handle),
+};
+
+const FSYNC: Handler<void> = {
+  run(on, request) {
+    const dataOnly = (request.view.getUint32(FsyncIn.offsets.fsync_flags, true) & FSYNC_FDATASYNC) !== 0;
+    return on.operations.fsync(on.handleAt(request.view, FsyncIn.offsets.fh).opened.handle, dataOnly);
+  },
+};
+
+/** Workers answer READ; this serves transports without workers. */
+const READ: Handler<Uint8Array> = {
+  run(on, request) {
+    const handle = on.handleAt(request.view, ReadIn.offsets.fh);
+    const target = new Uint8Array(Math.min(request.view.getUint32(ReadIn.offsets.size, true), on.maxWrite));
+    const length = on.read(handle, readSize(request.view, ReadIn.offsets.offset), target);
+    return target.subarray(0, length);
+  },
+  write: (reply, data) => reply.data(data),
+};
+
+/** A WRITE the workers may not do: it needs more room, the grant, or set-id bits must go first. */
+const WRITE: Handler<number> = {
+  async run(on, request) {
+    const { view } = request;
+    const handle = on.handleAt(view, WriteIn.offsets.fh);
+    const offset = readSize(view, WriteIn.offsets.offset);
+    const size = view.getUint32(WriteIn.offsets.size, true);
+    if (size > request.bytes.byteLength - request.dataAt) {
+      throw new FamfsError("INVALID_ARGUMENT", `WRITE of ${size} bytes brings fewer`);
+    }
+    if (!handle.opened.writable) {
+      throw new FamfsError("HANDLE_STALE", `file handle of node ${handle.nodeid} is not open for writing`);
+    }
+    const clears = (view.getUint32(WriteIn.offsets.write_flags, true) & WRITE_KILL_SUIDGID) !== 0;
+    const data = request.bytes.slice(request.dataAt, request.dataAt + size); // the buffer is reused while we wait
+    if (clears) await on.clearSetId(handle.nodeid);
+    await on.operations.prepareWrite(handle.opened.handle, offset, offset + size);
+    if (on.isInterrupted(request)) return 0;
+    on.write(handle, offset, data);
+    return size;
+  },
+  write: (reply, size) => reply.u32(size),
+};
+
+const FALLOCATE: Handler<void> = {
+  run(on, request) {
+    const { view } = request;
+    return on.operations.allocate(
+      on.handleAt(view, FallocateIn.offsets.fh).opened.handle,
+      readSize(view, FallocateIn.offsets.offset),
+      readSize(view, FallocateIn.offsets.length),
+      view.getUint32(FallocateIn.offsets.mode, true),
+    );
+  },
+};
+
+const LSEEK: Handler<number> = {
+  run(on, request) {
+    const { view } = request;
+    const whence = view.getUint32(LseekIn.offsets.whence, true);
+    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) {
+      throw new FamfsError("INVALID_ARGUMENT", `seek whence ${whence} is neither SEEK_DATA nor SEEK_HOLE`);
+    }
+    const handle = on.handleAt(view, LseekIn.offsets.fh);
+    return on.operations.seek(handle.opened.handle, readSize(view, LseekIn.offsets.offset), whence);
+  },
+  write: (reply, offset) => reply.u64(offset),
+};
+
+export const fileHandlers = { OPEN, CREATE, RELEASE, FLUSH, FSYNC, READ, WRITE, FALLOCATE, LSEEK } as const;

@@ -1,0 +1,29 @@
+import type { FileHandle } from "./file-handles.ts";
+import type { Attributes, Entry, Missing, Opened, Operations } from "./operations.ts";
+import type { Request } from "./request.ts";
+
+/** What handlers know of the session they work for. */
+export interface ServedConnection {
+  readonly operations: Operations;
+  /** Largest READ and WRITE. */
+  readonly maxWrite: number;
+  /** The open file behind the `fh` at `at` of a request body; throws HANDLE_STALE. */
+  handleAt(view: DataView, at: number): FileHandle;
+  openFile(nodeid: number, opened: Opened): FileHandle;
+  closeFile(handle: FileHandle): void;
+  /** Closes what `openFile` made of this, if it came to that. */
+  forgetOpened(opened: Opened): void;
+  /** For whoever must see set-id bits come and go: all attributes on their way to the kernel. */
+  learn(attributes: Attributes): void;
+  learnEntry(entry: Entry | Missing): void;
+  /** Removes set-id bits of a file that has them (set-id.ts). Undefined when it has none. */
+  clearSetId(nodeid: number): Promise<void> | undefined;
+  mustClearSetId(nodeid: number, valid: number): boolean;
+  /** File bytes straight from or to the window, for what workers leave to the main thread. */
+  read(handle: FileHandle, offset: number, target: Uint8Array): number;
+  write(handle: FileHandle, offset: number, data: Uint8Array): void;
+  /** True when the request was answered with EINTR meanwhile. */
+  isInterrupted(request: Request): boolean;
+  /** Work whose outcome nobody waits for: a failure is logged. */
+  background(what: string, work: () => void | Promise<void>): void;
+}
