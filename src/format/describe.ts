@@ -1,11 +1,6 @@
-import { EntryDecoder } from "./entry-decode.ts";
-import { VOLUME_RECORD_OFFSET } from "./extension-structs.ts";
-import type { Finding } from "./finding.ts";
 import type { Extent, Layout, Link, LogEntry, Time } from "./log-entry.ts";
-import { entryOffset, inspectLogHeader, type StoredLogHeader } from "./log-header.ts";
-import { LOG_OFFSET } from "./structs.ts";
-import { inspectSuperblock, type StoredSuperblock } from "./superblock.ts";
-import { inspectVolumeRecord } from "./volume-record.ts";
+import type { StoredLogHeader } from "./log-header.ts";
+import type { StoredSuperblock } from "./superblock.ts";
 
 /*
  * An image as JSON: what `fsck --output json` prints. UUIDs without dashes, numbers decimal, paths as UTF-8. Stock
@@ -14,51 +9,6 @@ import { inspectVolumeRecord } from "./volume-record.ts";
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
-
-export interface ImageDescription {
-  readonly superblock: JsonObject | null;
-  readonly log: JsonObject | null;
-  readonly entries: JsonObject[];
-  readonly findings: readonly Finding[];
-}
-
-/** `image` is the start of a region: superblock and log at least. Never throws; stops at the first bad entry. */
-export function describeImage(image: Uint8Array): ImageDescription {
-  const { value: superblock, findings } = inspectSuperblock(image);
-  if (superblock === undefined) return { superblock: null, log: null, entries: [], findings };
-  const record = inspectVolumeRecord(image, VOLUME_RECORD_OFFSET, superblock.uuid);
-  const header = inspectLogHeader(image, LOG_OFFSET, superblock.logLength);
-  const all: Finding[] = [...findings, ...record.findings, ...header.findings];
-  if (header.value === undefined) {
-    return { superblock: describeSuperblock(superblock), log: null, entries: [], findings: all };
-  }
-  const entries: JsonObject[] = [];
-  const decoder = new EntryDecoder(image, record.value !== undefined);
-  const count = Math.min(header.value.nextIndex, header.value.lastIndex + 1);
-  for (let index = 0; index < count; index++) {
-    const base = LOG_OFFSET + entryOffset(index);
-    const bad = decoder.check(base, index);
-    if (bad !== undefined) {
-      all.push(bad);
-      break;
-    }
-    const decoded = decoder.decode(base, index);
-    if (decoded.entry === undefined) all.push(decoded.finding);
-    entries.push({
-      seqnum: index,
-      crc: decoder.crc(base),
-      ...(decoded.entry === undefined
-        ? { type: "malformed", code: decoder.typeCode(base) }
-        : describeEntry(decoded.entry)),
-    });
-  }
-  return {
-    superblock: describeSuperblock(superblock),
-    log: describeLogHeader(header.value),
-    entries,
-    findings: all,
-  };
-}
 
 export function describeSuperblock(superblock: StoredSuperblock): JsonObject {
   return {

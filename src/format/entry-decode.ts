@@ -92,10 +92,13 @@ export class EntryDecoder {
 
   /** The stored crc of the entry at `base`. */
   crc(base: number): number {
+    if (!(base >= 0 && base + ENTRY_SIZE <= this.#bytes.byteLength)) return 0;
     return Number(this.#view.getBigUint64(base + ENTRY_CRC_OFFSET, true));
   }
 
+  /** Type of the entry at `base`, checked or not; INVALID when it is cut off. */
   typeCode(base: number): number {
+    if (!(base >= 0 && base + ENTRY_SIZE <= this.#bytes.byteLength)) return EntryType.INVALID;
     return this.#view.getUint32(base + TYPE, true);
   }
 

@@ -8,6 +8,7 @@ export {
   CHANGE_RING_SIZE,
   CHANGE_RING_SLOTS,
   DEFAULT_SLOTS,
+  ExtensionType,
   GUARD_OFFSET,
   LABEL_LENGTH,
   LABEL_RECORD_OFFSET,
@@ -20,8 +21,10 @@ export {
   VOLUME_RECORD_OFFSET,
 } from "./extension-structs.ts";
 export * from "./finding.ts";
+export * from "./fsck.ts";
 export * from "./log-entry.ts";
 export * from "./log-header.ts";
+export * from "./log-scan.ts";
 export * from "./mkfs.ts";
 export * from "./owner-claims.ts";
 export * from "./owner-slot.ts";

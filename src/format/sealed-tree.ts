@@ -76,6 +76,10 @@ export class SealedTree {
     return this.#nextIndex;
   }
 
+  get extended(): boolean {
+    return this.#extended;
+  }
+
   /** Regular files and symlinks; the root is not among the directories. */
   get counts(): { readonly files: number; readonly directories: number; readonly fileBytes: number } {
     return { files: this.#files, directories: this.#directories, fileBytes: this.#fileBytes };
