@@ -13,6 +13,8 @@ import {
   encodeOwnerSlot,
   entryOffset,
   GUARD_OFFSET,
+  type GuardRange,
+  type Inspected,
   inspectGuardRange,
   LOG_COUNTERS_OFFSET,
   LOG_NEXT_INDEX_OFFSET,
@@ -26,7 +28,8 @@ import {
   type Time,
   type VolumeRecord,
 } from "../format/index.ts";
-import type { VolumeMedia } from "./volume-media.ts";
+import type { LogReader } from "./log-reader.ts";
+import type { Window } from "./window.ts";
 
 /** Who takes the log over. */
 export interface Taker {
@@ -39,12 +42,29 @@ export interface Taker {
   readonly epoch: number;
 }
 
+/** What a writer needs of the volume whose log it owns: `VolumeMedia` is one. */
+export interface OwnableVolume {
+  readonly window: Window;
+  readonly coherent: boolean;
+  readonly record: VolumeRecord | undefined;
+  readonly logOffset: number;
+  readonly logSlots: number;
+  /** Entries below this index were validated already. */
+  readonly position: number;
+  isCurrent(): boolean;
+  guardBytes(): Uint8Array;
+  claims(): GuardRange;
+  readSlot(slot: number): Inspected<OwnerSlot>;
+  ownerSlots(): { readonly slots: readonly OwnerSlot[] };
+  createReader(): LogReader;
+}
+
 /** Longer than any transaction that the old owner may still be writing, so that one of them stays. */
 const FILLERS = MAX_TRANSACTION + 1;
 
 /** The log in the hands of its owner. Every append checks the claims before and after (design 4). */
 export class LogWriter implements AsyncDisposable {
-  readonly media: VolumeMedia;
+  readonly media: OwnableVolume;
   readonly taker: Taker;
   /** Names the native guard: file maps carry it, so that every data write checks it. */
   readonly guard: number;
@@ -55,7 +75,7 @@ export class LogWriter implements AsyncDisposable {
   #open = true;
 
   private constructor(
-    media: VolumeMedia,
+    media: OwnableVolume,
     record: VolumeRecord,
     state: { taker: Taker; claim: OwnerClaim; page: OwnerSlot; guard: number },
   ) {
@@ -68,7 +88,7 @@ export class LogWriter implements AsyncDisposable {
   }
 
   /** See `VolumeMedia.takeOver`. Leaves the claim behind when it fails later: a successor outbids it. */
-  static async takeOver(media: VolumeMedia, taker: Taker): Promise<LogWriter> {
+  static async takeOver(media: OwnableVolume, taker: Taker): Promise<LogWriter> {
     const { record } = media;
     if (record === undefined) {
       throw new FamfsError("NOT_SUPPORTED", `${media.window.what} is a stock file system: it is served read-only`);

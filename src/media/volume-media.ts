@@ -7,6 +7,7 @@ import {
   GUARD_OFFSET,
   type GuardRange,
   guardLength,
+  type Inspected,
   inspectGuardRange,
   inspectOwnerSlot,
   LOG_HEADER_SIZE,
@@ -27,7 +28,7 @@ import {
 } from "../format/index.ts";
 import type { Device, Range, ZeroOptions } from "./device.ts";
 import { LogReader, type Polled } from "./log-reader.ts";
-import { LogWriter, type Taker } from "./log-writer.ts";
+import { LogWriter, type OwnableVolume, type Taker } from "./log-writer.ts";
 import type { Window } from "./window.ts";
 
 export interface VolumeMediaOptions {
@@ -47,7 +48,7 @@ export interface Reservations {
 }
 
 /** One volume in memory: its superblock, log, owner claims and data, through one window over its region. */
-export class VolumeMedia implements AsyncDisposable {
+export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   readonly device: Device;
   readonly region: Range;
   /** Over the whole region: offsets in it are what the format calls device offsets. */
@@ -177,7 +178,7 @@ export class VolumeMedia implements AsyncDisposable {
     return { slots, findings };
   }
 
-  readSlot(slot: number): ReturnType<typeof inspectOwnerSlot> {
+  readSlot(slot: number): Inspected<OwnerSlot> {
     const offset = slotPageOffset(slot);
     if (!this.coherent) this.window.invalidate(offset, SLOT_PAGE_SIZE);
     return inspectOwnerSlot(this.window.read(offset, SLOT_PAGE_SIZE), 0, slot);
