@@ -40,10 +40,9 @@ export interface Usage {
   readonly available: number;
 }
 
-/** To be written into the owner slot in memory before the first append. */
+/** How the grant protocol ended for this request. */
 export interface WriterTerms {
   readonly epoch: number;
-  readonly slot: number;
 }
 
 interface OfVolume {
@@ -54,8 +53,6 @@ interface OfVolume {
 export type ServerCalls = {
   /** Answered once the process can attach volumes. */
   ready(): void;
-  /** Seals and detaches everything: the plugin is about to end. */
-  stop(): void;
   attach(volume: VolumeAttachment): void;
   /** Stops serving and closes the connection. Seals first when `seal`. */
   detach(volume: OfVolume & { readonly seal: boolean }): void;
@@ -75,8 +72,8 @@ export type ServerCalls = {
 
 /** Asked of the node plugin. */
 export type PluginCalls = {
-  /** Waits for the grant at most `timeoutMs`: OWNER_BUSY after that. `highestEpoch` is the highest in memory. */
-  acquireWriter(volume: OfVolume & { readonly timeoutMs: number; readonly highestEpoch: number }): WriterTerms;
+  /** Waits for the grant at most `timeoutMs`: OWNER_BUSY after that. */
+  acquireWriter(volume: OfVolume & { readonly timeoutMs: number }): WriterTerms;
   /** Nothing will be appended with the terms of the last `acquireWriter` any more. */
   releaseWriter(volume: OfVolume): void;
   /** Something a condition should say; undefined when it is over. */

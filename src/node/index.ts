@@ -1,2 +1,0 @@
-export type { DeviceOption } from "./devices.ts";
-export * from "./node-plugin.ts";
