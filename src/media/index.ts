@@ -3,5 +3,8 @@ export * from "./device-contents.ts";
 export * from "./device-spec.ts";
 export * from "./format-volume.ts";
 export * from "./label.ts";
+export * from "./log-reader.ts";
+export { LogWriter, type Taker } from "./log-writer.ts";
 export * from "./scan.ts";
+export * from "./volume-media.ts";
 export * from "./window.ts";

@@ -2,7 +2,7 @@ import { closeSync } from "node:fs";
 import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
-import type { Store } from "../state/index.ts";
+import type { Store, StoredRecord } from "../state/index.ts";
 import type { VolumeAttachment, VolumeHealth } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
@@ -29,6 +29,8 @@ export interface NodeVolumesOptions {
   readonly devicePath: (deviceUuid: string) => string | undefined;
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
+  /** The volume is served (again). */
+  readonly onStaged: (volumeId: string) => Promise<void>;
   /** The volume is staged here no more: nobody waits for its grant, and a held one is given back. */
   readonly onUnstaged: (volumeId: string) => Promise<void>;
   readonly logger: Logger;
@@ -62,6 +64,8 @@ export class NodeVolumes {
   readonly #locks = new KeyedTryLock();
   /** Why a volume's mounts do not answer any more, until it is staged again. */
   readonly #lost = new Map<string, string>();
+  /** What each server was told last. */
+  readonly #exclusive = new Map<string, boolean>();
 
   constructor(options: NodeVolumesOptions) {
     this.#options = options;
@@ -70,6 +74,24 @@ export class NodeVolumes {
   /** The FUSE server died with these volumes. */
   markLost(volumeIds: readonly string[], reason: string): void {
     for (const volumeId of volumeIds) this.#lost.set(volumeId, reason);
+  }
+
+  /** With every change of a volume's record: tells its server whether other nodes have it staged. */
+  consider(volume: StoredRecord<"volumes">): void {
+    const { server, node, logger } = this.#options;
+    if (!server.serves(volume.name)) return;
+    const exclusive = Object.keys(volume.staged).every((nodeId) => nodeId === node.nodeId);
+    if (this.#exclusive.get(volume.name) === exclusive) return;
+    this.#exclusive.set(volume.name, exclusive);
+    server
+      .ask("setExclusive", { volumeId: volume.name, exclusive }, { timeoutMs: HEALTH_TIMEOUT_MS })
+      .catch((error: unknown) => {
+        this.#exclusive.delete(volume.name);
+        logger.debug(
+          { volumeId: volume.name, err: error },
+          "the FUSE server does not know yet who else has the volume",
+        );
+      });
   }
 
   async stage(request: StageRequest, call: CallContext): Promise<void> {
@@ -103,6 +125,8 @@ export class NodeVolumes {
       await records.put(wanted);
       await this.#serve(this.#attachment(claimed, wanted), path, call);
       this.#lost.delete(volumeId);
+      this.#exclusive.delete(volumeId);
+      await this.#options.onStaged(volumeId);
     } catch (error) {
       await this.#undoStage(wanted);
       throw error;
@@ -312,8 +336,9 @@ export class NodeVolumes {
   }
 
   async #undoStage({ volumeId, stagingPath }: StageRecord): Promise<void> {
-    const { store, node, records, logger } = this.#options;
+    const { store, node, records, server, logger } = this.#options;
     try {
+      await server.detach(volumeId, { seal: false, timeoutMs: SEAL_TIMEOUT_MS });
       await unmountAll(stagingPath, { force: true });
       await clearStaging(store, volumeId, node.nodeId);
       await records.delete(volumeId);

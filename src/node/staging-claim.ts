@@ -3,8 +3,10 @@
  * write, and which owner slot each node has.
  */
 import { FamfsError } from "../base/index.ts";
-import type { FamfsVolume, Store, StoredRecord } from "../state/index.ts";
-import { updateRecord } from "./update-record.ts";
+import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { readMountTable } from "./mount-table.ts";
+import { volumeOf } from "./mounts.ts";
+import type { StageRecords } from "./stage-records.ts";
 
 export interface NodeIdentity {
   readonly nodeId: string;
@@ -57,6 +59,22 @@ export async function clearStaging(store: Store, volumeId: string, nodeId: strin
     const { [nodeId]: _, ...staged } = record.staged;
     return { ...record, staged };
   });
+}
+
+/**
+ * At start: forgets what this node staged before its host rebooted, or before a crash between record and mount. Such
+ * a volume is mounted nowhere, and no process of ours has it mapped.
+ */
+export async function clearStaleStaging(store: Store, node: NodeIdentity, records: StageRecords): Promise<void> {
+  const mounted = new Set((await readMountTable()).map(volumeOf));
+  for (const record of records.all()) {
+    if (!mounted.has(record.volumeId)) await records.delete(record.volumeId);
+  }
+  for (const volume of await store.list("volumes")) {
+    if (volume.staged[node.nodeId] !== undefined && records.get(volume.name) === undefined) {
+      await clearStaging(store, volume.name, node.nodeId);
+    }
+  }
 }
 
 function freeSlot(volumeId: string, volume: FamfsVolume, slotCount: number): number {

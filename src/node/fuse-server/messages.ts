@@ -40,9 +40,10 @@ export interface Usage {
   readonly available: number;
 }
 
-/** How the grant protocol ended for this request. */
+/** To be written into the owner slot in memory before the first append. */
 export interface WriterTerms {
   readonly epoch: number;
+  readonly slot: number;
 }
 
 interface OfVolume {
@@ -53,6 +54,8 @@ interface OfVolume {
 export type ServerCalls = {
   /** Answered once the process can attach volumes. */
   ready(): void;
+  /** Seals and detaches everything: the plugin is about to end. */
+  stop(): void;
   attach(volume: VolumeAttachment): void;
   /** Stops serving and closes the connection. Seals first when `seal`. */
   detach(volume: OfVolume & { readonly seal: boolean }): void;
@@ -72,8 +75,8 @@ export type ServerCalls = {
 
 /** Asked of the node plugin. */
 export type PluginCalls = {
-  /** Waits for the grant at most `timeoutMs`: OWNER_BUSY after that. */
-  acquireWriter(volume: OfVolume & { readonly timeoutMs: number }): WriterTerms;
+  /** Waits for the grant at most `timeoutMs`: OWNER_BUSY after that. `highestEpoch` is the highest in memory. */
+  acquireWriter(volume: OfVolume & { readonly timeoutMs: number; readonly highestEpoch: number }): WriterTerms;
   /** Nothing will be appended with the terms of the last `acquireWriter` any more. */
   releaseWriter(volume: OfVolume): void;
   /** Something a condition should say; undefined when it is over. */

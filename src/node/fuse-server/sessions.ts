@@ -37,6 +37,7 @@ export class Sessions implements AsyncDisposable {
 
   readonly handlers: Handlers<ServerCalls> = {
     ready: () => undefined,
+    stop: () => this[Symbol.asyncDispose](),
     attach: (attachment) => this.#attach(attachment),
     detach: ({ volumeId, seal }) => this.#detach(volumeId, seal),
     seal: async ({ volumeId }) => (await this.#server(volumeId)).seal(),
@@ -57,6 +58,7 @@ export class Sessions implements AsyncDisposable {
       }
     }
     for (const fd of this.#descriptors.values()) closeSync(fd);
+    this.#descriptors.clear();
   }
 
   async #attach(attachment: VolumeAttachment): Promise<void> {

@@ -17,6 +17,8 @@ const RESTART_DELAY_MS = { first: 100, most: 10_000 };
 
 export interface SupervisorOptions {
   readonly logger: Logger;
+  /** A descriptor that the process keeps open while it lives: the lock of the run directory. */
+  readonly lock: number;
   readonly handlers: Omit<Handlers<PluginCalls>, "log">;
   /** The process died with these volumes; what is mounted for them answers ENOTCONN from now on. */
   readonly onLost: (volumeIds: string[], reason: string) => void;
@@ -110,12 +112,16 @@ export class FuseServerSupervisor implements AsyncDisposable {
     this.#stopping = true;
     const running = await this.#running?.catch(() => undefined);
     if (running !== undefined) {
-      const { child } = running;
+      const { child, channel } = running;
       const exited = exitOf(child);
+      try {
+        await channel.call("stop", undefined, { timeoutMs: STOP_TIMEOUT_MS });
+      } catch (error) {
+        this.#logger.error({ reason: messageOf(error) }, "the FUSE server did not stop in good order");
+        child.kill("SIGKILL");
+      }
       if (child.connected) child.disconnect();
-      const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
       await exited;
-      clearTimeout(timer);
     }
     for (const [volumeId, fd] of this.#connections) this.#closeConnection(volumeId, fd);
   }
@@ -153,7 +159,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
     try {
       // Its output goes to our stderr: stdout may be a program's JSON.
       child = spawn(process.execPath, [MAIN], {
-        stdio: ["ignore", 2, 2, "ipc", theirs],
+        stdio: ["ignore", 2, 2, "ipc", theirs, this.#options.lock],
         serialization: "advanced",
       });
     } finally {

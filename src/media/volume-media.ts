@@ -1,0 +1,249 @@
+import { FamfsError } from "../base/index.ts";
+import {
+  CHANGE_COUNTER_OFFSET,
+  CHANGE_RING_OFFSET,
+  CHANGE_RING_SIZE,
+  type Finding,
+  GUARD_OFFSET,
+  type GuardRange,
+  guardLength,
+  type Inspected,
+  inspectGuardRange,
+  inspectOwnerSlot,
+  LOG_HEADER_SIZE,
+  LOG_OFFSET,
+  lastIndexFor,
+  type OwnerSlot,
+  parseLogHeader,
+  parseSuperblock,
+  parseVolumeRecord,
+  type ReservedRange,
+  type RingReading,
+  readChangeRing,
+  SLOT_PAGE_SIZE,
+  type StoredSuperblock,
+  slotPageOffset,
+  VOLUME_RECORD_OFFSET,
+  type VolumeRecord,
+} from "../format/index.ts";
+import type { Device, Range, ZeroOptions } from "./device.ts";
+import { LogReader, type Polled } from "./log-reader.ts";
+import { LogWriter, type OwnableVolume, type Taker } from "./log-writer.ts";
+import type { Window } from "./window.ts";
+
+export interface VolumeMediaOptions {
+  readonly writable: boolean;
+  /**
+   * Whether the caches of all hosts of the pool agree by themselves (coherency classes "hardware" and
+   * "single-host"); otherwise lines are dropped before they are read.
+   */
+  readonly coherent?: boolean;
+}
+
+/** What the owners of slots hold for unsealed files. */
+export interface Reservations {
+  readonly ranges: readonly ReservedRange[];
+  /** A slot page that cannot be read: what its node holds is not known. */
+  readonly findings: readonly Finding[];
+}
+
+/** One volume in memory: its superblock, log, owner claims and data, through one window over its region. */
+export class VolumeMedia implements OwnableVolume, AsyncDisposable {
+  readonly device: Device;
+  readonly region: Range;
+  /** Over the whole region: offsets in it are what the format calls device offsets. */
+  readonly window: Window;
+  readonly coherent: boolean;
+  readonly superblock: StoredSuperblock;
+  /** undefined: a stock file system. */
+  readonly record: VolumeRecord | undefined;
+  readonly logOffset = LOG_OFFSET;
+  readonly lastIndex: number;
+  /** Where data begins. */
+  readonly dataOffset: number;
+  readonly #reader: LogReader;
+
+  private constructor(
+    place: { device: Device; region: Range; window: Window; coherent: boolean },
+    superblock: StoredSuperblock,
+    record: VolumeRecord | undefined,
+  ) {
+    this.device = place.device;
+    this.region = place.region;
+    this.window = place.window;
+    this.coherent = place.coherent;
+    this.superblock = superblock;
+    this.record = record;
+    this.lastIndex = lastIndexFor(superblock.logLength);
+    this.dataOffset = LOG_OFFSET + superblock.logLength;
+    this.#reader = this.createReader();
+  }
+
+  /**
+   * Maps the region and validates superblock, log header, volume record and identity line. The device must stay open.
+   * SUPERBLOCK_CORRUPT, SUPERBLOCK_VERSION, LOG_CORRUPT, VOLUME_RECORD_CORRUPT, MEMORY_ERROR, OUT_OF_RANGE.
+   */
+  static async open(device: Device, region: Range, options: VolumeMediaOptions): Promise<VolumeMedia> {
+    await using stack = new AsyncDisposableStack();
+    const window = stack.use(device.mapRegion(region, { writable: options.writable }));
+    const headLength = VOLUME_RECORD_OFFSET + 4096;
+    window.invalidate(0, headLength);
+    const head = window.read(0, headLength);
+    const superblock = parseSuperblock(head);
+    if (superblock.daxdevSize > region.length) {
+      throw new FamfsError(
+        "SUPERBLOCK_CORRUPT",
+        `${window.what} has ${region.length} bytes, its superblock says ${superblock.daxdevSize}`,
+      );
+    }
+    window.invalidate(LOG_OFFSET, LOG_HEADER_SIZE);
+    parseLogHeader(window.read(LOG_OFFSET, LOG_HEADER_SIZE), 0, superblock.logLength);
+    const record = parseVolumeRecord(head, VOLUME_RECORD_OFFSET, superblock.uuid);
+    const coherent = options.coherent ?? true;
+    const media = new VolumeMedia({ device, region, window, coherent }, superblock, record);
+    if (record !== undefined) media.#checkIdentity(record);
+    stack.move();
+    return media;
+  }
+
+  /** Log entries there are room for. */
+  get logSlots(): number {
+    return this.lastIndex + 1;
+  }
+
+  /** Whether the volume has a record, and so extension entries, owner slots and a ring of changes. */
+  get extended(): boolean {
+    return this.record !== undefined;
+  }
+
+  /** New entries of the log. See `LogReader.poll`. */
+  poll(limit?: number): Polled {
+    return this.#reader.poll(limit);
+  }
+
+  rewind(): void {
+    this.#reader.rewind();
+  }
+
+  /** Index of the next entry that `poll` will deliver. */
+  get position(): number {
+    return this.#reader.position;
+  }
+
+  /** Why the log is served up to `position` only; undefined when all of it is. */
+  get condition(): Finding | undefined {
+    return this.#reader.condition;
+  }
+
+  /** A reader of its own position. */
+  createReader(): LogReader {
+    const { window, logOffset, lastIndex, coherent, extended } = this;
+    return new LogReader({ window, logOffset, lastIndex, extended, coherent });
+  }
+
+  /** The owner claims as they are now; of a stock volume none. */
+  claims(): GuardRange {
+    return inspectGuardRange(this.guardBytes(), this.record?.slots ?? 0);
+  }
+
+  /** The bytes that `claims` judges. */
+  guardBytes(): Uint8Array {
+    const length = guardLength(this.record?.slots ?? 0);
+    if (!this.coherent) this.window.invalidate(GUARD_OFFSET, length);
+    return this.window.read(GUARD_OFFSET, length);
+  }
+
+  /** The highest epoch that any node recorded here; the next one handed out must be above it. */
+  highestEpoch(): number {
+    return this.claims().highestEpoch;
+  }
+
+  /** Whether the region is still this volume's: false after it was formatted again or erased. */
+  isCurrent(): boolean {
+    const { record } = this;
+    if (record === undefined) return true;
+    const { identity } = this.claims();
+    return identity?.volumeUuid === record.volumeUuid && identity.generation === record.generation;
+  }
+
+  /** Detail pages of all slots that were ever used. */
+  ownerSlots(): { readonly slots: readonly OwnerSlot[]; readonly findings: readonly Finding[] } {
+    const slots: OwnerSlot[] = [];
+    const findings: Finding[] = [];
+    for (let slot = 0; slot < (this.record?.slots ?? 0); slot++) {
+      const { value, findings: found } = this.readSlot(slot);
+      if (value !== undefined) slots.push(value);
+      findings.push(...found);
+    }
+    return { slots, findings };
+  }
+
+  readSlot(slot: number): Inspected<OwnerSlot> {
+    const offset = slotPageOffset(slot);
+    if (!this.coherent) this.window.invalidate(offset, SLOT_PAGE_SIZE);
+    return inspectOwnerSlot(this.window.read(offset, SLOT_PAGE_SIZE), 0, slot);
+  }
+
+  /** Ranges that nodes other than that of `ownSlot` hold for unsealed files: the allocator leaves them alone. */
+  reservationsOfOthers(ownSlot: number | undefined): Reservations {
+    const { slots, findings } = this.ownerSlots();
+    const others = slots.filter((page) => page.slot !== ownSlot);
+    return { ranges: others.flatMap((page) => page.reserved), findings };
+  }
+
+  /**
+   * Changes in place since `seen` changes; undefined begins now. One load when nothing changed. `overflow` means
+   * that any file may have changed.
+   */
+  changesSince(seen: number | undefined): RingReading {
+    if (!this.extended) return { type: "changes", next: 0, changes: [] };
+    if (!this.coherent) this.window.invalidate(CHANGE_COUNTER_OFFSET, 8);
+    const counter = this.window.load64(CHANGE_COUNTER_OFFSET);
+    const from = seen ?? Number(counter > BigInt(Number.MAX_SAFE_INTEGER) ? 0 : counter);
+    if (counter === BigInt(from)) return { type: "changes", next: from, changes: [] };
+    if (!this.coherent) this.window.invalidate(CHANGE_RING_OFFSET, CHANGE_RING_SIZE);
+    return readChangeRing(this.window.read(CHANGE_RING_OFFSET, CHANGE_RING_SIZE), from);
+  }
+
+  /**
+   * Takes the log over for epoch `taker.epoch`, which the store gave to this node. The caller has waited for the old
+   * owner's release or the end of its lease. The new owner must `poll` everything before it decides what to append.
+   * OWNER_STALE, NOT_SUPPORTED (stock volume), READ_ONLY, LOG_CORRUPT.
+   */
+  async takeOver(taker: Taker): Promise<LogWriter> {
+    return LogWriter.takeOver(this, taker);
+  }
+
+  /** Zeroes whole allocation units of the volume's data. See `Device.zero`. */
+  async zero(range: Range, options: Omit<ZeroOptions, "window"> = {}): Promise<void> {
+    if (!(range.offset >= this.dataOffset && range.offset + range.length <= this.region.length)) {
+      throw new FamfsError(
+        "OUT_OF_RANGE",
+        `${range.length} bytes at ${range.offset} are not in the data of ${this.window.what}`,
+      );
+    }
+    const window = { window: this.window, offset: range.offset };
+    await this.device.zero(this.region.offset + range.offset, range.length, { ...options, window });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.window[Symbol.asyncDispose]();
+  }
+
+  #checkIdentity(record: VolumeRecord): void {
+    const { identity, findings } = this.claims();
+    if (identity === undefined) {
+      throw new FamfsError("VOLUME_RECORD_CORRUPT", findings[0]?.message ?? "identity line: unreadable");
+    }
+    const same =
+      identity.volumeUuid === record.volumeUuid &&
+      identity.generation === record.generation &&
+      identity.slots === record.slots;
+    if (same) return;
+    throw new FamfsError(
+      "VOLUME_RECORD_CORRUPT",
+      `identity line of ${identity.volumeUuid} generation ${identity.generation}, ` +
+        `volume record of ${record.volumeUuid} generation ${record.generation}`,
+    );
+  }
+}

@@ -1,0 +1,79 @@
+import { native } from "../../../native/index.ts";
+import { type Logger, messageOf } from "../../base/index.ts";
+import { Channel, type Port } from "./channel.ts";
+import type { PluginCalls, ServerCalls, VolumeAttachment, WriterTerms } from "./messages.ts";
+import { channelLogger, type Serve, Sessions } from "./sessions.ts";
+
+/** Where the supervisor puts our end of the socket that descriptors come over. */
+const DESCRIPTOR_SOCKET = 4;
+/** How long a server whose plugin is gone may take to seal, busy threads included. */
+const ORPHAN_SECONDS = 10;
+
+/** What serving a volume may ask of the node plugin. */
+export interface PluginPort {
+  readonly logger: Logger;
+  acquireWriter(request: { timeoutMs: number; highestEpoch: number; signal: AbortSignal }): Promise<WriterTerms>;
+  releaseWriter(): Promise<void>;
+  /** What the volume's condition should say; undefined when it is over. */
+  reportProblem(message: string | undefined): void;
+}
+
+const RELEASE_TIMEOUT_MS = 10_000;
+
+/** Runs this process as a FUSE server until its plugin closes the channel. */
+export function runFuseServer(
+  serve: (attachment: VolumeAttachment, fd: number, plugin: PluginPort) => ReturnType<Serve>,
+) {
+  if (process.send === undefined) throw new Error("the FUSE server is started by the node plugin, not by hand");
+  const alive = native.dieWithParent(process.ppid, ORPHAN_SECONDS);
+  const logger = channelLogger(() => channel);
+  const sessions = new Sessions({
+    logger,
+    receive: () => native.receiveDescriptor(DESCRIPTOR_SOCKET),
+    serve: (attachment, fd) => serve(attachment, fd, pluginPort(channel, attachment.volumeId, logger)),
+  });
+  const channel = new Channel<PluginCalls, ServerCalls>(process as Port, sessions.handlers);
+  const end = () => {
+    sessions[Symbol.asyncDispose]().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    );
+  };
+  process.on("disconnect", end);
+  // Signals of the terminal reach the whole group: the plugin decides when to end.
+  process.on("SIGINT", () => undefined);
+  process.on("SIGTERM", () => undefined);
+  if (!alive || !process.connected) end();
+}
+
+function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string, logger: Logger): PluginPort {
+  return {
+    logger: logger.child({ volumeId }),
+    acquireWriter: ({ signal, ...request }) =>
+      channel.call(
+        "acquireWriter",
+        { volumeId, ...request },
+        {
+          // The answer of the plugin ends the wait; this is for a plugin that hangs.
+          timeoutMs: request.timeoutMs + RELEASE_TIMEOUT_MS,
+          signal,
+          late: () => void release(channel, volumeId, logger),
+        },
+      ),
+    releaseWriter: () => release(channel, volumeId, logger),
+    reportProblem: (message) => {
+      channel
+        .call("problem", { volumeId, message }, { timeoutMs: RELEASE_TIMEOUT_MS })
+        .catch((error: unknown) => logger.debug({ volumeId, reason: messageOf(error) }, "condition not reported"));
+    },
+  };
+}
+
+/** Never fails: without a plugin the lease runs out by itself. */
+async function release(channel: Channel<PluginCalls, ServerCalls>, volumeId: string, logger: Logger): Promise<void> {
+  try {
+    await channel.call("releaseWriter", { volumeId }, { timeoutMs: RELEASE_TIMEOUT_MS });
+  } catch (error) {
+    logger.debug({ volumeId, reason: messageOf(error) }, "the writer grant was not given back");
+  }
+}

@@ -1,0 +1,2 @@
+export type { DeviceOption } from "./devices.ts";
+export * from "./node-plugin.ts";

@@ -1,0 +1,140 @@
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fromSystemError, type Logger } from "../base/index.ts";
+import type { Service } from "../csi/index.ts";
+import { DEFAULT_SLOTS } from "../format/index.ts";
+import { Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import { type DeviceOption, Devices } from "./devices.ts";
+import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+import { nodeService } from "./node-service.ts";
+import { NodeVolumes } from "./node-volumes.ts";
+import { lockRunDirectory } from "./run-lock.ts";
+import { StageRecords } from "./stage-records.ts";
+import { clearStaleStaging } from "./staging-claim.ts";
+import { reportProblem } from "./volume-conditions.ts";
+import { VolumeJobs } from "./volume-jobs.ts";
+import { VolumeWatch } from "./volume-watch.ts";
+import { WriterBroker } from "./writer-broker.ts";
+
+export interface NodePluginOptions {
+  readonly store: Store;
+  /** Unique among the nodes of the store. */
+  readonly nodeId: string;
+  /** The set of nodes that reach the same pools, as the administrator named it. */
+  readonly fabric: string;
+  /** The pool that blank devices are made part of. */
+  readonly pool: string;
+  readonly devices: readonly DeviceOption[];
+  /** Small files of this plugin; one plugin per directory. Survives restarts of the plugin, not of the host. */
+  readonly runDir: string;
+  readonly logger: Logger;
+  /** How long others count this node as alive after a heartbeat. */
+  readonly leaseSeconds?: number;
+  readonly maxVolumes?: number;
+}
+
+const LEASE_SECONDS = 15;
+const MAX_VOLUMES = 256;
+
+/**
+ * The node plugin: CSI node service, node agent (devices, format and erase jobs, heartbeat) and writer grants, with a
+ * FUSE server process of its own. Disposing stops all of that and leaves mounts and records as they are, so that the
+ * next start continues; what is published answers ENOTCONN until it is staged again.
+ */
+export class NodePlugin implements AsyncDisposable {
+  readonly service: Service<"node">;
+  readonly #stack: AsyncDisposableStack;
+  readonly #server: FuseServerSupervisor;
+
+  private constructor(service: Service<"node">, server: FuseServerSupervisor, stack: AsyncDisposableStack) {
+    this.service = service;
+    this.#server = server;
+    this.#stack = stack;
+  }
+
+  /** The FUSE server process, which is started again when it dies. */
+  serverPid(): Promise<number | undefined> {
+    return this.#server.pid();
+  }
+
+  static async start(options: NodePluginOptions): Promise<NodePlugin> {
+    const { store, nodeId, fabric, pool } = options;
+    const logger = options.logger.child({ node: nodeId });
+    await using stack = new AsyncDisposableStack();
+    const lock = stack.use(await lockRunDirectory(options.runDir));
+    const node = { nodeId, bootId: await readBootId() };
+    const devices = stack.use(await Devices.open(options.devices, { store, nodeId, fabric, pool, logger }));
+    const records = await StageRecords.open(join(options.runDir, "volumes"));
+    const heartbeat = stack.use(
+      await Heartbeat.open(store, {
+        node: { ...node, fabric, instance: randomUUID(), leaseSeconds: options.leaseSeconds ?? LEASE_SECONDS },
+        logger,
+      }),
+    );
+    const liveness = stack.use(await NodeLiveness.open(store, { logger }));
+    const grants = new WriterGrants({ store, nodeId, liveness, slotCount: DEFAULT_SLOTS });
+    await grants.withdrawAll();
+    await clearStaleStaging(store, node, records);
+
+    // Broker, server and volumes know each other: these are only called once all three are there.
+    const parts: { server?: FuseServerSupervisor; volumes?: NodeVolumes } = {};
+    const broker = stack.use(new WriterBroker({ nodeId, grants, heartbeat, logger, server: () => need(parts.server) }));
+    const server = stack.use(
+      await FuseServerSupervisor.open({
+        logger,
+        lock: lock.fd,
+        handlers: {
+          acquireWriter: (request) => broker.acquire(request),
+          releaseWriter: ({ volumeId }) => broker.release(volumeId),
+          problem: ({ volumeId, message }) => reportProblem(store, { volumeId, nodeId, message }),
+        },
+        onLost: (volumeIds, reason) => {
+          need(parts.volumes).markLost(volumeIds, reason);
+          for (const volumeId of volumeIds) {
+            const message = `the FUSE server of node ${nodeId} died (${reason}); its mounts do not answer`;
+            // Its process is gone, so nothing writes under its grant any more.
+            Promise.all([broker.release(volumeId), reportProblem(store, { volumeId, nodeId, message })]).catch(
+              (error: unknown) => logger.warn({ volumeId, err: error }, "the loss of a volume was not recorded"),
+            );
+          }
+        },
+      }),
+    );
+    parts.server = server;
+    const volumes = new NodeVolumes({
+      node,
+      store,
+      records,
+      server,
+      devicePath: (uuid) => devices.get(uuid)?.path,
+      slotCount: DEFAULT_SLOTS,
+      onStaged: (volumeId) => reportProblem(store, { volumeId, nodeId, message: undefined }),
+      onUnstaged: (volumeId) => broker.release(volumeId),
+      logger,
+    });
+    parts.volumes = volumes;
+    const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
+    stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
+    const service = nodeService({ nodeId, fabric, maxVolumes: options.maxVolumes ?? MAX_VOLUMES, volumes });
+    return new NodePlugin(service, server, stack.move());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+function need<T>(part: T | undefined): T {
+  if (part === undefined) throw new Error("used before the plugin had started");
+  return part;
+}
+
+async function readBootId(): Promise<string> {
+  const path = "/proc/sys/kernel/random/boot_id";
+  try {
+    return (await readFile(path, "utf8")).trim();
+  } catch (error) {
+    throw fromSystemError(error, "read", path);
+  }
+}

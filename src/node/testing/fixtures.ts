@@ -1,0 +1,76 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { silentLogger } from "../../base/index.ts";
+import { EmbeddedStore, type FamfsVolume } from "../../state/index.ts";
+import { Devices } from "../devices.ts";
+
+const cleanups = new WeakMap<TestContext, AsyncDisposableStack>();
+
+/** What a test leaves to be undone, last first (hooks of node:test run first to last). */
+export function cleanup(t: TestContext): AsyncDisposableStack {
+  const present = cleanups.get(t);
+  if (present !== undefined) return present;
+  const stack = new AsyncDisposableStack();
+  cleanups.set(t, stack);
+  t.after(() => stack.disposeAsync());
+  return stack;
+}
+
+export async function scratchDirectory(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "famfs-node-"));
+  cleanup(t).defer(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export async function openStore(t: TestContext, directory: string): Promise<EmbeddedStore> {
+  return cleanup(t).use(await EmbeddedStore.open({ stateDir: join(directory, "state") }));
+}
+
+export async function openDevices(
+  t: TestContext,
+  store: EmbeddedStore,
+  device: string,
+  options: { nodeId?: string; force?: boolean; fabric?: string } = {},
+): Promise<Devices> {
+  const { nodeId = "a", force = false, fabric = "rack1" } = options;
+  const context = { store, nodeId, fabric, pool: "default", logger: silentLogger };
+  return cleanup(t).use(await Devices.open([{ device, force }], context));
+}
+
+/** A volume as the controller creates it: to be formatted by node a. */
+export function newVolume(deviceUuid: string, changes: Partial<FamfsVolume> = {}): FamfsVolume {
+  return {
+    csiName: "pvc-1",
+    uuid: "11111111-2222-3333-4444-555555555555",
+    adopted: false,
+    pool: "default",
+    fabric: "rack1",
+    capacityBytes: 32 * 2 ** 20,
+    regions: [{ deviceUuid, offset: 2 * 2 ** 20, length: 64 * 2 ** 20 }],
+    regionGeneration: 1,
+    parameters: {},
+    phase: "Formatting",
+    jobNode: "a",
+    failure: undefined,
+    published: {},
+    staged: {},
+    writer: undefined,
+    waiters: [],
+    epoch: 0,
+    slots: {},
+    conditions: [],
+    ...changes,
+  };
+}
+
+/** Waits for something that happens in the background; fails with `what` after 10 seconds. */
+export async function eventually<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  for (const until = performance.now() + 10_000; performance.now() < until; ) {
+    const value = await look();
+    if (value !== undefined && value !== false) return value;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`did not happen within 10 s: ${what}`);
+}

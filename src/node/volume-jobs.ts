@@ -1,0 +1,146 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { type ErrorCode, FamfsError, isFamfsError, type Logger, messageOf } from "../base/index.ts";
+import { type Device, eraseRegion, formatVolume } from "../media/index.ts";
+import { parseVolumeParameters, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+
+export interface VolumeJobsOptions {
+  readonly store: Store;
+  readonly nodeId: string;
+  readonly device: (uuid: string) => Device | undefined;
+  readonly logger: Logger;
+}
+
+/** What another try may find otherwise. */
+const TRANSIENT: ReadonlySet<ErrorCode> = new Set(["CONFLICT", "STORE_UNAVAILABLE", "DEADLINE_EXCEEDED"]);
+
+const RETRY_MS = { first: 200, most: 30_000 };
+
+type Volume = StoredRecord<"volumes">;
+
+/**
+ * The jobs that volume records give to this node: formatting a new volume, erasing a deleted one. A record in phase
+ * Formatting or Reclaiming *is* the job, so a node that was killed in the middle begins again.
+ */
+export class VolumeJobs implements AsyncDisposable {
+  readonly #options: VolumeJobsOptions;
+  readonly #stop = new AbortController();
+  readonly #running = new Map<string, Promise<void>>();
+
+  constructor(options: VolumeJobsOptions) {
+    this.#options = options;
+  }
+
+  /** Starts the record's job if it has one for this node; called with every change. */
+  consider(volume: Volume): void {
+    if (!this.#isMine(volume) || this.#running.has(volume.name) || this.#stop.signal.aborted) return;
+    const job = this.#untilDone(volume.name).finally(() => this.#running.delete(volume.name));
+    this.#running.set(volume.name, job);
+  }
+
+  /** Stops at the next chunk; what is not done begins again at the next start. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#running.values());
+  }
+
+  #isMine(volume: Volume): boolean {
+    if (volume.jobNode !== this.#options.nodeId || volume.adopted) return false;
+    // A node that staged it may still write there.
+    return volume.phase === "Formatting" || (volume.phase === "Reclaiming" && Object.keys(volume.staged).length === 0);
+  }
+
+  async #untilDone(name: string): Promise<void> {
+    const { store, logger } = this.#options;
+    const { signal } = this.#stop;
+    for (let waitMs = RETRY_MS.first; !signal.aborted; waitMs = Math.min(waitMs * 2, RETRY_MS.most)) {
+      try {
+        const volume = await store.get("volumes", name);
+        if (volume === undefined || !this.#isMine(volume)) return;
+        if (volume.phase === "Formatting") await this.#format(volume);
+        else await this.#erase(volume);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        logger.warn({ volumeId: name, err: error, retryMs: waitMs }, "a format or erase job failed; it is tried again");
+        await delay(waitMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  async #format(volume: Volume): Promise<void> {
+    const { store, logger } = this.#options;
+    const started = performance.now();
+    const failure = await this.#tryFormat(volume);
+    await updateRecord(store, "volumes", volume.name, (record) => {
+      if (record.phase !== "Formatting" || !this.#isMine(record)) return undefined;
+      return failure === undefined
+        ? { ...record, phase: "Ready", jobNode: undefined, failure: undefined }
+        : { ...record, phase: "Failed", jobNode: undefined, failure };
+    });
+    const ms = Math.round(performance.now() - started);
+    if (failure === undefined) logger.info({ volumeId: volume.name, ms }, "volume formatted");
+    else logger.error({ volumeId: volume.name, failure }, "volume could not be formatted");
+  }
+
+  /** Undefined on success. Throws only when it is worth another try as it is. */
+  async #tryFormat(volume: Volume): Promise<{ code: string; message: string } | undefined> {
+    try {
+      const { device, region } = this.#place(volume);
+      const { uid, gid, mode, logLengthBytes } = parseVolumeParameters(volume.parameters);
+      const format = {
+        uuid: volume.uuid,
+        name: volume.name,
+        uid,
+        gid,
+        mode,
+        generation: volume.regionGeneration,
+        createdSeconds: Math.floor(Date.parse(volume.createdAt) / 1000),
+        capacityBytes: volume.capacityBytes,
+        logLength: logLengthBytes,
+      };
+      await formatVolume(device, region, format, { signal: this.#stop.signal, check: () => this.#check(volume) });
+      return undefined;
+    } catch (error) {
+      if (this.#stop.signal.aborted || (isFamfsError(error) && TRANSIENT.has(error.code))) throw error;
+      return { code: isFamfsError(error) ? error.code : "INTERNAL", message: messageOf(error) };
+    }
+  }
+
+  async #erase(volume: Volume): Promise<void> {
+    const { store, logger } = this.#options;
+    const started = performance.now();
+    const { device, region } = this.#place(volume);
+    await eraseRegion(device, region, { signal: this.#stop.signal, check: () => this.#check(volume) });
+    const now = await store.get("volumes", volume.name);
+    if (now === undefined || !this.#isMine(now)) return;
+    await store.delete("volumes", volume.name, now.resourceVersion);
+    logger.info({ volumeId: volume.name, ms: Math.round(performance.now() - started) }, "volume erased");
+  }
+
+  #place(volume: Volume): { device: Device; region: { offset: number; length: number } } {
+    const [region, ...more] = volume.regions;
+    if (region === undefined || more.length > 0) {
+      throw new FamfsError(
+        "NOT_SUPPORTED",
+        `volume ${volume.name} has ${volume.regions.length} regions, one was expected`,
+      );
+    }
+    const device = this.#options.device(region.deviceUuid);
+    if (device === undefined) {
+      throw new FamfsError(
+        "DEVICE_NOT_FOUND",
+        `volume ${volume.name} is on device ${region.deviceUuid}, which this node does not reach`,
+      );
+    }
+    return { device, region: { offset: region.offset, length: region.length } };
+  }
+
+  /** Before every chunk: the region must still be this volume's, and the job ours (design 5, quarantine). */
+  async #check(volume: Volume): Promise<void> {
+    const now = await this.#options.store.get("volumes", volume.name);
+    const same = now?.uuid === volume.uuid && now.regionGeneration === volume.regionGeneration;
+    if (now === undefined || !same || now.phase !== volume.phase || !this.#isMine(now)) {
+      throw new FamfsError("CONFLICT", `the job for volume ${volume.name} is over: its record has changed`);
+    }
+  }
+}

@@ -1,0 +1,113 @@
+import { hasCode, type Logger } from "../base/index.ts";
+import type { Heartbeat, StoredRecord, WriterGrants } from "../state/index.ts";
+import type { WriterTerms } from "./fuse-server/messages.ts";
+import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+
+export interface WriterBrokerOptions {
+  readonly nodeId: string;
+  readonly grants: WriterGrants;
+  readonly heartbeat: Heartbeat;
+  readonly server: () => Pick<FuseServerSupervisor, "ask" | "serves">;
+  readonly logger: Logger;
+}
+
+/** Asked again while another node still waits. */
+const HAND_OVER_TIMEOUT_MS = 10_000;
+const STALL_TIMEOUT_MS = 5_000;
+
+/**
+ * Between the FUSE server, which needs writer grants, and the store, which has them: takes them on demand, asks the
+ * server to hand one over when another node waits, and pauses the writers while the node's lease cannot be renewed.
+ */
+export class WriterBroker implements AsyncDisposable {
+  readonly #options: WriterBrokerOptions;
+  readonly #stop = new AbortController();
+  /** Epochs held, by volume. */
+  readonly #held = new Map<string, number>();
+  readonly #waits = new Map<string, AbortController>();
+  readonly #handingOver = new Map<string, Promise<void>>();
+  readonly #timer: NodeJS.Timeout;
+  #stalled = false;
+
+  constructor(options: WriterBrokerOptions) {
+    this.#options = options;
+    const leaseMs = options.heartbeat.node.leaseSeconds * 1000;
+    this.#timer = setInterval(() => this.#watchLease(leaseMs / 4), leaseMs / 20);
+    this.#timer.unref();
+  }
+
+  async acquire(request: { volumeId: string; timeoutMs: number; highestEpoch: number }): Promise<WriterTerms> {
+    const { volumeId, timeoutMs, highestEpoch } = request;
+    const wait = new AbortController();
+    this.#waits.set(volumeId, wait);
+    try {
+      const signal = AbortSignal.any([this.#stop.signal, wait.signal]);
+      const grant = await this.#options.grants.acquire(volumeId, {
+        highestInMemory: () => highestEpoch,
+        timeoutMs,
+        signal,
+      });
+      this.#held.set(volumeId, grant.epoch);
+      return grant;
+    } finally {
+      if (this.#waits.get(volumeId) === wait) this.#waits.delete(volumeId);
+    }
+  }
+
+  /** Gives back what is held, and stops waiting. */
+  async release(volumeId: string): Promise<void> {
+    this.#waits.get(volumeId)?.abort();
+    const epoch = this.#held.get(volumeId);
+    if (epoch === undefined) return;
+    await this.#options.grants.release(volumeId, epoch);
+    this.#held.delete(volumeId);
+  }
+
+  /** With every change of a volume's record: gives way to a node that waits. */
+  consider(volume: StoredRecord<"volumes">): void {
+    const { nodeId } = this.#options;
+    if (volume.writer?.nodeId !== nodeId || this.#stop.signal.aborted) return;
+    if (!volume.waiters.some((waiter) => waiter !== nodeId) || this.#handingOver.has(volume.name)) return;
+    const work = this.#handOver(volume.name, volume.writer.epoch).finally(() => this.#handingOver.delete(volume.name));
+    this.#handingOver.set(volume.name, work);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+    this.#stop.abort();
+    await Promise.all(this.#handingOver.values());
+    await Promise.allSettled([...this.#held.keys()].map((volumeId) => this.release(volumeId)));
+  }
+
+  async #handOver(volumeId: string, epoch: number): Promise<void> {
+    const { server, grants, logger } = this.#options;
+    try {
+      // What no process of ours serves, a former one left behind: it is gone, so nothing can write under this epoch.
+      if (!server().serves(volumeId)) return await grants.release(volumeId, epoch);
+      const request = { volumeId, forced: false, timeoutMs: HAND_OVER_TIMEOUT_MS };
+      while (!this.#stop.signal.aborted && this.#held.get(volumeId) === epoch) {
+        const done = await server().ask("handOver", request, { timeoutMs: HAND_OVER_TIMEOUT_MS + 5_000 });
+        // Done without a release: the server held nothing, so what the store says is left from before.
+        if (done) return await this.release(volumeId);
+      }
+    } catch (error) {
+      // The next change of the record, or the lease's end, brings the other node forward.
+      if (!hasCode(error, "VOLUME_NOT_STAGED"))
+        logger.warn({ volumeId, err: error }, "handing the writer grant over failed");
+    }
+  }
+
+  #watchLease(marginMs: number): void {
+    const stalled = this.#options.heartbeat.remainingMs() < marginMs;
+    if (stalled === this.#stalled) return;
+    this.#stalled = stalled;
+    const { logger, server } = this.#options;
+    if (stalled) logger.warn({}, "the node's lease is about to run out: writers pause until it is renewed");
+    else logger.info({}, "the node's lease was renewed: writers go on");
+    for (const volumeId of this.#held.keys()) {
+      server()
+        .ask("stall", { volumeId, stalled }, { timeoutMs: STALL_TIMEOUT_MS })
+        .catch((error: unknown) => logger.warn({ volumeId, err: error }, "pausing writers failed"));
+    }
+  }
+}
