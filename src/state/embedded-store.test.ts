@@ -84,7 +84,7 @@ test("what is in the store is checked, not believed", async () => {
   for (const [body, message] of [
     ["{", /is not JSON/],
     ["[]", /an object should be/],
-    [JSON.stringify({ ...rest, phase: "Sealed" }), /volumes v\.phase: "Sealed" where Formatting or Ready/],
+    [JSON.stringify({ ...rest, phase: "Sealed" }), /volumes v\.phase: "Sealed" where Pending or Formatting/],
     [JSON.stringify({ ...rest, epoch: 2 ** 60 }), /volumes v\.epoch/],
     [JSON.stringify({ ...rest, regions: [{ deviceUuid: "d", offset: -1, length: 1 }] }), /regions\[0\]\.offset: -1/],
   ] as const) {

@@ -35,18 +35,18 @@ const UPDATE_ATTEMPTS = 20;
 
 /**
  * Reads, changes and replaces a record until no other writer came in between. `change` answers undefined to leave it
- * as it is; it may be called several times. Undefined when the record does not exist (any more).
+ * as it is; it may be called several times, and what it reads itself is newer than the record. Undefined when the record does not exist (any more).
  */
 export async function updateRecord<K extends Kind>(
   store: Store,
   kind: K,
   name: string,
-  change: (record: StoredRecord<K>) => StoredRecord<K> | undefined,
+  change: (record: StoredRecord<K>) => StoredRecord<K> | undefined | Promise<StoredRecord<K> | undefined>,
 ): Promise<StoredRecord<K> | undefined> {
   for (let attempt = 1; ; attempt++) {
     const record = await store.get(kind, name);
     if (record === undefined) return undefined;
-    const changed = change(record);
+    const changed = await change(record);
     if (changed === undefined) return record;
     try {
       return await store.replace(kind, changed);

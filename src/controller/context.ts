@@ -1,0 +1,37 @@
+import { FamfsError, type KeyedTryLock, type Logger } from "../base/index.ts";
+import type { NodeLiveness, Store, StoredRecord } from "../state/index.ts";
+import type { VolumeChanges } from "./volume-changes.ts";
+
+/** What every use case of the controller works with. */
+export interface ControllerContext {
+  readonly store: Store;
+  readonly liveness: NodeLiveness;
+  readonly changes: VolumeChanges;
+  readonly locks: KeyedTryLock;
+  readonly logger: Logger;
+  /** How long CreateVolume waits for a node to format before it answers "still running". */
+  readonly formatWaitMs: number;
+}
+
+/** The lock of a volume, never waited for: CSI "Operation pending for volume". */
+export function lockVolume({ locks }: ControllerContext, volumeId: string): Disposable {
+  const lock = locks.tryAcquire(volumeId);
+  if (lock === undefined) {
+    throw new FamfsError("VOLUME_BUSY", `volume ${volumeId}: another call on it is in progress; try again`);
+  }
+  return lock;
+}
+
+/**
+ * The volume as a CO may know it. VOLUME_NOT_FOUND for one that is being made or was deleted as well: CreateVolume has
+ * not answered, DeleteVolume has.
+ */
+export async function requireVolume({ store }: ControllerContext, volumeId: string): Promise<StoredRecord<"volumes">> {
+  const volume = await store.get("volumes", volumeId);
+  if (volume === undefined || volume.phase !== "Ready") throw notFound(volumeId);
+  return volume;
+}
+
+export function notFound(volumeId: string): FamfsError {
+  return new FamfsError("VOLUME_NOT_FOUND", `volume ${volumeId} does not exist`);
+}

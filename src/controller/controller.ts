@@ -1,0 +1,55 @@
+import { KeyedTryLock, type Logger } from "../base/index.ts";
+import type { Service } from "../csi/index.ts";
+import { NodeLiveness, type Store } from "../state/index.ts";
+import type { ControllerContext } from "./context.ts";
+import { controllerService } from "./controller-service.ts";
+import { Maintenance } from "./maintenance.ts";
+import { VolumeChanges } from "./volume-changes.ts";
+
+export interface ControllerOptions {
+  /** Shared with others; stays open when the controller closes. */
+  readonly store: Store;
+  readonly logger: Logger;
+  /** Run the background loops, too: every replica serves, one of them maintains (default true). */
+  readonly maintain?: boolean;
+  readonly maintenancePeriodMs?: number;
+  /** How long CreateVolume waits for a node to format (default 30 s). */
+  readonly formatWaitMs?: number;
+  /** How long a half-made volume is left to a repeated CreateVolume (default 10 minutes). */
+  readonly abandonedMs?: number;
+}
+
+/** The controller service over a store, ready to be added to a server. It keeps no state of its own. */
+export class Controller implements AsyncDisposable {
+  readonly service: Service<"controller">;
+  readonly #resources: AsyncDisposableStack;
+
+  private constructor(context: ControllerContext, resources: AsyncDisposableStack) {
+    this.service = controllerService(context);
+    this.#resources = resources;
+  }
+
+  static async open(options: ControllerOptions): Promise<Controller> {
+    const { store, logger } = options;
+    await using opening = new AsyncDisposableStack();
+    const liveness = opening.use(await NodeLiveness.open(store, { logger }));
+    const changes = opening.use(VolumeChanges.open(store, logger));
+    const context: ControllerContext = {
+      store,
+      liveness,
+      changes,
+      locks: new KeyedTryLock(),
+      logger,
+      formatWaitMs: options.formatWaitMs ?? 30_000,
+    };
+    if (options.maintain ?? true) {
+      const periodMs = options.maintenancePeriodMs ?? 2_000;
+      opening.use(Maintenance.start(context, { logger, periodMs, abandonedMs: options.abandonedMs ?? 600_000 }));
+    }
+    return new Controller(context, opening.move());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#resources.disposeAsync();
+  }
+}

@@ -1,0 +1,63 @@
+import { FamfsError } from "../base/index.ts";
+import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type ControllerContext, lockVolume } from "./context.ts";
+import { assignJob } from "./jobs.ts";
+
+/**
+ * Returns when it is durable that the volume is to be erased; a node does that, and only then are the regions free.
+ * VOLUME_PUBLISHED while a node uses it, VOLUME_BUSY while it is formatted.
+ */
+export async function deleteVolume(context: ControllerContext, volumeId: string): Promise<void> {
+  const { store } = context;
+  using _lock = lockVolume(context, volumeId);
+  const volume = await updateRecord(store, "volumes", volumeId, async (found) => {
+    if (found.phase === "Reclaiming") return undefined;
+    await assertDeletable(store, found);
+    return {
+      ...found,
+      phase: "Reclaiming",
+      jobNode: undefined,
+      staged: {},
+      writer: undefined,
+      waiters: [],
+    };
+  });
+  if (volume === undefined) return;
+  // Without regions there is nothing to erase. An intent that names it is dropped by whoever finds it.
+  if (volume.regions.length === 0) await store.delete("volumes", volume.name, volume.resourceVersion);
+  else await assignJob(context, volume);
+}
+
+async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): Promise<void> {
+  const { name, jobNode } = volume;
+  if (volume.adopted) {
+    throw new FamfsError(
+      "NOT_SUPPORTED",
+      `volume ${name} was formatted by the stock tools and is not ours to erase; use the reclaim policy Retain`,
+    );
+  }
+  const published = Object.keys(volume.published);
+  if (published.length > 0) {
+    throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still published to ${published.join(", ")}`);
+  }
+  const holding = await nodesThatMayWrite(store, volume);
+  if (holding.length > 0) {
+    throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still staged on ${holding.join(", ")}`);
+  }
+  if (volume.phase === "Formatting" && jobNode !== undefined && (await store.get("nodes", jobNode)) !== undefined) {
+    throw new FamfsError("VOLUME_BUSY", `volume ${name} is being formatted by node ${jobNode}; try again`);
+  }
+}
+
+/**
+ * Quarantine: the nodes that staged a volume and have neither acknowledged its end, nor booted since, nor are gone.
+ * Its regions are not reused before there are none. Reads the nodes' records, after the volume's: a node has one
+ * before it stages anything, so only one that is really gone is not found.
+ */
+export async function nodesThatMayWrite(store: Store, { staged }: FamfsVolume): Promise<string[]> {
+  if (Object.keys(staged).length === 0) return [];
+  const nodes = new Map((await store.list("nodes")).map((node) => [node.nodeId, node]));
+  return Object.entries(staged)
+    .filter(([nodeId, { bootId }]) => nodes.get(nodeId)?.bootId === bootId)
+    .map(([nodeId]) => nodeId);
+}

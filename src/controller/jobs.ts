@@ -1,0 +1,97 @@
+import { createHash } from "node:crypto";
+import { ERROR_CODES, type ErrorCode, type ErrorDetails, FamfsError } from "../base/index.ts";
+import type { FamfsDevice, FamfsVolume, NodeLiveness, Store, StoredRecord } from "../state/index.ts";
+import { updateRecord } from "../state/index.ts";
+import type { ControllerContext } from "./context.ts";
+
+/*
+ * Formatting and erasing are done by a node that reaches the volume's device, because the controller cannot touch
+ * memory. `jobNode` names it. A job is given to another node only when the first one is gone for good: one that is
+ * merely silent may still be writing (promise 5).
+ */
+
+/** A live node that reaches all `devices`; spread over nodes by the volume's name. */
+export function chooseJobNode(
+  liveness: NodeLiveness,
+  volumeId: string,
+  devices: readonly FamfsDevice[],
+): string | undefined {
+  const [first, ...rest] = devices;
+  const able = Object.keys(first?.nodes ?? {})
+    .filter((nodeId) => liveness.isAlive(nodeId) && rest.every((device) => device.nodes[nodeId] !== undefined))
+    .toSorted();
+  return able[createHash("sha256").update(volumeId).digest().readUInt32LE(0) % Math.max(1, able.length)];
+}
+
+/** Gives the job of a Formatting or Reclaiming volume to a node when nobody has it, or its node is gone. */
+export async function assignJob(
+  { store, liveness }: ControllerContext,
+  volume: StoredRecord<"volumes">,
+): Promise<StoredRecord<"volumes">> {
+  if (!(await needsNode(store, volume))) return volume;
+  const devices = (await store.list("devices")).filter(({ uuid }) =>
+    volume.regions.some((region) => region.deviceUuid === uuid),
+  );
+  const jobNode = chooseJobNode(liveness, volume.name, devices);
+  if (jobNode === undefined) return volume;
+  const updated = await updateRecord(store, "volumes", volume.name, async (found) =>
+    found.uuid === volume.uuid && (await needsNode(store, found)) ? { ...found, jobNode } : undefined,
+  );
+  return updated ?? volume;
+}
+
+async function needsNode(store: Store, { phase, jobNode, adopted }: FamfsVolume): Promise<boolean> {
+  if (adopted || (phase !== "Formatting" && phase !== "Reclaiming")) return false;
+  return jobNode === undefined || (await store.get("nodes", jobNode)) === undefined;
+}
+
+/**
+ * Waits until the volume is not Formatting any more, within `waitMs`. VOLUME_BUSY when it still is (the node goes on,
+ * a repeated call finds it), NODE_UNAVAILABLE when no node answers that could do it.
+ */
+export async function untilFormatted(
+  context: ControllerContext,
+  volume: StoredRecord<"volumes">,
+  { waitMs, signal }: { waitMs: number; signal: AbortSignal },
+): Promise<StoredRecord<"volumes">> {
+  const { store, liveness, changes } = context;
+  const assigned = await assignJob(context, volume);
+  const { jobNode } = assigned;
+  if (assigned.phase === "Formatting" && (jobNode === undefined || !liveness.isAlive(jobNode))) {
+    throw new FamfsError(
+      "NODE_UNAVAILABLE",
+      jobNode === undefined
+        ? `volume ${volume.name}: no node that reaches its device answers, so it cannot be formatted yet`
+        : `volume ${volume.name}: node ${jobNode} has to format it and does not answer`,
+    );
+  }
+  const look = async () => {
+    const found = await store.get("volumes", volume.name);
+    if (found === undefined || found.uuid !== volume.uuid) {
+      throw new FamfsError("VOLUME_BUSY", `volume ${volume.name} was deleted while it was made`);
+    }
+    return found.phase === "Formatting" ? undefined : found;
+  };
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(Math.max(1, Math.floor(waitMs)))]);
+  const done = await changes.until(volume.name, look, limit);
+  if (done !== undefined) return done;
+  signal.throwIfAborted();
+  throw new FamfsError("VOLUME_BUSY", `volume ${volume.name} is still being formatted by node ${jobNode}; try again`);
+}
+
+/** Codes that need no details beside their message. */
+type PlainCode = Exclude<ErrorCode, keyof ErrorDetails>;
+const WITH_DETAILS: readonly string[] = [
+  "SYSTEM",
+  "ENTRY_CORRUPT",
+  "POOL_FULL",
+  "WRITER_CONFLICT",
+  "OWNER_BUSY",
+] satisfies (keyof ErrorDetails)[];
+
+/** The failure that a node wrote into the record, as the error it was; a code we do not know is INTERNAL. */
+export function failureOf({ name, failure }: StoredRecord<"volumes">): FamfsError {
+  const isPlain = (code: ErrorCode): code is PlainCode => !WITH_DETAILS.includes(code);
+  const code = ERROR_CODES.filter(isPlain).find((known) => known === failure?.code) ?? "INTERNAL";
+  return new FamfsError(code, `volume ${name} could not be formatted: ${failure?.message ?? "no reason was given"}`);
+}

@@ -1,0 +1,119 @@
+import { type Logger, messageOf } from "../base/index.ts";
+import { type StoredRecord, updateRecord } from "../state/index.ts";
+import { finishIntent } from "./allocate.ts";
+import type { ControllerContext } from "./context.ts";
+import { reclaimFailed } from "./create-volume.ts";
+import { nodesThatMayWrite } from "./delete-volume.ts";
+import { assignJob } from "./jobs.ts";
+
+export interface MaintenanceOptions {
+  readonly logger: Logger;
+  readonly periodMs: number;
+  /** How long a Pending or Failed volume is left to a repeated CreateVolume. */
+  readonly abandonedMs: number;
+}
+
+/**
+ * What has to go on although nobody calls: run by one controller at a time where there are several, and harmless when
+ * two do, because each step is a compare-and-swap.
+ */
+export class Maintenance implements AsyncDisposable {
+  readonly #context: ControllerContext;
+  readonly #options: MaintenanceOptions;
+  readonly #abort = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+  #timer: NodeJS.Timeout | undefined;
+
+  private constructor(context: ControllerContext, options: MaintenanceOptions) {
+    this.#context = context;
+    this.#options = options;
+  }
+
+  static start(context: ControllerContext, options: MaintenanceOptions): Maintenance {
+    const maintenance = new Maintenance(context, options);
+    maintenance.#schedule(0);
+    return maintenance;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort.abort();
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #schedule(delayMs: number): void {
+    this.#timer = setTimeout(() => {
+      this.#running = maintain(this.#context, this.#options, this.#abort.signal).then(() => {
+        if (!this.#abort.signal.aborted) this.#schedule(this.#options.periodMs);
+      });
+    }, delayMs);
+    this.#timer.unref();
+  }
+}
+
+/** One round. A record that cannot be dealt with is logged and left for the next one. */
+export async function maintain(
+  context: ControllerContext,
+  { logger, abandonedMs }: Pick<MaintenanceOptions, "logger" | "abandonedMs">,
+  signal: AbortSignal,
+): Promise<void> {
+  const each = async <T extends { readonly name: string }>(
+    records: () => Promise<readonly T[]>,
+    work: (record: T) => Promise<void>,
+  ) => {
+    try {
+      for (const record of await records()) {
+        if (signal.aborted) return;
+        await work(record).catch((error: unknown) => {
+          logger.warn({ record: record.name, reason: messageOf(error) }, "left for the next round");
+        });
+      }
+    } catch (error) {
+      logger.warn({ reason: messageOf(error) }, "maintenance cannot read the store");
+    }
+  };
+  const { store } = context;
+  await each(
+    () => store.list("devices"),
+    (device) => finishIntent(context, device),
+  );
+  await each(
+    () => store.list("volumes"),
+    (volume) => tend(context, volume, abandonedMs),
+  );
+}
+
+async function tend(context: ControllerContext, volume: StoredRecord<"volumes">, abandonedMs: number): Promise<void> {
+  const { store } = context;
+  const abandoned = Date.now() - Date.parse(volume.createdAt) > abandonedMs;
+  switch (volume.phase) {
+    case "Pending":
+      // Every intent was finished above, so it has none. A call that is about to make one loses its compare-and-swap.
+      if (abandoned) await store.delete("volumes", volume.name, volume.resourceVersion);
+      return;
+    case "Failed":
+      if (abandoned) await reclaimFailed(context, volume);
+      return;
+    case "Formatting":
+      await assignJob(context, volume);
+      return;
+    case "Reclaiming":
+      if (volume.regions.length === 0) await store.delete("volumes", volume.name, volume.resourceVersion);
+      else await assignJob(context, volume);
+      return;
+    case "Ready":
+      await dropGoneNodes(context, volume);
+      return;
+    default:
+      volume.phase satisfies never;
+  }
+}
+
+/** Nodes that are gone for good, or booted since, have nothing staged any more. */
+async function dropGoneNodes({ store }: ControllerContext, volume: StoredRecord<"volumes">): Promise<void> {
+  await updateRecord(store, "volumes", volume.name, async (found) => {
+    const remaining = new Set(await nodesThatMayWrite(store, found));
+    const staged = Object.fromEntries(Object.entries(found.staged).filter(([nodeId]) => remaining.has(nodeId)));
+    return Object.keys(staged).length === Object.keys(found.staged).length ? undefined : { ...found, staged };
+  });
+}

@@ -1,3 +1,0 @@
-export { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
-export type * from "./ports.ts";
-export { type ListedEntry, type NodeEntry, VolumeTree } from "./volume-tree.ts";
