@@ -52,6 +52,10 @@ export class SharedFileMaps implements FileMapTable {
     this.#memory.setSize(this.indexOf(map), size);
   }
 
+  setGuard(map: FileMapId, guard: number): void {
+    Atomics.store(this.#memory.maps, this.indexOf(map) * MAP.words + MAP.guard, guard);
+  }
+
   setSealed(map: FileMapId, sealed: boolean): void {
     this.#setState(map, MAP_STATE.sealed, sealed);
   }

@@ -39,6 +39,8 @@ export interface FileMapTable {
   /** Replaces layout and capacity (growth); the bytes already written must be at the same file offsets. */
   setLayout(map: FileMapId, layout: FileLayout, capacity: number): void;
   setSize(map: FileMapId, size: number): void;
+  /** From now on writes check another guard: this node took the log over while the file was open. */
+  setGuard(map: FileMapId, guard: number): void;
   /** From now on (or no longer) size and capacity are one: a file was sealed. */
   setSealed(map: FileMapId, sealed: boolean): void;
   /** While paused, workers pass every write on to `prepareWrite`. */

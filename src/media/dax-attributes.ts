@@ -8,11 +8,9 @@ export interface DaxAttributes {
   readonly alignBytes: number;
 }
 
-/** The numbers of a character device as the kernel encodes them in st_rdev (glibc's gnu_dev_major and minor). */
+/** Linux has 12 bits of major and 20 of minor number in an st_rdev of 32 bits. */
 export function deviceNumbers(rdev: number): { readonly major: number; readonly minor: number } {
-  const low = rdev % 2 ** 32;
-  const high = Math.floor(rdev / 2 ** 32);
-  return { major: ((low >>> 8) & 0xfff) | (high & ~0xfff), minor: (low & 0xff) | ((low >>> 12) & 0xfff00) };
+  return { major: (rdev >>> 8) & 0xfff, minor: (rdev & 0xff) | ((rdev >>> 12) & 0xfff00) };
 }
 
 /** What sysfs says about the devdax device `rdev`. DEVICE_MODE for anything that is not devdax. */

@@ -82,7 +82,7 @@ export async function openDevice(
 
 async function inspectPath(path: string): Promise<DeviceContents> {
   await using device = await Device.open({ type: "path", path, sizeBytes: undefined }, { writable: false });
-  return device.inspect();
+  return await device.inspect(); // before the device closes
 }
 
 async function names(folder: string): Promise<string[]> {

@@ -59,6 +59,7 @@ test("a device that the stock tools formatted becomes a read-only volume that co
   assert.equal(volume?.name, `adopted-${uuid}`);
   assert.equal(volume?.adopted, true);
   assert.equal(volume?.phase, "Ready");
+  assert.equal(volume?.pool, "");
   assert.deepEqual(volume?.regions, [{ deviceUuid: uuid, offset: 0, length: 64 * 2 ** 20 }]);
   assert.ok(devices.get(uuid));
   assert.equal((await devices.get(uuid)?.inspect())?.type, "famfs", "it was not written to");

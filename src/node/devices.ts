@@ -86,7 +86,7 @@ export class Devices implements AsyncDisposable {
     if (option.force !== true) {
       if (contents.type === "label") return { ...contents.label, adopted: false };
       if (contents.type === "famfs" && contents.uuid !== undefined && !contents.extended) {
-        return { uuid: contents.uuid, pool: `adopted-${contents.uuid}`, incarnation: 0, adopted: true };
+        return { uuid: contents.uuid, pool: "", incarnation: 0, adopted: true };
       }
       if (contents.type !== "blank") throw notBlank(device, contents);
     }
@@ -127,10 +127,10 @@ export class Devices implements AsyncDisposable {
         intent: undefined,
       });
     }
-    if (found.adopted) await this.#registerAdopted(device, found.uuid, found.pool);
+    if (found.adopted) await this.#registerAdopted(device, found.uuid);
   }
 
-  async #registerAdopted(device: Device, uuid: string, pool: string): Promise<void> {
+  async #registerAdopted(device: Device, uuid: string): Promise<void> {
     const { store, fabric, logger } = this.#options;
     const name = adoptedVolumeId(uuid);
     if ((await store.get("volumes", name)) !== undefined) return;
@@ -138,7 +138,7 @@ export class Devices implements AsyncDisposable {
       csiName: name,
       uuid,
       adopted: true,
-      pool,
+      pool: "",
       fabric,
       capacityBytes: device.sizeBytes,
       // All of it, so nothing else is ever placed there.

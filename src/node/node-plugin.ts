@@ -45,10 +45,17 @@ const MAX_VOLUMES = 256;
 export class NodePlugin implements AsyncDisposable {
   readonly service: Service<"node">;
   readonly #stack: AsyncDisposableStack;
+  readonly #server: FuseServerSupervisor;
 
-  private constructor(service: Service<"node">, stack: AsyncDisposableStack) {
+  private constructor(service: Service<"node">, server: FuseServerSupervisor, stack: AsyncDisposableStack) {
     this.service = service;
+    this.#server = server;
     this.#stack = stack;
+  }
+
+  /** The FUSE server process, which is started again when it dies. */
+  serverPid(): Promise<number | undefined> {
+    return this.#server.pid();
   }
 
   static async start(options: NodePluginOptions): Promise<NodePlugin> {
@@ -110,7 +117,7 @@ export class NodePlugin implements AsyncDisposable {
     const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
     const service = nodeService({ nodeId, fabric, maxVolumes: options.maxVolumes ?? MAX_VOLUMES, volumes });
-    return new NodePlugin(service, stack.move());
+    return new NodePlugin(service, server, stack.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,16 +6,26 @@ import { silentLogger } from "../../base/index.ts";
 import { EmbeddedStore, type FamfsVolume } from "../../state/index.ts";
 import { Devices } from "../devices.ts";
 
+const cleanups = new WeakMap<TestContext, AsyncDisposableStack>();
+
+/** What a test leaves to be undone, last first (hooks of node:test run first to last). */
+export function cleanup(t: TestContext): AsyncDisposableStack {
+  const present = cleanups.get(t);
+  if (present !== undefined) return present;
+  const stack = new AsyncDisposableStack();
+  cleanups.set(t, stack);
+  t.after(() => stack.disposeAsync());
+  return stack;
+}
+
 export async function scratchDirectory(t: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "famfs-node-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
+  cleanup(t).defer(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }
 
 export async function openStore(t: TestContext, directory: string): Promise<EmbeddedStore> {
-  const store = await EmbeddedStore.open({ stateDir: join(directory, "state") });
-  t.after(() => store[Symbol.asyncDispose]());
-  return store;
+  return cleanup(t).use(await EmbeddedStore.open({ stateDir: join(directory, "state") }));
 }
 
 export async function openDevices(
@@ -25,15 +35,8 @@ export async function openDevices(
   options: { nodeId?: string; force?: boolean; fabric?: string } = {},
 ): Promise<Devices> {
   const { nodeId = "a", force = false, fabric = "rack1" } = options;
-  const devices = await Devices.open([{ device, force }], {
-    store,
-    nodeId,
-    fabric,
-    pool: "default",
-    logger: silentLogger,
-  });
-  t.after(() => devices[Symbol.asyncDispose]());
-  return devices;
+  const context = { store, nodeId, fabric, pool: "default", logger: silentLogger };
+  return cleanup(t).use(await Devices.open([{ device, force }], context));
 }
 
 /** A volume as the controller creates it: to be formatted by node a. */

@@ -1,0 +1,193 @@
+import { spawnSync } from "node:child_process";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { type Logger, silentLogger } from "../../base/index.ts";
+import { type AccessMode, CsiClient, CsiServer } from "../../csi/index.ts";
+import { type FamfsVolume, type Store, updateRecord } from "../../state/index.ts";
+import { readMountTable } from "../mount-table.ts";
+import { NodePlugin } from "../node-plugin.ts";
+import { cleanup, eventually, newVolume, openStore, scratchDirectory } from "./fixtures.ts";
+
+/** A node with its plugin behind a real socket; can be restarted. */
+export class TestNode {
+  readonly nodeId: string;
+  readonly directory: string;
+  client: CsiClient;
+  plugin: NodePlugin;
+  readonly #store: Store;
+  readonly #device: string;
+  readonly #logger: Logger;
+  #running: AsyncDisposableStack;
+
+  private constructor(fields: Started & Running) {
+    this.nodeId = fields.nodeId;
+    this.directory = fields.directory;
+    this.#store = fields.store;
+    this.#device = fields.device;
+    this.#logger = fields.logger;
+    this.#running = fields.stack;
+    this.client = fields.client;
+    this.plugin = fields.plugin;
+  }
+
+  static async start(options: Started): Promise<TestNode> {
+    return new TestNode({ ...options, ...(await startPlugin(options)) });
+  }
+
+  /** Stops the plugin and its FUSE server; mounts stay. */
+  async stop(): Promise<void> {
+    await this.#running.disposeAsync();
+  }
+
+  async restart(): Promise<void> {
+    await this.stop();
+    const { stack, client, plugin } = await startPlugin({
+      nodeId: this.nodeId,
+      directory: this.directory,
+      store: this.#store,
+      device: this.#device,
+      logger: this.#logger,
+    });
+    this.#running = stack;
+    this.client = client;
+    this.plugin = plugin;
+  }
+
+  stage(volumeId: string, mode: AccessMode = "MULTI_NODE_MULTI_WRITER", more: object = {}) {
+    return this.client.call("node", "NodeStageVolume", {
+      volumeId,
+      stagingTargetPath: this.stagingPath(volumeId),
+      volumeCapability: capability(mode),
+      ...more,
+    });
+  }
+
+  unstage(volumeId: string) {
+    return this.client.call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: this.stagingPath(volumeId) });
+  }
+
+  publish(volumeId: string, target: string, options: { mode?: AccessMode; readonly?: boolean } & object = {}) {
+    const { mode = "MULTI_NODE_MULTI_WRITER", ...more } = options;
+    return this.client.call("node", "NodePublishVolume", {
+      volumeId,
+      stagingTargetPath: this.stagingPath(volumeId),
+      targetPath: this.target(target),
+      volumeCapability: capability(mode),
+      ...more,
+    });
+  }
+
+  unpublish(volumeId: string, target: string) {
+    return this.client.call("node", "NodeUnpublishVolume", { volumeId, targetPath: this.target(target) });
+  }
+
+  stats(volumeId: string, path: string) {
+    return this.client.call("node", "NodeGetVolumeStats", { volumeId, volumePath: path });
+  }
+
+  stagingPath(volumeId: string): string {
+    return join(this.directory, "staging", volumeId);
+  }
+
+  target(name: string): string {
+    return join(this.directory, "pods", name);
+  }
+}
+
+interface Started {
+  readonly nodeId: string;
+  readonly directory: string;
+  readonly store: Store;
+  readonly device: string;
+  readonly logger: Logger;
+}
+
+interface Running {
+  readonly stack: AsyncDisposableStack;
+  readonly client: CsiClient;
+  readonly plugin: NodePlugin;
+}
+
+async function startPlugin({ nodeId, directory, store, device, logger }: Started): Promise<Running> {
+  await using stack = new AsyncDisposableStack();
+  const plugin = stack.use(
+    await NodePlugin.start({
+      store,
+      nodeId,
+      fabric: "rack1",
+      pool: "default",
+      devices: [{ device }],
+      runDir: join(directory, "run"),
+      logger,
+      leaseSeconds: 4,
+    }),
+  );
+  const endpoint = `unix://${join(directory, "csi.sock")}`;
+  stack.use(await CsiServer.open({ endpoint, services: { node: plugin.service }, logger, graceMs: 1000 }));
+  const client = stack.use(CsiClient.open(endpoint));
+  return { stack: stack.move(), client, plugin };
+}
+
+export function capability(mode: AccessMode, mount: object = {}) {
+  return { accessMode: { mode }, mount: { fsType: "famfs", ...mount } };
+}
+
+export interface TestCluster {
+  readonly store: Store;
+  readonly directory: string;
+  readonly devicePath: string;
+  node(nodeId: string): Promise<TestNode>;
+  /** A formatted volume that every node may use as RWX. */
+  volume(volumeId: string, changes?: Partial<FamfsVolume>): Promise<void>;
+}
+
+/** Nodes over one simulated device and one store; whatever a failing test leaves mounted is taken away. */
+export async function testCluster(
+  t: TestContext,
+  { logger = silentLogger, deviceSize = "256Mi" } = {},
+): Promise<TestCluster> {
+  const directory = await scratchDirectory(t);
+  cleanup(t).defer(() => unmountBelow(directory));
+  const store = await openStore(t, directory);
+  const devicePath = join(directory, "pool0");
+  return {
+    store,
+    directory,
+    devicePath,
+    async node(nodeId) {
+      const home = join(directory, nodeId);
+      await mkdir(join(home, "staging"), { recursive: true });
+      await mkdir(join(home, "pods"));
+      const node = await TestNode.start({
+        nodeId,
+        directory: home,
+        store,
+        device: `file://${devicePath}?size=${deviceSize}`,
+        logger,
+      });
+      cleanup(t).defer(() => node.stop());
+      return node;
+    },
+    async volume(volumeId, changes = {}) {
+      const uuid = (await store.list("devices"))[0]?.uuid ?? "";
+      const both = { accessMode: "MULTI_NODE_MULTI_WRITER", readonly: false };
+      await store.create("volumes", volumeId, newVolume(uuid, { published: { a: both, b: both }, ...changes }));
+      await eventually(`${volumeId} is formatted`, async () => {
+        const volume = await store.get("volumes", volumeId);
+        if (volume?.phase === "Failed") throw new Error(volume.failure?.message);
+        return volume?.phase === "Ready" || undefined;
+      });
+    },
+  };
+}
+
+/** Changes a volume's record, as the controller would. */
+export async function change(store: Store, volumeId: string, changes: Partial<FamfsVolume>): Promise<void> {
+  await updateRecord(store, "volumes", volumeId, (record) => ({ ...record, ...changes }));
+}
+
+async function unmountBelow(directory: string): Promise<void> {
+  const below = (await readMountTable()).filter((entry) => entry.target.startsWith(`${directory}/`));
+  for (const { target } of below.reverse()) spawnSync("umount", ["-l", target]);
+}

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { silentLogger } from "../base/index.ts";
+import { Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import { cleanup, eventually, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
+import { VolumeWatch } from "./volume-watch.ts";
+import { WriterBroker } from "./writer-broker.ts";
+
+interface Server {
+  readonly asked: string[];
+  serves: boolean;
+  /** What happens at a hand-over. */
+  onHandOver: () => Promise<boolean>;
+}
+
+/** The broker of a node, over a store that may stop answering and a FUSE server that records what it is asked. */
+async function broker(t: TestContext, nodeId: string, store: Store, { leaseSeconds = 4, marginMs = 200 } = {}) {
+  const stack = cleanup(t);
+  const node = { nodeId, fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds };
+  const heartbeat = stack.use(await Heartbeat.open(store, { node, logger: silentLogger }));
+  const liveness = stack.use(await NodeLiveness.open(store, { logger: silentLogger }));
+  const grants = new WriterGrants({ store, nodeId, liveness, slotCount: 63, marginMs });
+  const server: Server = { asked: [], serves: true, onHandOver: async () => true };
+  const one = stack.use(
+    new WriterBroker({
+      nodeId,
+      grants,
+      heartbeat,
+      logger: silentLogger,
+      server: () => ({
+        serves: () => server.serves,
+        ask: async (name, request) => {
+          server.asked.push("stalled" in request ? `${name} ${request.stalled}` : name);
+          return (name === "handOver" ? await server.onHandOver() : undefined) as never;
+        },
+      }),
+    }),
+  );
+  stack.use(VolumeWatch.start(store, silentLogger, [one]));
+  return { broker: one, server };
+}
+
+async function withVolume(t: TestContext): Promise<Store> {
+  const store = await openStore(t, await scratchDirectory(t));
+  const published = Object.fromEntries(
+    ["a", "b"].map((nodeId) => [nodeId, { accessMode: "MULTI_NODE_MULTI_WRITER", readonly: false }]),
+  );
+  await store.create("volumes", "v1", newVolume("d", { phase: "Ready", jobNode: undefined, published }));
+  return store;
+}
+
+const REQUEST = { volumeId: "v1", timeoutMs: 5000, highestEpoch: 0 };
+
+test("a grant is handed over when another node waits for it, with a higher epoch", async (t) => {
+  const store = await withVolume(t);
+  const a = await broker(t, "a", store);
+  const b = await broker(t, "b", store);
+  const first = await a.broker.acquire(REQUEST);
+  a.server.onHandOver = async () => {
+    await a.broker.release("v1"); // as the tree does before it answers
+    return true;
+  };
+  const second = await b.broker.acquire(REQUEST);
+  assert.deepEqual(a.server.asked, ["handOver"]);
+  assert.ok(second.epoch > first.epoch && second.slot !== first.slot);
+  assert.equal((await store.get("volumes", "v1"))?.writer?.nodeId, "b");
+});
+
+test("a busy holder is asked until it gives way, and the waiter gives up in time", async (t) => {
+  const store = await withVolume(t);
+  const a = await broker(t, "a", store);
+  const b = await broker(t, "b", store);
+  await a.broker.acquire(REQUEST);
+  a.server.onHandOver = () => delay(50).then(() => false);
+  await assert.rejects(b.broker.acquire({ ...REQUEST, timeoutMs: 200 }), {
+    code: "OWNER_BUSY",
+    details: { nodeId: "a" },
+  });
+  assert.ok(a.server.asked.length >= 2);
+  assert.deepEqual((await store.get("volumes", "v1"))?.waiters, [], "it does not wait any more");
+});
+
+test("a grant that a former process held is given up for a waiter at once", async (t) => {
+  const store = await withVolume(t);
+  const before = await broker(t, "a", store);
+  await before.broker.acquire(REQUEST);
+  before.server.serves = false; // nothing of this node serves the volume
+  const b = await broker(t, "b", store);
+  await b.broker.acquire(REQUEST);
+  assert.deepEqual(before.server.asked, []);
+});
+
+test("writers pause before the lease runs out, and go on when it is renewed", async (t) => {
+  const store = await withVolume(t);
+  let broken = false;
+  const shaky = new Proxy(store, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== "function") return member;
+      return (...args: unknown[]) => {
+        if (broken && args[0] === "nodes") throw new Error("the store does not answer");
+        return (member as (...args: unknown[]) => unknown).apply(target, args);
+      };
+    },
+  });
+  const a = await broker(t, "a", shaky, { leaseSeconds: 1 });
+  await a.broker.acquire(REQUEST);
+  broken = true;
+  await eventually("paused", () => a.server.asked.includes("stall true") || undefined);
+  broken = false;
+  await eventually("resumed", () => a.server.asked.includes("stall false") || undefined);
+});

@@ -1,0 +1,101 @@
+import { ALLOC_UNIT, FamfsError, roundUp } from "../base/index.ts";
+import type { Time } from "../format/index.ts";
+import type { TreeContext } from "./context.ts";
+import { isUnsealed, type TreeNode } from "./nodes.ts";
+import { refreshTimes, sizeOf } from "./open-file.ts";
+import { extentsOf } from "./space.ts";
+import { totalLength } from "./unsealed-file.ts";
+
+const S_IFMT = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
+
+/** Attributes and names stay valid in the kernel until it is told otherwise. */
+export const UNTIL_INVALIDATED = Number.POSITIVE_INFINITY;
+
+export interface NodeAttributes {
+  readonly nodeid: number;
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly allocatedBytes: number;
+  readonly atime: Time;
+  readonly mtime: Time;
+  readonly ctime: Time;
+  readonly validSeconds: number;
+}
+
+export interface AttributeUpdate {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly atime?: Time | "now";
+  readonly mtime?: Time | "now";
+}
+
+export class AttributesOfNodes {
+  readonly #ctx: TreeContext;
+
+  constructor(ctx: TreeContext) {
+    this.#ctx = ctx;
+  }
+
+  get(node: TreeNode): NodeAttributes {
+    const { maps } = this.#ctx.options;
+    if (node.kind === "file" && refreshTimes(node, maps) && node.sealed !== undefined) this.#ctx.staleTimes.add(node);
+    const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
+    return {
+      nodeid: node.nodeid,
+      mode: S_IFMT[node.kind] | node.mode,
+      nlink: !linked ? 0 : node.kind === "directory" ? 2 + node.children.directories : 1,
+      uid: node.uid,
+      gid: node.gid,
+      size: node.kind === "file" ? sizeOf(node, maps) : node.kind === "symlink" ? node.target.length : 0,
+      allocatedBytes: this.#allocated(node),
+      atime: node.atime,
+      mtime: node.mtime,
+      ctime: node.ctime,
+      validSeconds: UNTIL_INVALIDATED,
+    };
+  }
+
+  /** chmod, chown, utimes. What the log has changes there first, in one entry. Needs the log for that. */
+  set(node: TreeNode, update: AttributeUpdate): void {
+    const now = this.#ctx.now();
+    const mtime = update.mtime === "now" ? now : (update.mtime ?? node.mtime);
+    const next = {
+      mode: (update.mode ?? node.mode) & 0o7777,
+      uid: update.uid ?? node.uid,
+      gid: update.gid ?? node.gid,
+      mtime,
+    };
+    if (!isUnsealed(node) && changesLog(update)) {
+      const { transactions } = this.#ctx;
+      const relink = transactions.relink(node);
+      if (relink.type !== "relink") throw new FamfsError("INTERNAL", "a RELINK was expected");
+      transactions.require(1);
+      transactions.append([{ entry: { ...relink, ...next } }]);
+    }
+    Object.assign(node, next);
+    node.ctime = now;
+    if (update.atime !== undefined) node.atime = update.atime === "now" ? now : update.atime;
+    if (update.mtime !== undefined) {
+      if (node.kind === "file" && node.open !== undefined) node.open.timesSetMs = this.#ctx.options.clock.wallMs();
+      this.#ctx.staleTimes.delete(node);
+    }
+  }
+
+  #allocated(node: TreeNode): number {
+    if (node.kind !== "file") return 0;
+    const { content } = node;
+    if (content.type === "sealed") return totalLength(extentsOf(content.layout));
+    return Math.min(content.capacity, roundUp(sizeOf(node, this.#ctx.options.maps), ALLOC_UNIT));
+  }
+}
+
+/** The access time lives in memory only. */
+export function changesLog(update: AttributeUpdate): boolean {
+  return (
+    update.mode !== undefined || update.uid !== undefined || update.gid !== undefined || update.mtime !== undefined
+  );
+}

@@ -1,0 +1,180 @@
+import type { SealedChange, SealedNode, SealedPlace } from "../format/index.ts";
+import type { TreeContext } from "./context.ts";
+import { attributesOf, type DirectoryNode, type FileNode, sealedContent, type TreeNode } from "./nodes.ts";
+import type { LogNews } from "./ports.ts";
+
+/**
+ * Brings the live tree up to the log: what other nodes (or an earlier session) appended. The kernel is told what it
+ * may have cached of it.
+ */
+export class ChangeFeed {
+  readonly #ctx: TreeContext;
+  #corruptAt: number | undefined;
+  /** The first replay stamps nothing: times come from the log. */
+  #live = false;
+
+  constructor(ctx: TreeContext) {
+    this.#ctx = ctx;
+  }
+
+  /** Index of an entry that stays bad; what follows it is not served. */
+  get corruptAt(): number | undefined {
+    return this.#corruptAt;
+  }
+
+  /** Reads what is new. Returns how many entries were applied. */
+  poll(): number {
+    const { log, logger, onCondition } = this.#ctx.options;
+    const news = log.poll();
+    if (news.restarted) this.#restart();
+    const { sealed } = this.#ctx;
+    let applied = 0;
+    for (const { index, entry } of news.entries) {
+      if (index < sealed.nextIndex) continue; // this node's own
+      const { changes, findings } = sealed.apply(index, entry);
+      for (const finding of findings) logger.warn({ finding }, "log entry was refused");
+      if (!news.restarted) for (const change of changes) this.#apply(change);
+      applied++;
+    }
+    if (news.restarted) this.#rebind();
+    this.#contentChanged(news);
+    if (news.corruptAt !== undefined && news.corruptAt !== this.#corruptAt) {
+      onCondition?.({
+        code: "LOG_CORRUPT",
+        message: `log entry ${news.corruptAt} is corrupt; what follows is not served`,
+      });
+    }
+    this.#corruptAt = news.corruptAt;
+    this.#live = true;
+    return applied;
+  }
+
+  /** Makes the names here what the log says, after what was local is gone. */
+  restore(): void {
+    for (const node of this.#ctx.sealed.byIndex.values()) {
+      if (node.parent === undefined) continue;
+      const live = this.#ctx.nodes.ofSealed(node) ?? this.#create(node);
+      if (live.kind === "file" && live.content.type === "unsealed") this.#restoreContent(live, node);
+      this.#place(live, node);
+    }
+  }
+
+  /** What was applied does not all hold: the model begins anew, live nodes are bound to it afterwards. */
+  #restart(): void {
+    this.#ctx.options.logger.warn({}, "entries of a former owner were retracted; the log is read again");
+    this.#ctx.sealed = this.#ctx.options.createSealed();
+  }
+
+  #rebind(): void {
+    const { nodes, sealed, space } = this.#ctx;
+    for (const live of [...nodes.all()]) {
+      if (live.sealed === undefined) continue;
+      const node = sealed.byIndex.get(live.sealed.index);
+      if (node === undefined) this.#remove(live, live.parent && { parent: live.sealed, name: live.name });
+      else nodes.bind(live, node);
+    }
+    space.recount();
+    this.restore();
+  }
+
+  #apply(change: SealedChange): void {
+    const { nodes, space } = this.#ctx;
+    switch (change.type) {
+      case "added":
+        space.sealedAdded(change.node);
+        if (change.node.parent !== undefined) this.#place(this.#create(change.node), change.node);
+        return;
+      case "moved":
+        this.#place(nodes.ofSealed(change.node) ?? this.#create(change.node), change.node);
+        return;
+      case "removed":
+      case "replaced": {
+        const live = nodes.ofSealed(change.node);
+        space.sealedRemoved(change.node, () => live?.kind === "file" && live.open !== undefined);
+        if (live !== undefined) this.#remove(live, change.from);
+        return;
+      }
+      case "attributes": {
+        const live = nodes.ofSealed(change.node);
+        if (live === undefined) return;
+        this.#takeAttributes(live, change.node);
+        return;
+      }
+    }
+  }
+
+  #create(sealed: SealedNode): TreeNode {
+    return this.#ctx.nodes.fromLog(sealed, this.#ctx.now());
+  }
+
+  /** Puts `live` where the log has it, and tells the kernel of both names. */
+  #place(live: TreeNode, sealed: SealedNode): void {
+    const { nodes, invalidations } = this.#ctx;
+    if (sealed.parent === undefined) return;
+    const parent = nodes.ofSealed(sealed.parent);
+    if (parent?.kind !== "directory") return;
+    if (live.parent === parent && live.name === sealed.name) return;
+    if (live.parent !== undefined) {
+      invalidations.name(live.parent.nodeid, live.name);
+      this.#touch(live.parent);
+      nodes.detach(live);
+    }
+    const there = parent.children.get(sealed.name);
+    if (there !== undefined) nodes.detach(there);
+    nodes.attach(live, parent, sealed.name);
+    this.#touch(parent);
+    this.#takeAttributes(live, sealed);
+    invalidations.name(parent.nodeid, sealed.name);
+  }
+
+  #remove(live: TreeNode, from: SealedPlace | undefined): void {
+    const { nodes, invalidations, staleTimes } = this.#ctx;
+    const { parent, name } = live;
+    staleTimes.delete(live);
+    nodes.unbind(live);
+    if (parent !== undefined && from !== undefined) {
+      nodes.detach(live);
+      this.#touch(parent);
+      invalidations.removed(parent.nodeid, live.nodeid, name);
+      invalidations.name(parent.nodeid, name);
+    }
+    if (live.kind !== "file" || live.open === undefined) nodes.forget(live);
+  }
+
+  #takeAttributes(live: TreeNode, sealed: SealedNode): void {
+    const { mode, uid, gid, mtime } = attributesOf(sealed, live.mtime);
+    Object.assign(live, { mode, uid, gid, mtime });
+    if (this.#live) live.ctime = this.#ctx.now();
+    this.#ctx.invalidations.attributes(live.nodeid);
+  }
+
+  #touch(directory: DirectoryNode): void {
+    if (!this.#live) return;
+    directory.mtime = this.#ctx.now();
+    directory.ctime = directory.mtime;
+    this.#ctx.invalidations.content(directory.nodeid); // the kernel keeps pages of listings
+  }
+
+  #restoreContent(live: FileNode, sealed: SealedNode): void {
+    live.content = sealedContent(sealed);
+    if (live.open === undefined) return;
+    this.#ctx.sizes.showContent(live);
+    this.#ctx.invalidations.content(live.nodeid);
+  }
+
+  #contentChanged(news: LogNews): void {
+    const { nodes, invalidations, sealed: tree } = this.#ctx;
+    if (news.contentChanges === "all") {
+      for (const node of nodes.all()) if (node.kind === "file" && node.sealed) invalidations.content(node.nodeid);
+      return;
+    }
+    for (const { index, mtime } of news.contentChanges) {
+      const sealed = tree.byIndex.get(index);
+      const live = sealed === undefined ? undefined : nodes.ofSealed(sealed);
+      if (live === undefined) continue;
+      live.mtime = mtime;
+      live.ctime = mtime;
+      invalidations.content(live.nodeid);
+    }
+  }
+}

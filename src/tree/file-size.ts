@@ -1,0 +1,268 @@
+import { ALLOC_UNIT, FamfsError, hasCode, roundUp } from "../base/index.ts";
+import type { TreeContext } from "./context.ts";
+import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import { type FileNode, pathOf } from "./nodes.ts";
+import { type Handle, sizeOf } from "./open-file.ts";
+import { stale } from "./ownership.ts";
+import type { RegionExtent } from "./space.ts";
+import { mergeAdjacent, rangesOf, splitExtents, UnsealedFile } from "./unsealed-file.ts";
+
+const FALLOC_KEEP_SIZE = 1;
+const FALLOC_PUNCH_HOLE = 2;
+const FALLOC_ZERO_RANGE = 16;
+const SEEK_DATA = 3;
+
+/** Sizes of files: unsealed ones grow and shrink, sealed ones refuse. */
+export class FileSizes {
+  readonly #ctx: TreeContext;
+
+  constructor(ctx: TreeContext) {
+    this.#ctx = ctx;
+  }
+
+  /** Content of a new file, with the space and the log slots it will need to seal. NO_SPACE, LOG_FULL. */
+  newContent(): UnsealedFile {
+    const { transactions, space, options } = this.#ctx;
+    const content = new UnsealedFile(options.clock.monotonicMs());
+    transactions.reserve();
+    try {
+      content.spare = this.#orReclaim(() => space.reserveUnit());
+    } catch (error) {
+      transactions.unreserve();
+      throw error;
+    }
+    return content;
+  }
+
+  /** Gives back all that `content` holds; nobody reads it any more. */
+  discard(content: UnsealedFile): void {
+    this.#ctx.space.release(content.extents);
+    if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
+    content.extents = [];
+    content.spare = undefined;
+  }
+
+  /**
+   * O_TRUNC of a sealed file, or the first growth of an empty one: a new unsealed file under the same nodeid. What
+   * the log has stays there, and its extents stay taken, until the new one seals.
+   */
+  async unseal(file: FileNode): Promise<UnsealedFile> {
+    const content = this.newContent();
+    file.content = content;
+    const map = file.open?.map;
+    if (map !== undefined) {
+      const { maps } = this.#ctx.options;
+      maps.setSize(map, 0);
+      maps.setLayout(map, mapLayoutOf(content), 0);
+      maps.setSealed(map, false);
+      await maps.idle(map);
+    }
+    this.#ctx.sealer.changed(file);
+    return content;
+  }
+
+  /** Makes [0, end) of an unsealed file writable: reserves, zeroes, extends the map. NO_SPACE. */
+  async ensureCapacity(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
+    while (content.growing !== undefined) await content.growing;
+    if (end <= content.capacity) return;
+    const growth = this.#grow(file, content, end).finally(() => {
+      content.growing = undefined;
+    });
+    // Who waits for the growth only waits; its failure belongs to who asked for it.
+    content.growing = growth.catch(() => {});
+    await growth;
+  }
+
+  /** ftruncate and truncate. SIZE_SEALED, NO_SPACE. */
+  async setSize(file: FileNode, size: number): Promise<void> {
+    if (file.content.type === "sealed") {
+      if (size === file.content.size) return;
+      if (file.content.size > 0) throw sizeSealed(file, size);
+      await this.unseal(file);
+    }
+    const content = requireUnsealed(file);
+    const before = sizeOf(file, this.#ctx.options.maps);
+    if (size > before) await this.ensureCapacity(file, content, size);
+    this.#applySize(file, content, size);
+    if (size < before) await this.#zero(rangesOf(content.extents, size, before));
+    content.declared = size > 0;
+    this.#modified(file);
+    this.#ctx.sealer.changed(file);
+  }
+
+  /** fallocate. NOT_SUPPORTED for modes that move data. */
+  async allocate(file: FileNode, offset: number, length: number, mode: number): Promise<void> {
+    const end = offset + length;
+    if (!Number.isSafeInteger(end) || length <= 0) {
+      throw new FamfsError("INVALID_ARGUMENT", `fallocate of ${length} bytes at ${offset}`);
+    }
+    const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0;
+    const what = mode & ~FALLOC_KEEP_SIZE;
+    if (what === FALLOC_PUNCH_HOLE && keepSize) return await this.#zeroContent(file, offset, end);
+    if (what !== 0 && what !== FALLOC_ZERO_RANGE) {
+      throw new FamfsError("NOT_SUPPORTED", `fallocate mode 0x${mode.toString(16)} on ${pathOf(file)}`);
+    }
+    if (what === FALLOC_ZERO_RANGE) await this.#zeroContent(file, offset, end);
+    if (end <= sizeOf(file, this.#ctx.options.maps)) return;
+    if (file.content.type === "sealed") {
+      if (file.content.size > 0) throw sizeSealed(file, end);
+      await this.unseal(file);
+    }
+    const content = requireUnsealed(file);
+    await this.ensureCapacity(file, content, end);
+    if (keepSize) {
+      content.keptBytes = Math.max(content.keptBytes, end);
+      return;
+    }
+    this.#applySize(file, content, Math.max(end, sizeOf(file, this.#ctx.options.maps)));
+    content.declared = true;
+    this.#modified(file);
+    this.#ctx.sealer.changed(file);
+  }
+
+  /** The content as it is in the log again, for handles that are open. */
+  showContent(file: FileNode): void {
+    if (file.open === undefined) return;
+    const { maps } = this.#ctx.options;
+    const { map } = file.open;
+    maps.setSize(map, 0);
+    maps.setLayout(map, mapLayoutOf(file.content), file.content.size);
+    maps.setSize(map, file.content.size);
+    maps.setSealed(map, true);
+  }
+
+  /** SEEK_DATA and SEEK_HOLE: files have no holes that anybody could see, but the one at the end. */
+  seek(file: FileNode, offset: number, whence: number): number {
+    const size = sizeOf(file, this.#ctx.options.maps);
+    if (offset < 0 || offset >= size) {
+      throw new FamfsError("SYSTEM", `lseek to ${offset} in ${pathOf(file)} of ${size} bytes`, {
+        details: { errno: "ENXIO", syscall: "lseek" },
+      });
+    }
+    return whence === SEEK_DATA ? offset : size;
+  }
+
+  /** Gives back what an unsealed file has beyond its size and what it asked to keep. */
+  async trim(file: FileNode): Promise<void> {
+    const { content } = file;
+    if (content.type !== "unsealed" || content.growing !== undefined) return;
+    const { maps } = this.#ctx.options;
+    const map = file.open?.map;
+    const keep = () => roundUp(Math.max(sizeOf(file, maps), content.keptBytes), ALLOC_UNIT);
+    if (keep() >= content.capacity) return;
+    if (map !== undefined) {
+      maps.setPaused(map, true);
+      await maps.idle(map);
+    }
+    // The wait may have sealed or closed it.
+    if (file.content === content && file.open?.map === map && content.growing === undefined) {
+      const { head, tail } = splitExtents(content.extents, keep());
+      this.#ctx.space.rename(content.extents, [...head, ...tail]);
+      content.extents = head;
+      if (map !== undefined) maps.setLayout(map, mapLayoutOf(content), content.capacity);
+      this.#ctx.space.release(tail);
+    }
+    if (map !== undefined && file.open?.map === map) maps.setPaused(map, false);
+  }
+
+  async #grow(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
+    const { space, options } = this.#ctx;
+    const first = content.extents.length === 0 && content.spare !== undefined ? [content.spare] : [];
+    const base = [...content.extents, ...first];
+    const more = roundUp(end, ALLOC_UNIT) > lengthOf(base) ? await this.#reserve(file, base, end) : [];
+    if (first.length > 0) content.spare = undefined;
+    const added = [...first, ...more];
+    try {
+      await this.#zero(added);
+      if (content.lost || file.content !== content) throw stale();
+    } catch (error) {
+      space.release(added);
+      throw error;
+    }
+    const before = [...content.extents, ...added];
+    content.extents = mergeAdjacent(before);
+    space.rename(before, content.extents);
+    if (file.open !== undefined) options.maps.setLayout(file.open.map, mapLayoutOf(content), content.capacity);
+  }
+
+  /** When space is short, what others hold beyond their size comes back first. */
+  async #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
+    const { space, nodes } = this.#ctx;
+    try {
+      return space.reserveGrowth(base, end);
+    } catch (error) {
+      if (!hasCode(error, "NO_SPACE")) throw error;
+    }
+    space.reclaim();
+    const others = [...nodes.all()].filter((node): node is FileNode => node.kind === "file" && node !== file);
+    for (const other of others) await this.trim(other);
+    return space.reserveGrowth(base, end);
+  }
+
+  #orReclaim<T>(attempt: () => T): T {
+    try {
+      return attempt();
+    } catch (error) {
+      if (!hasCode(error, "NO_SPACE")) throw error;
+      this.#ctx.space.reclaim();
+      return attempt();
+    }
+  }
+
+  #applySize(file: FileNode, content: UnsealedFile, size: number): void {
+    content.size = size;
+    content.sizeSeen = size;
+    content.sizeChangedAtMs = this.#ctx.options.clock.monotonicMs();
+    if (file.open !== undefined) this.#ctx.options.maps.setSize(file.open.map, size);
+  }
+
+  /** Zeroes [from, to) of what the file holds, within its size. */
+  async #zeroContent(file: FileNode, from: number, to: number): Promise<void> {
+    const end = Math.min(to, sizeOf(file, this.#ctx.options.maps));
+    if (from >= end) return;
+    await this.#zero(contentRanges(file.content, from, end));
+    this.#modified(file);
+  }
+
+  async #zero(ranges: readonly RegionExtent[]): Promise<void> {
+    for (const range of ranges) {
+      const pending = this.#ctx.options.memory.zero(range.offset, range.length);
+      if (pending !== undefined) await pending;
+    }
+  }
+
+  #modified(file: FileNode): void {
+    file.mtime = this.#ctx.now();
+    file.ctime = file.mtime;
+    if (file.open !== undefined) file.open.timesSetMs = this.#ctx.options.clock.wallMs();
+    if (file.content.type === "sealed") this.#ctx.staleTimes.add(file);
+  }
+}
+
+/** WRITE_PAST_END, or what the first write beyond the end of `handle` needs. */
+export function requireUnsealed(file: FileNode): UnsealedFile {
+  if (file.content.type === "sealed") throw sizeSealed(file, undefined);
+  if (file.content.lost) throw stale();
+  return file.content;
+}
+
+function sizeSealed(file: FileNode, wanted: number | undefined): FamfsError {
+  const { size } = file.content;
+  return new FamfsError(
+    "SIZE_SEALED",
+    `${pathOf(file)} is sealed at ${size} bytes${wanted === undefined ? "" : `, not ${wanted}`}: ` +
+      "write a new file and rename it over this one",
+  );
+}
+
+export function writePastEnd(handle: Handle, end: number): FamfsError {
+  return new FamfsError(
+    "WRITE_PAST_END",
+    `a write up to byte ${end} of ${pathOf(handle.file)}, sealed at ${handle.file.content.size} bytes: ` +
+      "write a new file and rename it over this one",
+  );
+}
+
+function lengthOf(extents: readonly RegionExtent[]): number {
+  return extents.reduce((sum, extent) => sum + extent.length, 0);
+}

@@ -1,0 +1,3 @@
+export { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
+export type * from "./ports.ts";
+export { type ListedEntry, type NodeEntry, VolumeTree } from "./volume-tree.ts";

@@ -1,0 +1,279 @@
+import { FamfsError } from "../base/index.ts";
+import type { Layout, SealedNode, Time } from "../format/index.ts";
+import type { OpenFile } from "./open-file.ts";
+import type { UnsealedFile } from "./unsealed-file.ts";
+
+/**
+ * The live nodes of a volume: what this node's processes see, which is the log plus what is local. `sealed` is what
+ * the log has of a node; while it is undefined, the node is known here alone. A name that is taken locally by an
+ * unsealed node may still belong to another node in the log: that one goes when the unsealed one seals.
+ */
+interface NodeBase {
+  readonly nodeid: number;
+  /** undefined for the root and for what was unlinked. */
+  parent: DirectoryNode | undefined;
+  name: string;
+  /** Permission bits. */
+  mode: number;
+  uid: number;
+  gid: number;
+  atime: Time;
+  mtime: Time;
+  ctime: Time;
+  sealed: SealedNode | undefined;
+}
+
+export interface FileNode extends NodeBase {
+  readonly kind: "file";
+  content: SealedContent | UnsealedFile;
+  /** Set while handles are open. */
+  open: OpenFile | undefined;
+}
+
+export interface SealedContent {
+  readonly type: "sealed";
+  readonly size: number;
+  /** undefined for an empty file. */
+  readonly layout: Layout | undefined;
+}
+
+export interface SymlinkNode extends NodeBase {
+  readonly kind: "symlink";
+  readonly target: string;
+}
+
+export interface DirectoryNode extends NodeBase {
+  readonly kind: "directory";
+  readonly children: Children;
+}
+
+export type TreeNode = FileNode | SymlinkNode | DirectoryNode;
+
+export const ROOT_NODEID = 1;
+/** nodeids of nodes that came from the log: this plus the log index. A log has fewer than 2^32 entries. */
+const SEALED_NODEIDS = 2;
+/** nodeids of nodes that were made here; they keep theirs when they seal. */
+const LOCAL_NODEIDS = 2 ** 40;
+
+/** The names of a directory, in order of nodeid when read: so cookies survive any change in between. */
+export class Children {
+  readonly #byName = new Map<string, TreeNode>();
+  #directories = 0;
+  /** Sorted by nodeid; undefined when it must be made anew. */
+  #ordered: TreeNode[] | undefined = [];
+
+  get size(): number {
+    return this.#byName.size;
+  }
+
+  get directories(): number {
+    return this.#directories;
+  }
+
+  get(name: string): TreeNode | undefined {
+    return this.#byName.get(name);
+  }
+
+  values(): Iterable<TreeNode> {
+    return this.#byName.values();
+  }
+
+  add(name: string, node: TreeNode): void {
+    if (this.#byName.has(name)) throw new FamfsError("INTERNAL", `name "${name}" is taken in its directory`);
+    this.#byName.set(name, node);
+    if (node.kind === "directory") this.#directories++;
+    const last = this.#ordered?.at(-1);
+    if (last === undefined || last.nodeid < node.nodeid) this.#ordered?.push(node);
+    else this.#ordered = undefined;
+  }
+
+  remove(name: string): void {
+    const node = this.#byName.get(name);
+    if (node === undefined) return;
+    this.#byName.delete(name);
+    if (node.kind === "directory") this.#directories--;
+    this.#ordered = undefined;
+  }
+
+  /** Nodes with a nodeid above `cookie`, in order. A snapshot: changes while it is read do not disturb it. */
+  *after(cookie: number): Generator<TreeNode> {
+    this.#ordered ??= [...this.#byName.values()].sort((a, b) => a.nodeid - b.nodeid);
+    const ordered = this.#ordered;
+    let low = 0;
+    let high = ordered.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((ordered[middle]?.nodeid ?? 0) <= cookie) low = middle + 1;
+      else high = middle;
+    }
+    for (let at = low; at < ordered.length; at++) {
+      const node = ordered[at];
+      if (node?.parent?.children === this) yield node;
+    }
+  }
+}
+
+export interface NewNode {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly time: Time;
+}
+
+/** All live nodes by nodeid, and by log index those that the log knows. */
+export class Nodes {
+  readonly root: DirectoryNode;
+  readonly #byId = new Map<number, TreeNode>();
+  readonly #bySealedIndex = new Map<number, TreeNode>();
+  #nextLocal = LOCAL_NODEIDS;
+
+  constructor(root: SealedNode, now: Time) {
+    this.root = {
+      kind: "directory",
+      nodeid: ROOT_NODEID,
+      parent: undefined,
+      name: "",
+      ...attributesOf(root, now),
+      sealed: root,
+      children: new Children(),
+    };
+    this.#byId.set(ROOT_NODEID, this.root);
+    this.#bySealedIndex.set(root.index, this.root);
+  }
+
+  /** FILE_NOT_FOUND for a nodeid that is gone. */
+  get(nodeid: number): TreeNode {
+    const node = this.#byId.get(nodeid);
+    if (node === undefined) throw new FamfsError("FILE_NOT_FOUND", `node ${nodeid} is gone`);
+    return node;
+  }
+
+  directory(nodeid: number): DirectoryNode {
+    const node = this.get(nodeid);
+    if (node.kind !== "directory") throw new FamfsError("NOT_A_DIRECTORY", `${pathOf(node)} is not a directory`);
+    return node;
+  }
+
+  file(nodeid: number): FileNode {
+    const node = this.get(nodeid);
+    if (node.kind === "directory") throw new FamfsError("IS_A_DIRECTORY", `${pathOf(node)} is a directory`);
+    if (node.kind !== "file") throw new FamfsError("INVALID_OPERATION", `${pathOf(node)} is a symlink`);
+    return node;
+  }
+
+  ofSealed(sealed: SealedNode): TreeNode | undefined {
+    return this.#bySealedIndex.get(sealed.index);
+  }
+
+  all(): Iterable<TreeNode> {
+    return this.#byId.values();
+  }
+
+  newFile(init: NewNode, content: FileNode["content"]): FileNode {
+    return this.#keep({ kind: "file", ...this.#local(init), content, open: undefined });
+  }
+
+  newDirectory(init: NewNode): DirectoryNode {
+    return this.#keep({ kind: "directory", ...this.#local(init), children: new Children() });
+  }
+
+  newSymlink(init: NewNode, target: string): SymlinkNode {
+    return this.#keep({ kind: "symlink", ...this.#local(init), target });
+  }
+
+  /** The node of a log entry that another node, or an earlier session, wrote. */
+  fromLog(sealed: SealedNode, now: Time): TreeNode {
+    const base = {
+      nodeid: SEALED_NODEIDS + sealed.index,
+      parent: undefined,
+      name: "",
+      ...attributesOf(sealed, now),
+      sealed,
+    };
+    const node: TreeNode =
+      sealed.kind === "directory"
+        ? { kind: "directory", ...base, children: new Children() }
+        : sealed.kind === "symlink"
+          ? { kind: "symlink", ...base, target: sealed.symlinkTarget ?? "" }
+          : { kind: "file", ...base, content: sealedContent(sealed), open: undefined };
+    this.#bySealedIndex.set(sealed.index, node);
+    return this.#keep(node);
+  }
+
+  /** From now on `sealed` is what the log has of `node`. */
+  bind(node: TreeNode, sealed: SealedNode): void {
+    if (node.sealed !== undefined) this.#bySealedIndex.delete(node.sealed.index);
+    node.sealed = sealed;
+    this.#bySealedIndex.set(sealed.index, node);
+  }
+
+  /** The log has nothing of `node` any more. */
+  unbind(node: TreeNode): void {
+    if (node.sealed !== undefined) this.#bySealedIndex.delete(node.sealed.index);
+    node.sealed = undefined;
+  }
+
+  attach(node: TreeNode, parent: DirectoryNode, name: string): void {
+    parent.children.add(name, node);
+    node.parent = parent;
+    node.name = name;
+  }
+
+  detach(node: TreeNode): void {
+    node.parent?.children.remove(node.name);
+    node.parent = undefined;
+  }
+
+  /** Nobody can reach `node` any more: neither by name nor by handle. */
+  forget(node: TreeNode): void {
+    this.unbind(node);
+    this.#byId.delete(node.nodeid);
+  }
+
+  #local(init: NewNode) {
+    return {
+      nodeid: this.#nextLocal++,
+      parent: undefined,
+      name: "",
+      mode: init.mode,
+      uid: init.uid,
+      gid: init.gid,
+      atime: init.time,
+      mtime: init.time,
+      ctime: init.time,
+      sealed: undefined,
+    };
+  }
+
+  #keep<T extends TreeNode>(node: T): T {
+    this.#byId.set(node.nodeid, node);
+    return node;
+  }
+}
+
+export function sealedContent(sealed: SealedNode): SealedContent {
+  return { type: "sealed", size: sealed.size, layout: sealed.layout };
+}
+
+/** Mode, owner and times as the log has them; `now` where a stock entry has no time. */
+export function attributesOf(sealed: SealedNode, now: Time) {
+  const time = sealed.mtime ?? now;
+  return { mode: sealed.mode, uid: sealed.uid, gid: sealed.gid, atime: time, mtime: time, ctime: time };
+}
+
+/** For messages; latin1 as names are. */
+export function pathOf(node: TreeNode): string {
+  const parts: string[] = [];
+  for (let at: TreeNode | undefined = node; at?.parent !== undefined; at = at.parent) parts.unshift(at.name);
+  return `/${Buffer.from(parts.join("/"), "latin1").toString("utf8")}`;
+}
+
+/** Whether `node` is `ancestor` or below it. */
+export function isWithin(node: TreeNode, ancestor: TreeNode): boolean {
+  for (let at: TreeNode | undefined = node; at !== undefined; at = at.parent) if (at === ancestor) return true;
+  return false;
+}
+
+export function isUnsealed(node: TreeNode): boolean {
+  return node.sealed === undefined || (node.kind === "file" && node.content.type === "unsealed");
+}

@@ -1,0 +1,38 @@
+import type { FileNode } from "./nodes.ts";
+import type { FileMaps } from "./ports.ts";
+import { msToTime } from "./times.ts";
+
+/** The handles of one file together: they share one file map, which knows size and last write while it lives. */
+export interface OpenFile {
+  readonly map: number;
+  handles: number;
+  /** Handles that can write. */
+  writers: number;
+  /** Wall clock, when times were last set explicitly: data writes until then do not count. */
+  timesSetMs: number;
+}
+
+export interface Handle {
+  readonly id: number;
+  readonly file: FileNode;
+  readonly writable: boolean;
+  /** Take-over under which it was opened for write; undefined when it needed no grant. */
+  readonly term: number | undefined;
+}
+
+export function sizeOf(file: FileNode, maps: FileMaps): number {
+  if (file.content.type === "sealed") return file.content.size;
+  return file.open === undefined ? file.content.size : maps.size(file.open.map);
+}
+
+/** Brings `mtime` up to the last data write. */
+export function refreshTimes(file: FileNode, maps: FileMaps): boolean {
+  if (file.open === undefined) return false;
+  const writtenMs = maps.lastWriteMs(file.open.map);
+  if (writtenMs <= file.open.timesSetMs) return false;
+  const time = msToTime(writtenMs);
+  file.mtime = time;
+  file.ctime = time;
+  file.open.timesSetMs = writtenMs;
+  return true;
+}

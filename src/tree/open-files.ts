@@ -1,0 +1,230 @@
+import { FamfsError } from "../base/index.ts";
+import type { TreeContext } from "./context.ts";
+import { writePastEnd } from "./file-size.ts";
+import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import { type FileNode, pathOf } from "./nodes.ts";
+import { type Handle, refreshTimes, sizeOf } from "./open-file.ts";
+import { decideOpen } from "./open-policy.ts";
+import { stale } from "./ownership.ts";
+
+const O_ACCMODE = 3;
+const O_TRUNC = 0o1000;
+
+export interface OpenedFile {
+  readonly handle: number;
+  readonly map: number;
+  readonly directIo: boolean;
+  readonly keepCache: boolean;
+  readonly writable: boolean;
+}
+
+/** Open handles: who may write, what the close of a file brings about. */
+export class OpenFiles {
+  readonly #ctx: TreeContext;
+  readonly #handles = new Map<number, Handle>();
+  #nextHandle = 1;
+  /** Handles that were opened under the grant and keep it. */
+  #granted = 0;
+
+  constructor(ctx: TreeContext) {
+    this.#ctx = ctx;
+  }
+
+  get count(): number {
+    return this.#handles.size;
+  }
+
+  /** Whether files are open for write: the grant stays here. */
+  get isBusy(): boolean {
+    return this.#granted > 0;
+  }
+
+  handle(id: number): Handle {
+    const handle = this.#handles.get(id);
+    if (handle === undefined) throw new FamfsError("HANDLE_STALE", `file handle ${id} is not open`);
+    return handle;
+  }
+
+  /** OWNER_BUSY, READ_ONLY, and for O_TRUNC NO_SPACE and LOG_FULL. */
+  open(nodeid: number, flags: number): OpenedFile | Promise<OpenedFile> {
+    const file = this.#ctx.nodes.file(nodeid);
+    const writable = (flags & O_ACCMODE) !== 0;
+    const truncates = (flags & O_TRUNC) !== 0;
+    if (!writable && !truncates) return this.#opened(file, false, false);
+    this.#ctx.requireChangeable();
+    const { dataWriters, writerTimeoutMs } = this.#ctx.settings;
+    if (!truncates && dataWriters === "any" && file.content.type === "sealed" && file.content.size > 0) {
+      return this.#opened(file, writable, false);
+    }
+    return this.#ctx.ownership.with(writerTimeoutMs, () => {
+      const present = this.#ctx.nodes.file(nodeid);
+      if (!truncates) return this.#opened(present, writable, true);
+      return this.#truncate(present).then(() => this.#opened(present, writable, true));
+    });
+  }
+
+  /** A handle of a file that was made for it. Owns the log. */
+  openNew(file: FileNode, flags: number): OpenedFile {
+    return this.#opened(file, (flags & O_ACCMODE) !== 0, true);
+  }
+
+  /**
+   * Makes a write up to `end` possible that the file map does not allow: grows an unsealed file, waits for the
+   * grant after a hand-over. WRITE_PAST_END, NO_SPACE, OWNER_STALE, OWNER_BUSY.
+   */
+  async prepareWrite(id: number, end: number): Promise<void> {
+    const handle = this.handle(id);
+    const { file } = handle;
+    if (!handle.writable) throw new FamfsError("NOT_PERMITTED", `${pathOf(file)} was opened for reading`);
+    if (file.content.type === "sealed" && end > file.content.size && file.content.size > 0) {
+      throw writePastEnd(handle, end);
+    }
+    if (handle.term !== undefined) {
+      this.#ctx.ownership.verify();
+      this.#requireTerm(handle);
+      await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
+      this.#requireTerm(handle);
+    }
+    if (file.content.type === "sealed") {
+      if (end <= file.content.size) return;
+      if (file.content.size > 0) throw writePastEnd(handle, end);
+      this.#ctx.requireChangeable();
+      await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
+      if (file.content.type === "sealed") await this.#ctx.sizes.unseal(file);
+    }
+    const { content } = file;
+    if (content.type !== "unsealed" || content.lost) throw stale();
+    await this.#ctx.sizes.ensureCapacity(file, content, end);
+  }
+
+  /** What can be known of errors to come: OWNER_STALE. */
+  flush(id: number): void {
+    const handle = this.handle(id);
+    if (handle.writable) this.#requireTerm(handle);
+  }
+
+  fsync(id: number): void {
+    const handle = this.handle(id);
+    const { file } = handle;
+    if (!handle.writable) return;
+    this.#requireTerm(handle);
+    const { memory, maps } = this.#ctx.options;
+    for (const range of contentRanges(file.content, 0, sizeOf(file, maps))) memory.flush(range.offset, range.length);
+    this.#announce(file);
+  }
+
+  /** After the last close and munmap of a handle; the file seals or goes when it was the last one. */
+  release(id: number): void {
+    const handle = this.handle(id);
+    const { file } = handle;
+    const { maps } = this.#ctx.options;
+    const open = file.open;
+    if (open === undefined) throw new FamfsError("INTERNAL", `${pathOf(file)} is open without a map`);
+    this.#handles.delete(id);
+    open.handles--;
+    if (refreshTimes(file, maps) && file.sealed !== undefined) this.#ctx.staleTimes.add(file);
+    if (handle.writable) {
+      open.writers--;
+      this.#announce(file);
+    }
+    if (open.handles === 0) {
+      if (file.content.type === "unsealed") file.content.size = maps.size(open.map);
+      file.open = undefined;
+      maps.destroy(open.map);
+    }
+    if (open.writers === 0 && handle.writable) this.#ctx.sealer.changed(file);
+    if (file.open === undefined && file.parent === undefined) this.#gone(file);
+    if (handle.term !== undefined && handle.term === this.#ctx.ownership.term) this.#granted--;
+    this.#ctx.ownership.changed();
+  }
+
+  /** Stops (or lets go on) what workers write by themselves, and waits until none is at it. */
+  async pauseWriters(paused: boolean): Promise<void> {
+    const { maps } = this.#ctx.options;
+    const open = new Set<number>();
+    for (const handle of this.#handles.values()) {
+      if (handle.term !== undefined && handle.file.open !== undefined) open.add(handle.file.open.map);
+    }
+    for (const map of open) maps.setPaused(map, paused);
+    if (paused) await Promise.all([...open].map((map) => maps.idle(map)));
+  }
+
+  /** A new ownership: handles of the one before count again, unless it was lost. */
+  startTerm(): void {
+    this.#granted = 0;
+    const { maps } = this.#ctx.options;
+    for (const { file } of this.#handles.values())
+      if (file.open !== undefined) maps.setGuard(file.open.map, this.#guard());
+    for (const [id, handle] of this.#handles) {
+      if (handle.term === undefined || this.#lostTerms.has(handle.term)) continue;
+      this.#handles.set(id, { ...handle, term: this.#ctx.ownership.term });
+      this.#granted++;
+    }
+  }
+
+  readonly #lostTerms = new Set<number>();
+
+  /** What was opened for write under the ownership of now can write no more. */
+  loseTerm(): void {
+    this.#lostTerms.add(this.#ctx.ownership.term);
+    this.#granted = 0;
+  }
+
+  async #truncate(file: FileNode): Promise<void> {
+    if (file.content.type === "sealed") await this.#ctx.sizes.unseal(file);
+    else await this.#ctx.sizes.setSize(file, 0);
+    file.mtime = this.#ctx.now();
+    file.ctime = file.mtime;
+  }
+
+  #opened(file: FileNode, writable: boolean, granted: boolean): OpenedFile {
+    const { maps, memory } = this.#ctx.options;
+    if (file.open === undefined) {
+      const { content } = file;
+      const map = maps.create({
+        window: memory.window,
+        guard: this.#guard(),
+        layout: mapLayoutOf(content),
+        size: content.size,
+        capacity: content.type === "sealed" ? content.size : content.capacity,
+        sealed: content.type === "sealed",
+      });
+      file.open = { map, handles: 0, writers: 0, timesSetMs: 0 };
+    }
+    file.open.handles++;
+    if (writable) file.open.writers++;
+    const id = this.#nextHandle++;
+    const term = writable && granted ? this.#ctx.ownership.term : undefined;
+    if (term !== undefined) this.#granted++;
+    this.#handles.set(id, { id, file, writable, term });
+    if (writable) this.#ctx.sealer.changed(file);
+    return { handle: id, map: file.open.map, writable, ...decideOpen(writable, this.#ctx.settings) };
+  }
+
+  /** What data writes check: with `dataWriters: any` the region alone, otherwise also who owns the log. */
+  #guard(): number {
+    const { memory } = this.#ctx.options;
+    if (this.#ctx.settings.dataWriters === "any") return memory.regionGuard;
+    return this.#ctx.ownership.yieldingWriter?.guard ?? memory.regionGuard;
+  }
+
+  #requireTerm(handle: Handle): void {
+    if (handle.file.content.type === "unsealed" && handle.file.content.lost) throw stale();
+    if (handle.term !== undefined && this.#lostTerms.has(handle.term)) throw stale();
+  }
+
+  /** Other nodes may have pages of what was rewritten. */
+  #announce(file: FileNode): void {
+    if (file.content.type !== "sealed" || file.sealed === undefined || file.open === undefined) return;
+    if (this.#ctx.options.maps.lastWriteMs(file.open.map) > 0) {
+      this.#ctx.ownership.yieldingWriter?.recordChanged(file.sealed.index, file.mtime);
+    }
+  }
+
+  /** Unlinked, and nobody has it open any more. */
+  #gone(file: FileNode): void {
+    if (file.content.type === "unsealed") this.#ctx.sizes.discard(file.content);
+    this.#ctx.space.reclaim();
+    if (file.sealed === undefined) this.#ctx.nodes.forget(file);
+  }
+}

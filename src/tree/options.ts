@@ -1,0 +1,58 @@
+import type { FreeSpace } from "../alloc/index.ts";
+import type { Logger } from "../base/index.ts";
+import type { SealedTree } from "../format/index.ts";
+import type { Clock, DataMemory, FileMaps, LogReader, TreeCondition, WriterGrant } from "./ports.ts";
+import type { RegionExtent } from "./space.ts";
+
+export interface VolumeTreeOptions {
+  readonly log: LogReader;
+  readonly memory: DataMemory;
+  /** An empty model of the volume; made anew when what was read turns out not to hold. */
+  readonly createSealed: () => SealedTree;
+  /** Carries a volume record: only then anything can be changed. */
+  readonly extended: boolean;
+  /** What the log leaves of the region, in whole units. */
+  readonly data: RegionExtent;
+  /** Free ranges over `data`, all free. */
+  readonly createFree: () => FreeSpace;
+  /** Entries the log can hold. */
+  readonly logCapacity: number;
+  /** Of all nodeids: from the volume's UUID. */
+  readonly generation: bigint;
+  readonly grant: WriterGrant;
+  readonly maps: FileMaps;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly settings?: Partial<TreeSettings>;
+  /** Whether no other node can hold files of this volume open (only this node has it staged). */
+  readonly exclusive: () => boolean;
+  readonly onCondition?: (condition: TreeCondition) => void;
+}
+
+export interface TreeSettings {
+  readonly readOnly: boolean;
+  /** How long after its last close a file seals. */
+  readonly sealDelayMs: number;
+  /** How long an open for write waits for the grant. */
+  readonly writerTimeoutMs: number;
+  /** How long a change of names waits for it: uncached lookups in that directory wait as well (design 6). */
+  readonly nameTimeoutMs: number;
+  /** With "any", opening a sealed file for read and write needs no grant. */
+  readonly dataWriters: "one" | "any";
+  /** Several nodes may have it mounted at a time: decides about page caches. */
+  readonly shared: boolean;
+  /** What the session negotiated: FOPEN_DIRECT_IO files can be mapped. */
+  readonly directIoAllowMmap: boolean;
+  readonly minimumHoldMs: number;
+}
+
+export const DEFAULT_SETTINGS: TreeSettings = {
+  readOnly: false,
+  sealDelayMs: 1000,
+  writerTimeoutMs: 30_000,
+  nameTimeoutMs: 5000,
+  dataWriters: "one",
+  shared: false,
+  directIoAllowMmap: false,
+  minimumHoldMs: 100,
+};

@@ -1,0 +1,233 @@
+import { FamfsError, isFamfsError, type Logger } from "../base/index.ts";
+import type { Clock, LogWriter, WriterGrant } from "./ports.ts";
+
+export interface OwnershipEvents {
+  /** This node is owner: read the log to its end, make the space. Throws when that fails. */
+  readonly gained: (writer: LogWriter) => void;
+  /** Seal what can be sealed, before `writer` is released. */
+  readonly yielding: (options: { readonly forced: boolean }) => Promise<void>;
+  /** Gone in good order. */
+  readonly yielded: () => void;
+  /** Another node took over, or a lease ran out: nothing of this node is logged any more. */
+  readonly lost: (error: FamfsError) => void;
+  /** Handles that keep the grant. */
+  readonly isBusy: () => boolean;
+}
+
+export interface OwnershipOptions {
+  readonly grant: WriterGrant;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly events: OwnershipEvents;
+  /** Least time to keep the grant, so that two busy nodes do not only hand it to and fro. */
+  readonly minimumHoldMs: number;
+}
+
+type Phase =
+  | { readonly name: "none" }
+  | { readonly name: "acquiring"; readonly promise: Promise<LogWriter> }
+  | { readonly name: "held"; readonly writer: LogWriter; readonly sinceMs: number }
+  | { readonly name: "yielding"; readonly writer: LogWriter; readonly done: Promise<void> };
+
+/**
+ * Whether this node may change the volume (design 6): the grant is taken on demand, kept, and given up when another
+ * node waits and no file is open for write here.
+ */
+export class Ownership {
+  readonly #options: OwnershipOptions;
+  readonly #closing = new AbortController();
+  #phase: Phase = { name: "none" };
+  /** Counts take-overs: a handle remembers in which it wrote. */
+  #term = 0;
+  #wanted: { readonly check: () => void } | undefined;
+
+  constructor(options: OwnershipOptions) {
+    this.#options = options;
+  }
+
+  get term(): number {
+    return this.#term;
+  }
+
+  /** The log, when it can be written right now. */
+  get writer(): LogWriter | undefined {
+    return this.#phase.name === "held" ? this.#phase.writer : undefined;
+  }
+
+  /** Also while handing over: what `yielding` itself appends with. */
+  get yieldingWriter(): LogWriter | undefined {
+    return this.#phase.name === "held" || this.#phase.name === "yielding" ? this.#phase.writer : undefined;
+  }
+
+  /** OWNER_BUSY when another node kept the grant for `timeoutMs`. */
+  async acquire(timeoutMs: number): Promise<LogWriter> {
+    const until = this.#options.clock.monotonicMs() + timeoutMs;
+    while (true) {
+      const phase = this.#phase;
+      if (phase.name === "held") return phase.writer;
+      const leftMs = until - this.#options.clock.monotonicMs();
+      if (leftMs <= 0) throw busy(timeoutMs);
+      if (phase.name === "yielding") await this.#within(phase.done, leftMs, timeoutMs);
+      else if (phase.name === "acquiring") {
+        // Whoever began it may have had less time: its failure is not ours.
+        const result = await this.#within(settled(phase.promise), leftMs, timeoutMs);
+        if ("value" in result) return result.value;
+        if (!(isFamfsError(result.error) && result.error.code === "OWNER_BUSY")) throw result.error;
+      } else return await this.#begin(leftMs);
+    }
+  }
+
+  /** The log, without a promise when it is there already: most operations answer at once. */
+  with<T>(timeoutMs: number, body: (writer: LogWriter) => T | Promise<T>): T | Promise<T> {
+    const writer = this.writer;
+    return writer === undefined ? this.acquire(timeoutMs).then(body) : body(writer);
+  }
+
+  /**
+   * Gives the grant up when no file is open for write; `forced`: in any case. Resolves with true when it is given
+   * up, false when `signal` was aborted first. Nothing is sealed while files are open for write.
+   */
+  async handOver({ forced, signal }: { forced: boolean; signal: AbortSignal }): Promise<boolean> {
+    while (!signal.aborted) {
+      const phase = this.#phase;
+      if (phase.name === "none") return true;
+      if (phase.name === "yielding") await phase.done;
+      else if (phase.name === "acquiring") await settled(phase.promise);
+      else {
+        const { clock } = this.#options;
+        const restMs = forced ? 0 : phase.sinceMs + this.#options.minimumHoldMs - clock.monotonicMs();
+        if (restMs <= 0 && (forced || !this.#options.events.isBusy())) {
+          await this.#yield(phase.writer, forced);
+          return true;
+        }
+        await this.#change(restMs > 0 ? restMs : undefined, signal);
+      }
+    }
+    return this.#phase.name === "none";
+  }
+
+  /** A handle was closed: a hand-over that waits for it may go on. */
+  changed(): void {
+    this.#wanted?.check();
+  }
+
+  /** Compares with the memory; called at each look at the log. */
+  verify(): void {
+    if (this.#phase.name === "held" && !this.#phase.writer.holds()) this.lose(stale());
+  }
+
+  lose(error: FamfsError): void {
+    if (this.#phase.name !== "held" && this.#phase.name !== "yielding") return;
+    this.#phase = { name: "none" };
+    this.#options.logger.error({ err: error }, "this node no longer owns the log of the volume");
+    this.#options.events.lost(error);
+    this.#release();
+  }
+
+  /** No new grant from now on; gives up the one there is, sealing everything. */
+  async close(): Promise<void> {
+    await this.handOver({ forced: true, signal: AbortSignal.any([]) });
+    this.#closing.abort(new FamfsError("CANCELLED", "the volume is being unmounted"));
+  }
+
+  #begin(timeoutMs: number): Promise<LogWriter> {
+    const promise = this.#take(timeoutMs);
+    this.#phase = { name: "acquiring", promise };
+    return promise;
+  }
+
+  async #take(timeoutMs: number): Promise<LogWriter> {
+    try {
+      this.#closing.signal.throwIfAborted();
+      const writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
+      this.#term++;
+      this.#phase = { name: "held", writer, sinceMs: this.#options.clock.monotonicMs() };
+      this.#options.events.gained(writer);
+      return writer;
+    } catch (error) {
+      if (this.writer !== undefined) await this.#options.grant.release();
+      this.#phase = { name: "none" };
+      throw error;
+    }
+  }
+
+  async #yield(writer: LogWriter, forced: boolean): Promise<void> {
+    const { promise: done, resolve } = Promise.withResolvers<void>();
+    this.#phase = { name: "yielding", writer, done };
+    try {
+      await this.#options.events.yielding({ forced });
+    } catch (error) {
+      this.#options.logger.error({ err: error }, "sealing before the hand-over failed");
+    } finally {
+      // A loss in between has said everything already.
+      if (this.#isYielding()) {
+        this.#options.events.yielded();
+        try {
+          await this.#options.grant.release();
+        } finally {
+          this.#phase = { name: "none" };
+        }
+      }
+      resolve();
+    }
+  }
+
+  #isYielding(): boolean {
+    return this.#phase.name === "yielding";
+  }
+
+  #release(): void {
+    const released = this.#options.grant.release();
+    released?.catch((error: unknown) => {
+      this.#options.logger.warn({ err: error }, "releasing the writer grant failed");
+    });
+  }
+
+  /** Until a handle closes, `delayMs` pass or `signal` is aborted. */
+  #change(delayMs: number | undefined, signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = delayMs === undefined ? undefined : this.#options.clock.schedule(delayMs, resolve);
+    const before = this.#wanted;
+    this.#wanted = {
+      check: () => {
+        before?.check();
+        resolve();
+      },
+    };
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    return promise.finally(() => {
+      timer?.[Symbol.dispose]();
+      this.#wanted = undefined;
+    });
+  }
+
+  async #within<T>(work: Promise<T>, leftMs: number, timeoutMs: number): Promise<T> {
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const timer = this.#options.clock.schedule(leftMs, () => reject(busy(timeoutMs)));
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      timer[Symbol.dispose]();
+    }
+  }
+}
+
+type Settled<T> = { readonly value: T } | { readonly error: unknown };
+
+async function settled<T>(promise: Promise<T>): Promise<Settled<T>> {
+  try {
+    return { value: await promise };
+  } catch (error) {
+    return { error };
+  }
+}
+
+function busy(timeoutMs: number): FamfsError {
+  return new FamfsError("OWNER_BUSY", `another node kept the writer grant for ${timeoutMs} ms; try again`, {
+    details: { nodeId: "" },
+  });
+}
+
+export function stale(): FamfsError {
+  return new FamfsError("OWNER_STALE", "another node owns the log now; what was written here since is not in it");
+}

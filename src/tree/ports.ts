@@ -1,0 +1,130 @@
+/**
+ * What the file system of a volume needs from around it. The interfaces are ours and narrow, so that tests run over
+ * a deterministic clock and log; `src/media` and the FUSE session supply the real ones.
+ */
+import type { LogEntry, ReservedRange, Time } from "../format/index.ts";
+
+export interface Clock {
+  /** Milliseconds since the Unix epoch: what files are stamped with. */
+  wallMs(): number;
+  /** Milliseconds from any start, never set back: what delays are measured with. */
+  monotonicMs(): number;
+  /** Calls `callback` once after `delayMs`, unless disposed before. Does not keep the process alive. */
+  schedule(delayMs: number, callback: () => void): Disposable;
+}
+
+/** A validated entry of the log, not applied yet. */
+export interface IndexedEntry {
+  readonly index: number;
+  readonly entry: LogEntry;
+}
+
+/** A file that another node rewrote in place: the ring of changes (design 4). */
+export interface ContentChange {
+  readonly index: number;
+  readonly mtime: Time;
+}
+
+export interface LogNews {
+  readonly entries: readonly IndexedEntry[];
+  /** "all" when the ring has overflowed. */
+  readonly contentChanges: readonly ContentChange[] | "all";
+  /** The log has a bad entry at this index that stays bad: only the prefix before it is served. */
+  readonly corruptAt: number | undefined;
+  /** What was delivered does not all hold: `entries` begin with entry 0 again. */
+  readonly restarted: boolean;
+}
+
+export interface LogReader {
+  /** What has appeared since the call before. Reads only memory, so it never waits. */
+  poll(): LogNews;
+}
+
+/** The right to append, from one take-over to its release. */
+export interface LogWriter {
+  /** For file maps: checked before every data write. */
+  readonly guard: number;
+  /** Index the next entry gets. */
+  readonly nextIndex: number;
+  /**
+   * One transaction. OWNER_STALE when this node is no longer the owner: then nobody sees the entries, or, when the
+   * owner changed during the append, its successor decides.
+   */
+  append(entries: readonly LogEntry[]): void;
+  /** What a successor must leave alone. */
+  publishReservations(ranges: readonly ReservedRange[]): void;
+  /** Names a sealed file whose bytes were rewritten, for the caches of other nodes. */
+  recordChanged(index: number, mtime: Time): void;
+  /** Extents that other owners reserved and have not given back. */
+  readonly foreignReservations: readonly ReservedRange[];
+  /** False once another node took over. */
+  holds(): boolean;
+}
+
+/** The data of the volume's region, in offsets of the region. */
+export interface DataMemory {
+  /** Number of the window that maps the whole region. */
+  readonly window: number;
+  /** For file maps where writing needs no grant (`dataWriters: any`): the region is still this volume's. */
+  readonly regionGuard: number;
+  /** Undefined when it is done; a promise where zeroing takes time. Durable when done. */
+  zero(offset: number, length: number): undefined | Promise<void>;
+  /** Writes dirty cache lines back to the memory; nothing where caches are coherent. */
+  flush(offset: number, length: number): void;
+}
+
+/**
+ * The volume's writer grant (design 6). `acquire` answers with the log once this node is its owner; the tree then
+ * reads the log to its end before it uses it.
+ */
+export interface WriterGrant {
+  /** OWNER_BUSY when another node kept the grant for `timeoutMs`. */
+  acquire(options: { readonly timeoutMs: number; readonly signal: AbortSignal }): LogWriter | Promise<LogWriter>;
+  /** The tree appends no more with the writer of the last `acquire`. */
+  release(): void | Promise<void>;
+}
+
+export interface MapLayoutExtent {
+  readonly offset: number;
+  readonly length: number;
+}
+
+export type MapLayout =
+  | { readonly type: "simple"; readonly extents: readonly MapLayoutExtent[] }
+  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly MapLayoutExtent[] };
+
+export interface MapInit {
+  readonly window: number;
+  readonly guard: number;
+  readonly layout: MapLayout;
+  readonly size: number;
+  readonly capacity: number;
+  readonly sealed: boolean;
+}
+
+/** The session's table of file maps (`FileMapTable` of src/fuse), in numbers. */
+export interface FileMaps {
+  create(init: MapInit): number;
+  setLayout(map: number, layout: MapLayout, capacity: number): void;
+  setSize(map: number, size: number): void;
+  setGuard(map: number, guard: number): void;
+  setSealed(map: number, sealed: boolean): void;
+  setPaused(map: number, paused: boolean): void;
+  size(map: number): number;
+  lastWriteMs(map: number): number;
+  idle(map: number): Promise<void>;
+  destroy(map: number): void;
+}
+
+/** The session's notifications (`KernelCaches` of src/fuse). Sent by a thread that answers nothing. */
+export interface KernelCaches {
+  invalidateEntry(parent: number, name: string): Promise<void>;
+  invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
+  notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
+}
+
+/** Why a volume is not as it should be: shown by CSI as its condition. */
+export interface TreeCondition {
+  readonly code: "LOG_CORRUPT" | "OWNER_LOST" | "MEMORY_ERROR";
+  readonly message: string;
+}

@@ -1,0 +1,222 @@
+import { ALLOC_UNIT, isFamfsError, roundUp } from "../base/index.ts";
+import { MAX_TRANSACTION } from "../format/index.ts";
+import type { TreeContext } from "./context.ts";
+import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import { type DirectoryNode, type FileNode, isUnsealed, isWithin, sealedContent, type TreeNode } from "./nodes.ts";
+import { refreshTimes, sizeOf } from "./open-file.ts";
+import { type FinalContent, planSeal } from "./seal-plan.ts";
+import type { RegionExtent } from "./space.ts";
+import { SLOTS_PER_NODE, type Step } from "./transactions.ts";
+import { splitExtents } from "./unsealed-file.ts";
+
+/** What becomes due within this time seals together. */
+const GATHER_MS = 20;
+const RETRY_MS = 1000;
+
+/**
+ * When files and directories made here enter the log (design 7): a while after their last close, a declared file
+ * also while it is open, at once when asked. Many become one transaction.
+ */
+export class Sealer {
+  readonly #ctx: TreeContext;
+  /** Unsealed nodes that have a name, and when they are due; Infinity while open. Monotonic milliseconds. */
+  readonly #due = new Map<TreeNode, number>();
+  #timer: { readonly atMs: number; readonly handle: Disposable } | undefined;
+
+  constructor(ctx: TreeContext) {
+    this.#ctx = ctx;
+  }
+
+  /** Everything that is not in the log as it is here, and has a name. */
+  get unsealed(): TreeNode[] {
+    return [...this.#due.keys()];
+  }
+
+  /** `node` is new, changed its size, or was closed. */
+  changed(node: TreeNode): void {
+    if (node.parent === undefined || !isUnsealed(node)) return;
+    const dueMs = this.#dueMs(node);
+    this.#due.set(node, dueMs);
+    this.#schedule(dueMs);
+  }
+
+  /** `node` will never be in the log; true when it was to be. */
+  forget(node: TreeNode): boolean {
+    return this.#due.delete(node);
+  }
+
+  /**
+   * Seals what is closed or declared; `forced`: also what is open for write. `within` limits it to what is directly
+   * in a directory, and the directory itself.
+   */
+  async sealAll(options: { readonly forced: boolean; readonly within?: DirectoryNode }): Promise<void> {
+    const { within, forced } = options;
+    const chosen = [...this.#due.keys()].filter(
+      (node) =>
+        (within === undefined || node === within || node.parent === within) && (forced || !this.#isGrowing(node)),
+    );
+    await this.seal(chosen);
+  }
+
+  /** Seals `nodes`, open or not, and what they lie in. */
+  async seal(nodes: readonly TreeNode[]): Promise<void> {
+    const { maps } = this.#ctx.options;
+    const paused: { file: FileNode; map: number }[] = [];
+    try {
+      for (const node of nodes) {
+        if (node.kind !== "file" || node.content.type !== "unsealed") continue;
+        while (node.content.growing !== undefined) await node.content.growing;
+        if (node.open === undefined || node.open.writers === 0) continue;
+        paused.push({ file: node, map: node.open.map });
+        maps.setPaused(node.open.map, true);
+      }
+      for (const { map } of paused) await maps.idle(map);
+      this.#sealNow(nodes);
+    } finally {
+      for (const { file, map } of paused) if (file.open?.map === map) maps.setPaused(map, false);
+    }
+  }
+
+  /** Seals `directory` and what it lies in: what is in the log can only be moved to what is in the log. */
+  sealDirectory(directory: DirectoryNode): void {
+    const missing: TreeNode[] = [];
+    for (let at: DirectoryNode | undefined = directory; at !== undefined && at.sealed === undefined; at = at.parent) {
+      missing.unshift(at);
+    }
+    for (const node of missing) this.#append([node]);
+  }
+
+  close(): void {
+    this.#timer?.handle[Symbol.dispose]();
+    this.#timer = undefined;
+    this.#due.clear();
+  }
+
+  #dueMs(node: TreeNode): number {
+    const { clock } = this.#ctx.options;
+    const delayMs = this.#ctx.settings.sealDelayMs;
+    if (
+      node.kind !== "file" ||
+      node.content.type !== "unsealed" ||
+      node.open === undefined ||
+      node.open.writers === 0
+    ) {
+      return clock.monotonicMs() + delayMs;
+    }
+    return node.content.declared ? node.content.sizeChangedAtMs + delayMs : Number.POSITIVE_INFINITY;
+  }
+
+  /** Open for write, and nobody said how long it will be. */
+  #isGrowing(node: TreeNode): boolean {
+    return (
+      node.kind === "file" &&
+      node.content.type === "unsealed" &&
+      !node.content.declared &&
+      node.open !== undefined &&
+      node.open.writers > 0
+    );
+  }
+
+  #schedule(atMs: number): void {
+    if (atMs === Number.POSITIVE_INFINITY) return;
+    if (this.#timer !== undefined && this.#timer.atMs <= atMs) return;
+    this.#timer?.handle[Symbol.dispose]();
+    const { clock } = this.#ctx.options;
+    const handle = clock.schedule(Math.max(0, atMs - clock.monotonicMs()) + GATHER_MS, () => {
+      this.#timer = undefined;
+      void this.#tick();
+    });
+    this.#timer = { atMs, handle };
+  }
+
+  async #tick(): Promise<void> {
+    const { clock, logger, maps } = this.#ctx.options;
+    const nowMs = clock.monotonicMs();
+    const due: TreeNode[] = [];
+    for (const [node, atMs] of this.#due) {
+      if (atMs > nowMs) continue;
+      if (node.kind === "file" && node.content.type === "unsealed" && (node.open?.writers ?? 0) > 0) {
+        const size = sizeOf(node, maps);
+        if (size !== node.content.sizeSeen) {
+          // Declared, but written beyond that since: it is not finished.
+          node.content.sizeSeen = size;
+          node.content.sizeChangedAtMs = nowMs;
+          this.#due.set(node, this.#dueMs(node));
+          continue;
+        }
+      }
+      due.push(node);
+    }
+    try {
+      await this.seal(due);
+      this.#ctx.space.settle();
+    } catch (error) {
+      logger.warn({ err: error, files: due.length }, "sealing failed");
+      if (!isFamfsError(error)) throw error;
+      for (const node of due) if (this.#due.has(node)) this.#due.set(node, nowMs + RETRY_MS);
+    }
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const atMs of this.#due.values()) nextMs = Math.min(nextMs, atMs);
+    this.#schedule(nextMs);
+  }
+
+  #sealNow(nodes: readonly TreeNode[]): void {
+    const chosen = nodes.filter((node) => this.#due.has(node) && isLinked(node, this.#ctx.nodes.root));
+    for (const node of chosen) {
+      if (node.kind === "directory") this.sealDirectory(node);
+      else if (node.parent !== undefined) this.sealDirectory(node.parent);
+    }
+    const rest = chosen.filter((node) => node.kind !== "directory" && this.#due.has(node));
+    const step = MAX_TRANSACTION / SLOTS_PER_NODE;
+    for (let at = 0; at < rest.length; at += step) this.#append(rest.slice(at, at + step));
+  }
+
+  /** One transaction: `nodes` lie in directories that are sealed. */
+  #append(nodes: readonly TreeNode[]): void {
+    const { transactions } = this.#ctx;
+    const steps: Step[] = [];
+    const contents = new Map<TreeNode, FinalContent & { readonly tail: readonly RegionExtent[] }>();
+    for (const node of nodes) {
+      const final = node.kind === "file" ? this.#finalContent(node) : undefined;
+      if (final !== undefined) contents.set(node, final);
+      steps.push(...planSeal(node, transactions.nextIndex + steps.length, this.#ctx.sealed, final));
+    }
+    transactions.append(steps);
+    for (const node of nodes) {
+      this.#due.delete(node);
+      transactions.unreserve();
+      if (node.kind === "file") this.#finish(node, contents.get(node)?.tail ?? []);
+    }
+  }
+
+  /** The size and the extents as they will be for ever; the data has reached the memory. */
+  #finalContent(file: FileNode): FinalContent & { readonly tail: readonly RegionExtent[] } {
+    const { maps, memory } = this.#ctx.options;
+    const { content } = file;
+    if (content.type === "sealed") return { size: content.size, extents: [], tail: [] };
+    refreshTimes(file, maps);
+    const size = sizeOf(file, maps);
+    const { head, tail } = splitExtents(content.extents, roundUp(size, ALLOC_UNIT));
+    for (const range of contentRanges(content, 0, size)) memory.flush(range.offset, range.length);
+    return { size, extents: head, tail };
+  }
+
+  #finish(file: FileNode, tail: readonly RegionExtent[]): void {
+    const { maps } = this.#ctx.options;
+    const { content } = file;
+    if (content.type === "sealed" || file.sealed === undefined) return;
+    this.#ctx.space.sealed(content.extents);
+    this.#ctx.space.release(tail);
+    if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
+    file.content = sealedContent(file.sealed);
+    if (file.open !== undefined) {
+      maps.setLayout(file.open.map, mapLayoutOf(file.content), file.content.size);
+      maps.setSealed(file.open.map, true);
+    }
+    if (tail.length > 0) this.#ctx.invalidations.attributes(file.nodeid);
+  }
+}
+
+function isLinked(node: TreeNode, root: DirectoryNode): boolean {
+  return isWithin(node, root);
+}

@@ -1,0 +1,258 @@
+import type { FreeSpace } from "../alloc/index.ts";
+import { ALLOC_UNIT, FamfsError, formatSize, MIB, roundUp } from "../base/index.ts";
+import {
+  coverRanges,
+  type Layout,
+  MAX_EXTENTS_EXTENDED,
+  type ReservedRange,
+  type SealedNode,
+} from "../format/index.ts";
+import type { LogWriter } from "./ports.ts";
+import { totalLength } from "./unsealed-file.ts";
+
+/** A range of the volume's primary region. Bytes. */
+export interface RegionExtent {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** An extent that can grow in place grows by its size, but not by more than this. */
+const MAX_STEP = 64 * MIB;
+/** Reservations are published this far ahead, so that not every create rewrites the owner slot. */
+const PUBLISH_AHEAD = 64 * ALLOC_UNIT;
+
+interface Removed {
+  readonly extents: readonly RegionExtent[];
+  /** Handles of this node that still read it. */
+  readonly inUse: () => boolean;
+  /** Still marked as taken in `free`, because it was removed while this node was owner. */
+  readonly taken: boolean;
+}
+
+export interface SpaceOptions {
+  /** What the log leaves of the region, in whole units. */
+  readonly data: RegionExtent;
+  readonly createFree: () => FreeSpace;
+  /** All nodes in the log. */
+  readonly live: () => Iterable<SealedNode>;
+  /** Whether no other node can hold files of this volume open. */
+  readonly exclusive: () => boolean;
+}
+
+/**
+ * The space of the volume. Who is not the owner only counts; the owner has the free ranges, made anew at each
+ * take-over: what the log uses, what others reserved, and what was removed but may still be read somewhere.
+ */
+export class Space {
+  readonly #options: SpaceOptions;
+  #free: FreeSpace | undefined;
+  #writer: LogWriter | undefined;
+  #sealedBytes = 0;
+  #removed: Removed[] = [];
+  /** Extents of unsealed files and what they are about to get. */
+  readonly #reserved = new Set<RegionExtent>();
+  #published: readonly ReservedRange[] = [];
+
+  constructor(options: SpaceOptions) {
+    this.#options = options;
+  }
+
+  get totalBytes(): number {
+    return this.#options.data.length;
+  }
+
+  get freeBytes(): number {
+    return Math.max(0, this.#free?.freeBytes ?? this.#options.data.length - this.#sealedBytes);
+  }
+
+  /** This node became owner. */
+  attach(writer: LogWriter): void {
+    this.#writer = writer;
+    this.#published = [];
+    this.#rebuild();
+    this.#publish();
+  }
+
+  /** This node is owner no more; reservations of files that are still open stay in its slot. */
+  detach(): void {
+    this.#free = undefined;
+    this.#writer = undefined;
+    this.#removed = this.#removed.map((entry) => ({ ...entry, taken: false }));
+  }
+
+  /** The log was read again. */
+  recount(): void {
+    this.#sealedBytes = 0;
+    for (const node of this.#options.live()) this.sealedAdded(node);
+  }
+
+  sealedAdded(node: SealedNode): void {
+    this.#sealedBytes += totalLength(extentsOf(node.layout));
+  }
+
+  /** The log has no more use for the extents of `node`; they come back when nobody can hold them. */
+  sealedRemoved(node: SealedNode, inUse: () => boolean): void {
+    const extents = extentsOf(node.layout);
+    if (extents.length === 0) return;
+    this.#sealedBytes -= totalLength(extents);
+    this.#removed.push({ extents, inUse, taken: this.#free !== undefined });
+    this.reclaim();
+  }
+
+  /** Gives back what was removed and can no longer be held. */
+  reclaim(): void {
+    if (this.#removed.length === 0 || !this.#options.exclusive()) return;
+    const kept: Removed[] = [];
+    let stale = false;
+    for (const entry of this.#removed) {
+      if (entry.inUse()) kept.push(entry);
+      else if (!entry.taken) stale = true;
+      else for (const extent of entry.extents) this.#free?.free(extent.offset, extent.length);
+    }
+    this.#removed = kept;
+    if (stale && this.#free !== undefined) this.#rebuild();
+  }
+
+  /** One unit for a new file. NO_SPACE. */
+  reserveUnit(): RegionExtent {
+    const extent = this.#owned().allocate(ALLOC_UNIT);
+    if (extent === undefined) throw this.#noSpace(ALLOC_UNIT);
+    this.#reserve([extent]);
+    return extent;
+  }
+
+  /**
+   * Extents that make a file of `extents` hold `length` bytes: in place where the next range is free, otherwise
+   * doubling, so that `MAX_EXTENTS_EXTENDED` suffice for any size. NO_SPACE.
+   */
+  reserveGrowth(extents: readonly RegionExtent[], length: number): RegionExtent[] {
+    const free = this.#owned();
+    const have = totalLength(extents);
+    const needed = roundUp(length, ALLOC_UNIT) - have;
+    const got: RegionExtent[] = [];
+    let missing = needed;
+    const last = extents.at(-1);
+    if (last !== undefined) {
+      const end = last.offset + last.length;
+      const step = roundUp(Math.max(needed, Math.min(have, MAX_STEP)), ALLOC_UNIT);
+      const size = [step, ...halvings(needed)].find((candidate) => free.allocateAt(end, candidate));
+      if (size !== undefined) {
+        got.push({ offset: end, length: size });
+        missing -= size;
+      }
+    }
+    for (let slots = MAX_EXTENTS_EXTENDED - extents.length; missing > 0 && slots > 0; slots--) {
+      const extent = first([Math.max(missing, have), ...halvings(missing)], (size) => free.allocate(size));
+      if (extent === undefined) break;
+      got.push(extent);
+      missing -= extent.length;
+    }
+    if (missing > 0) {
+      for (const extent of got) free.free(extent.offset, extent.length);
+      throw this.#noSpace(needed);
+    }
+    this.#reserve(got);
+    return got;
+  }
+
+  /** Extents of an unsealed file that nobody needs any more. */
+  release(extents: readonly RegionExtent[]): void {
+    for (const extent of extents) {
+      this.#reserved.delete(extent);
+      this.#free?.free(extent.offset, extent.length);
+    }
+  }
+
+  /** The unsealed file of `before` has `after` now: what it no longer has is not freed here. */
+  rename(before: readonly RegionExtent[], after: readonly RegionExtent[]): void {
+    for (const extent of before) this.#reserved.delete(extent);
+    for (const extent of after) this.#reserved.add(extent);
+  }
+
+  /** Extents that are in the log from now on. */
+  sealed(extents: readonly RegionExtent[]): void {
+    for (const extent of extents) this.#reserved.delete(extent);
+  }
+
+  /** Brings the published reservations down to what is reserved. */
+  settle(): void {
+    if (this.#writer !== undefined && this.#published.length > 0) this.#publish();
+  }
+
+  #reserve(extents: readonly RegionExtent[]): void {
+    for (const extent of extents) this.#reserved.add(extent);
+    if (!extents.every((extent) => this.#published.some((range) => covers(range, extent)))) this.#publish(extents);
+  }
+
+  /** Publishes at least what is reserved, and some units beyond `growing`. */
+  #publish(growing: readonly RegionExtent[] = []): void {
+    const end = this.#options.data.offset + this.#options.data.length;
+    const wanted = [...this.#reserved, ...growing.map((extent) => ahead(extent, end))];
+    this.#published = coverRanges(wanted);
+    this.#writer?.publishReservations(this.#published);
+  }
+
+  #rebuild(): void {
+    const free = this.#options.createFree();
+    for (const node of this.#options.live())
+      for (const extent of extentsOf(node.layout)) free.take(extent.offset, extent.length);
+    for (const extent of this.#writer?.foreignReservations ?? []) free.take(extent.offset, extent.length);
+    for (const extent of this.#reserved) free.take(extent.offset, extent.length);
+    const exclusive = this.#options.exclusive();
+    this.#removed = this.#removed.filter((entry) => !exclusive || entry.inUse());
+    for (const entry of this.#removed) for (const extent of entry.extents) free.take(extent.offset, extent.length);
+    // A range taken here may be in the log as well, so it is not freed by itself: `reclaim` makes all anew.
+    this.#removed = this.#removed.map((entry) => ({ ...entry, taken: false }));
+    this.#free = free;
+  }
+
+  #owned(): FreeSpace {
+    if (this.#free === undefined) throw new FamfsError("INTERNAL", "space was asked for without owning the log");
+    return this.#free;
+  }
+
+  #noSpace(bytes: number): FamfsError {
+    const free = this.#free;
+    return new FamfsError(
+      "NO_SPACE",
+      `${formatSize(bytes)} do not fit: ${formatSize(free?.freeBytes ?? 0)} are free, ` +
+        `at most ${formatSize(free?.largestFreeBytes ?? 0)} in one piece`,
+    );
+  }
+}
+
+/** Whole units that a layout of the primary region occupies. */
+export function extentsOf(layout: Layout | undefined): RegionExtent[] {
+  if (layout === undefined) return [];
+  const extents = layout.type === "simple" ? layout.extents : layout.strips;
+  return extents
+    .filter((extent) => extent.devindex === 0)
+    .map((extent) => ({ offset: extent.offset, length: roundUp(extent.length, ALLOC_UNIT) }));
+}
+
+/** `length`, then half of it and so on, in whole units down to one. */
+function halvings(length: number): number[] {
+  const sizes: number[] = [];
+  for (let size = length; size > ALLOC_UNIT; size = roundUp(Math.floor(size / 2), ALLOC_UNIT)) {
+    if (size === sizes.at(-1)) break;
+    sizes.push(size);
+  }
+  sizes.push(ALLOC_UNIT);
+  return sizes;
+}
+
+function first<T, R>(values: readonly T[], attempt: (value: T) => R | undefined): R | undefined {
+  for (const value of values) {
+    const result = attempt(value);
+    if (result !== undefined) return result;
+  }
+  return undefined;
+}
+
+function covers(range: RegionExtent, extent: RegionExtent): boolean {
+  return range.offset <= extent.offset && extent.offset + extent.length <= range.offset + range.length;
+}
+
+function ahead(extent: RegionExtent, end: number): RegionExtent {
+  return { offset: extent.offset, length: Math.min(extent.length + PUBLISH_AHEAD, end - extent.offset) };
+}

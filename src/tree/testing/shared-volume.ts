@@ -1,0 +1,209 @@
+import { FreeSpace } from "../../alloc/index.ts";
+import { ALLOC_UNIT, FamfsError, MIB, silentLogger } from "../../base/index.ts";
+import {
+  ENTRY_SIZE,
+  EntryDecoder,
+  encodeEntries,
+  type LogEntry,
+  MAX_TRANSACTION,
+  type ReservedRange,
+  SealedTree,
+  type Time,
+} from "../../format/index.ts";
+import type { TreeSettings } from "../options.ts";
+import type { ContentChange, IndexedEntry, LogReader, LogWriter, TreeCondition, WriterGrant } from "../ports.ts";
+import { VolumeTree } from "../volume-tree.ts";
+import { ManualClock } from "./manual-clock.ts";
+import { MemoryMaps } from "./memory-maps.ts";
+
+const LOG_END = 10 * MIB;
+
+/** A node that serves the volume: its tree, what its workers do, and what its kernel was told. */
+export interface ServedNode {
+  readonly tree: VolumeTree;
+  readonly maps: MemoryMaps;
+  readonly conditions: TreeCondition[];
+  readonly told: string[];
+  /** As processes write: the worker first, `prepareWrite` where it may not. */
+  write(handle: { handle: number; map: number }, offset: number, data: Uint8Array | string): Promise<void>;
+  read(handle: { map: number }): string;
+}
+
+/** One volume in a buffer that several nodes serve: entries go through the codec, ownership is an epoch. */
+export class SharedVolume {
+  readonly clock = new ManualClock();
+  readonly bytes: Uint8Array;
+  readonly #entries: Uint8Array[] = [];
+  readonly #reservations = new Map<string, readonly ReservedRange[]>();
+  readonly #changes: ContentChange[] = [];
+  readonly capacity: number;
+  #epoch = 0;
+  #holder: string | undefined;
+  /** Nodes ask here before they take the grant from another. */
+  onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
+  exclusive = true;
+
+  constructor(options: { dataBytes?: number; capacity?: number } = {}) {
+    this.bytes = new Uint8Array(LOG_END + (options.dataBytes ?? 64 * MIB));
+    this.capacity = options.capacity ?? 1000;
+  }
+
+  get length(): number {
+    return this.#entries.length;
+  }
+
+  get holder(): string | undefined {
+    return this.#holder;
+  }
+
+  /** What a mount elsewhere would replay now. */
+  replay(): { tree: SealedTree; entries: LogEntry[]; findings: string[] } {
+    const tree = this.#createSealed();
+    const entries = this.#decode(0);
+    const findings: string[] = [];
+    for (const { index, entry } of entries) {
+      for (const finding of tree.apply(index, entry).findings) findings.push(finding.message);
+    }
+    return { tree, entries: entries.map(({ entry }) => entry), findings };
+  }
+
+  reservations(node: string): readonly ReservedRange[] {
+    return this.#reservations.get(node) ?? [];
+  }
+
+  /** The next append of whoever owns the log is refused: another took over. */
+  steal(): void {
+    this.#epoch++;
+    this.#holder = undefined;
+  }
+
+  serve(name: string, settings: Partial<TreeSettings> = {}, extended = true): ServedNode {
+    const maps = new MemoryMaps(this.bytes, () => this.clock.wallMs());
+    const conditions: TreeCondition[] = [];
+    const told: string[] = [];
+    const tree = new VolumeTree({
+      log: this.#reader(),
+      memory: {
+        window: 1,
+        regionGuard: 0,
+        zero: (offset, length) => void this.bytes.fill(0, offset, offset + length),
+        flush: () => {},
+      },
+      createSealed: () => this.#createSealed(),
+      extended,
+      data: { offset: LOG_END, length: this.bytes.length - LOG_END },
+      createFree: () => new FreeSpace({ offset: LOG_END, length: this.bytes.length - LOG_END }),
+      logCapacity: this.capacity,
+      generation: 7n,
+      grant: this.#grant(name),
+      maps,
+      clock: this.clock,
+      logger: silentLogger,
+      settings,
+      exclusive: () => this.exclusive,
+      onCondition: (condition) => conditions.push(condition),
+    });
+    tree.attachKernel({
+      invalidateEntry: async (parent, entry) => void told.push(`entry ${parent} ${entry}`),
+      invalidateInode: async (nodeid, offset, length) => void told.push(`inode ${nodeid} ${offset} ${length}`),
+      notifyDelete: async (parent, nodeid, entry) => void told.push(`delete ${parent} ${nodeid} ${entry}`),
+    });
+    return {
+      tree,
+      maps,
+      conditions,
+      told,
+      async write(handle, offset, data) {
+        const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
+        if (maps.write(handle.map, offset, bytes)) return;
+        await tree.prepareWrite(handle.handle, offset, offset + bytes.byteLength);
+        if (!maps.write(handle.map, offset, bytes)) throw new Error("prepareWrite did not make the write possible");
+      },
+      read: (handle) => Buffer.from(maps.read(handle.map, 0, 2 ** 30)).toString("latin1"),
+    };
+  }
+
+  #createSealed(): SealedTree {
+    return new SealedTree({
+      regionLength: this.bytes.length,
+      dataOffset: LOG_END,
+      allocUnit: ALLOC_UNIT,
+      extended: true,
+      rootUid: 0,
+      rootGid: 0,
+      rootMode: 0o755,
+    });
+  }
+
+  #reader(): LogReader {
+    let position = 0;
+    let changes = 0;
+    return {
+      poll: () => {
+        const entries = this.#decode(position);
+        position += entries.length;
+        const contentChanges = this.#changes.slice(changes);
+        changes = this.#changes.length;
+        return { entries, contentChanges, corruptAt: undefined, restarted: false };
+      },
+    };
+  }
+
+  #decode(from: number): IndexedEntry[] {
+    return this.#entries.slice(from).map((bytes, at) => {
+      const { entry } = new EntryDecoder(bytes, true).decode(0, from + at);
+      if (entry === undefined) throw new Error(`entry ${from + at} does not decode`);
+      return { index: from + at, entry };
+    });
+  }
+
+  #grant(node: string): WriterGrant {
+    return {
+      acquire: async ({ timeoutMs }) => {
+        if (this.#holder !== undefined && this.#holder !== node && !(await this.onContention(this.#holder))) {
+          throw new FamfsError("OWNER_BUSY", `${this.#holder} kept the grant for ${timeoutMs} ms`, {
+            details: { nodeId: this.#holder },
+          });
+        }
+        this.#holder = node;
+        return this.#writer(node, ++this.#epoch);
+      },
+      release: () => {
+        if (this.#holder === node) this.#holder = undefined;
+      },
+    };
+  }
+
+  #writer(node: string, epoch: number): LogWriter {
+    const volume = this;
+    const check = () => {
+      if (volume.#epoch !== epoch) throw new FamfsError("OWNER_STALE", "another node took the log over");
+    };
+    return {
+      guard: epoch,
+      get nextIndex() {
+        return volume.#entries.length;
+      },
+      get foreignReservations() {
+        return [...volume.#reservations].filter(([name]) => name !== node).flatMap(([, ranges]) => ranges);
+      },
+      append(entries) {
+        check();
+        if (entries.length > MAX_TRANSACTION) throw new Error(`${entries.length} entries in one transaction`);
+        const bytes = encodeEntries(volume.#entries.length, [...entries]);
+        for (let at = 0; at < entries.length; at++) {
+          volume.#entries.push(bytes.slice(at * ENTRY_SIZE, (at + 1) * ENTRY_SIZE));
+        }
+      },
+      publishReservations(ranges) {
+        check();
+        volume.#reservations.set(node, ranges);
+      },
+      recordChanged(index: number, mtime: Time) {
+        check();
+        volume.#changes.push({ index, mtime });
+      },
+      holds: () => volume.#epoch === epoch,
+    };
+  }
+}

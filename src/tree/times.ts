@@ -1,0 +1,10 @@
+import type { Time } from "../format/index.ts";
+
+export function msToTime(ms: number): Time {
+  const seconds = Math.floor(ms / 1000);
+  return { seconds, nanoseconds: Math.round((ms - seconds * 1000) * 1_000_000) };
+}
+
+export function sameTime(a: Time | undefined, b: Time | undefined): boolean {
+  return a?.seconds === b?.seconds && a?.nanoseconds === b?.nanoseconds;
+}

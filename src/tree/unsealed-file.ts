@@ -1,0 +1,75 @@
+import type { RegionExtent } from "./space.ts";
+
+/**
+ * The content of a file that is not in the log yet: extents that this node reserved and zeroed. Bytes beyond the
+ * size are zero at all times, so growing needs no zeroing and a mapped tail never shows anything.
+ */
+export class UnsealedFile {
+  readonly type = "unsealed";
+  /** In order of file offset; all zeroed before they came here. */
+  extents: RegionExtent[] = [];
+  /** Reserved at create, so that the first write cannot fail; zeroed and moved to `extents` by it. */
+  spare: RegionExtent | undefined;
+  /** While the file has a map, the map knows better. */
+  size = 0;
+  /** FALLOC_FL_KEEP_SIZE: bytes to keep until the last close though they are beyond the size. */
+  keptBytes = 0;
+  /** The size was declared (ftruncate, fallocate): seals though it stays open. */
+  declared = false;
+  /** Monotonic; when the size was last seen to change. */
+  sizeChangedAtMs: number;
+  /** Size at `sizeChangedAtMs`. */
+  sizeSeen = 0;
+  /** The ownership under which it was made is gone: it will never be in the log. */
+  lost = false;
+  /** Growth in progress: one at a time. */
+  growing: Promise<void> | undefined;
+
+  constructor(nowMs: number) {
+    this.sizeChangedAtMs = nowMs;
+  }
+
+  get capacity(): number {
+    return totalLength(this.extents);
+  }
+}
+
+export function totalLength(extents: readonly RegionExtent[]): number {
+  let sum = 0;
+  for (const extent of extents) sum += extent.length;
+  return sum;
+}
+
+/** The parts of [from, to) of a file, as ranges of the region. */
+export function rangesOf(extents: readonly RegionExtent[], from: number, to: number): RegionExtent[] {
+  const ranges: RegionExtent[] = [];
+  let start = 0;
+  for (const extent of extents) {
+    const end = start + extent.length;
+    const low = Math.max(from, start);
+    const high = Math.min(to, end);
+    if (low < high) ranges.push({ offset: extent.offset + (low - start), length: high - low });
+    start = end;
+  }
+  return ranges;
+}
+
+/** The first `length` bytes of `extents`, and the rest. */
+export function splitExtents(
+  extents: readonly RegionExtent[],
+  length: number,
+): { head: RegionExtent[]; tail: RegionExtent[] } {
+  return { head: rangesOf(extents, 0, length), tail: rangesOf(extents, length, totalLength(extents)) };
+}
+
+/** Adjacent ranges become one extent: fewer extents, same bytes. */
+export function mergeAdjacent(extents: readonly RegionExtent[]): RegionExtent[] {
+  const merged: RegionExtent[] = [];
+  for (const extent of extents) {
+    const last = merged.at(-1);
+    if (last !== undefined && last.offset + last.length === extent.offset) {
+      merged[merged.length - 1] = { offset: last.offset, length: last.length + extent.length };
+    } else merged.push(extent);
+  }
+  return merged;
+}

@@ -1,0 +1,485 @@
+import { FamfsError, messageOf } from "../base/index.ts";
+import type { SealedTree, Time } from "../format/index.ts";
+import {
+  AttributesOfNodes,
+  type AttributeUpdate,
+  changesLog,
+  type NodeAttributes,
+  UNTIL_INVALIDATED,
+} from "./attributes.ts";
+import { ChangeFeed } from "./change-feed.ts";
+import type { TreeContext } from "./context.ts";
+import { FileSizes } from "./file-size.ts";
+import { Invalidations } from "./invalidations.ts";
+import { type Creator, checkName, Names } from "./names.ts";
+import { type DirectoryNode, isUnsealed, Nodes, pathOf, type TreeNode } from "./nodes.ts";
+import { refreshTimes } from "./open-file.ts";
+import { type OpenedFile, OpenFiles } from "./open-files.ts";
+import { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
+import { Ownership } from "./ownership.ts";
+import type { KernelCaches, LogWriter } from "./ports.ts";
+import { Sealer } from "./sealing.ts";
+import { Space } from "./space.ts";
+import { msToTime, sameTime } from "./times.ts";
+import { type Step, Transactions } from "./transactions.ts";
+
+const BLOCK_SIZE = 4096;
+const MAX_NAME_BYTES = 255;
+const O_EXCL = 0o200;
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+/** Setting it seals a file or directory at once; its value says whether it is sealed. */
+const SEAL_ATTRIBUTE = "user.famfs.seal";
+
+export interface NodeEntry {
+  readonly attributes: NodeAttributes;
+  readonly generation: bigint;
+  readonly entryValidSeconds: number;
+}
+
+export interface ListedEntry {
+  readonly name: string;
+  readonly entry: NodeEntry;
+  readonly cookie: number;
+}
+
+/**
+ * The file system of one volume on one node (design 7): what the log says, with what is local on top. Operations
+ * take nodeids, as the kernel names inodes; refusals are FamfsErrors.
+ */
+export class VolumeTree implements AsyncDisposable {
+  readonly #ctx: TreeContext;
+  readonly #names: Names;
+  readonly #files: OpenFiles;
+  readonly #attributes: AttributesOfNodes;
+  readonly #feed: ChangeFeed;
+  #watching: Disposable | undefined;
+  #closed = false;
+
+  /** Replays the log; throws what reading it throws. */
+  constructor(options: VolumeTreeOptions) {
+    const settings: TreeSettings = { ...DEFAULT_SETTINGS, ...options.settings };
+    const now = () => msToTime(options.clock.wallMs());
+    const sealed = options.createSealed();
+    const nodes = new Nodes(sealed.root, now());
+    const model = (): SealedTree => this.#ctx.sealed;
+    const space = new Space({
+      data: options.data,
+      createFree: options.createFree,
+      live: () => model().byIndex.values(),
+      exclusive: options.exclusive,
+    });
+    const ownership = new Ownership({
+      grant: options.grant,
+      clock: options.clock,
+      logger: options.logger,
+      minimumHoldMs: settings.minimumHoldMs,
+      events: {
+        gained: (writer) => this.#gained(writer),
+        yielding: ({ forced }) => this.#yielding(forced),
+        yielded: () => this.#yielded(),
+        lost: (error) => this.#lost(error),
+        isBusy: () => this.#files.isBusy,
+      },
+    });
+    const transactions = new Transactions({
+      sealed: model,
+      nodes,
+      space,
+      ownership,
+      logger: options.logger,
+      capacity: options.logCapacity,
+    });
+    const ctx: Omit<TreeContext, "sizes" | "sealer"> = {
+      options,
+      settings,
+      sealed,
+      nodes,
+      space,
+      ownership,
+      transactions,
+      invalidations: new Invalidations(options.clock, options.logger),
+      staleTimes: new Set(),
+      now,
+      requireChangeable: () => this.#requireChangeable(),
+      touchDirectory: (directory) => this.#touchDirectory(directory),
+    };
+    this.#ctx = Object.assign(ctx, { sizes: undefined, sealer: undefined }) as unknown as TreeContext;
+    Object.assign(this.#ctx, { sizes: new FileSizes(this.#ctx), sealer: new Sealer(this.#ctx) });
+    this.#names = new Names(this.#ctx);
+    this.#files = new OpenFiles(this.#ctx);
+    this.#attributes = new AttributesOfNodes(this.#ctx);
+    this.#feed = new ChangeFeed(this.#ctx);
+    this.#feed.poll();
+    // A mount begins with what the log says of the root.
+    Object.assign(nodes.root, this.#rootAttributes());
+  }
+
+  /** From now on the kernel is told what it must forget. */
+  attachKernel(caches: KernelCaches): void {
+    this.#ctx.invalidations.attach(caches);
+  }
+
+  /** Looks at the log every `intervalMs` until the tree is closed. */
+  watch(intervalMs: number): void {
+    const look = () => {
+      if (this.#closed) return;
+      try {
+        this.poll();
+      } catch (error) {
+        this.#condition("MEMORY_ERROR", `the log cannot be read: ${messageOf(error)}`);
+      }
+      this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);
+    };
+    this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);
+  }
+
+  /** Brings the tree up to the log; entries applied. */
+  poll(): number {
+    const applied = this.#feed.poll();
+    this.#ctx.ownership.verify();
+    this.#ctx.space.reclaim();
+    return applied;
+  }
+
+  // ---- names ----
+
+  lookup(parent: number, name: string): NodeEntry | { readonly missingForSeconds: number } {
+    if (name.length > MAX_NAME_BYTES) checkName(name);
+    const node = this.#ctx.nodes.directory(parent).children.get(name);
+    return node === undefined ? { missingForSeconds: UNTIL_INVALIDATED } : this.#entry(node);
+  }
+
+  readDirectory(nodeid: number, cookie: number): Iterable<ListedEntry> {
+    return this.#list(this.#ctx.nodes.directory(nodeid), cookie);
+  }
+
+  readLink(nodeid: number): string {
+    const node = this.#ctx.nodes.get(nodeid);
+    if (node.kind !== "symlink") throw new FamfsError("INVALID_OPERATION", `${pathOf(node)} is not a symlink`);
+    return node.target;
+  }
+
+  createNode(parent: number, name: string, mode: number, creator: Creator): NodeEntry | Promise<NodeEntry> {
+    const type = mode & S_IFMT;
+    if (type !== 0 && type !== S_IFREG) {
+      throw new FamfsError(
+        "NOT_PERMITTED",
+        "only regular files, directories and symlinks; no devices, FIFOs or sockets",
+      );
+    }
+    return this.#change([parent], () => {
+      const node = this.#names.createFile(this.#ctx.nodes.directory(parent), name, mode, creator);
+      return this.#entry(node);
+    });
+  }
+
+  create(
+    parent: number,
+    name: string,
+    mode: number,
+    flags: number,
+    creator: Creator,
+  ): Promise<{ entry: NodeEntry; opened: OpenedFile }> | { entry: NodeEntry; opened: OpenedFile } {
+    return this.#change([parent], () => {
+      const directory = this.#ctx.nodes.directory(parent);
+      const there = directory.children.get(name);
+      if (there !== undefined && (flags & O_EXCL) === 0 && there.kind === "file") {
+        const opened = this.#files.open(there.nodeid, flags);
+        return Promise.resolve(opened).then((answer) => ({ entry: this.#entry(there), opened: answer }));
+      }
+      const node = this.#names.createFile(directory, name, mode, creator);
+      const opened = this.#files.openNew(node, flags);
+      return { entry: this.#entry(node), opened };
+    });
+  }
+
+  makeDirectory(parent: number, name: string, mode: number, creator: Creator): NodeEntry | Promise<NodeEntry> {
+    return this.#change([parent], () =>
+      this.#entry(this.#names.makeDirectory(this.#ctx.nodes.directory(parent), name, mode, creator)),
+    );
+  }
+
+  makeSymlink(parent: number, name: string, target: string, creator: Creator): NodeEntry | Promise<NodeEntry> {
+    return this.#change([parent], () =>
+      this.#entry(this.#names.makeSymlink(this.#ctx.nodes.directory(parent), name, target, creator)),
+    );
+  }
+
+  link(nodeid: number, _newParent: number, newName: string): never {
+    const node = this.#ctx.nodes.get(nodeid);
+    throw new FamfsError(
+      "NOT_PERMITTED",
+      `${pathOf(node)} cannot get a second name "${newName}": no hard links in famfs`,
+    );
+  }
+
+  unlink(parent: number, name: string): void | Promise<void> {
+    return this.#change([parent], () => this.#names.unlink(this.#ctx.nodes.directory(parent), name));
+  }
+
+  removeDirectory(parent: number, name: string): void | Promise<void> {
+    return this.#change([parent], () => this.#names.removeDirectory(this.#ctx.nodes.directory(parent), name));
+  }
+
+  rename(parent: number, name: string, newParent: number, newName: string, flags: number): void | Promise<void> {
+    return this.#change([parent, newParent], () => {
+      const { nodes } = this.#ctx;
+      this.#names.rename(nodes.directory(parent), name, nodes.directory(newParent), newName, flags);
+    });
+  }
+
+  // ---- attributes ----
+
+  getAttributes(nodeid: number, _handle?: number): NodeAttributes {
+    return this.#attributes.get(this.#ctx.nodes.get(nodeid));
+  }
+
+  setAttributes(
+    nodeid: number,
+    change: AttributeUpdate & { readonly size?: number; readonly handle?: number },
+  ): NodeAttributes | Promise<NodeAttributes> {
+    this.#requireChangeable();
+    const { nodes, settings, ownership } = this.#ctx;
+    const { size, handle, ...update } = change;
+    const body = async (): Promise<NodeAttributes> => {
+      if (size !== undefined) await this.#ctx.sizes.setSize(nodes.file(nodeid), size);
+      const node = nodes.get(nodeid);
+      this.#attributes.set(node, update);
+      return this.#attributes.get(node);
+    };
+    if (handle !== undefined && size !== undefined) this.#files.flush(handle);
+    const node = nodes.get(nodeid);
+    if (size === undefined && (!changesLog(update) || node.parent === undefined) && node !== nodes.root) {
+      this.#attributes.set(node, update);
+      return this.#attributes.get(node);
+    }
+    return ownership.with(size === undefined ? settings.nameTimeoutMs : settings.writerTimeoutMs, body);
+  }
+
+  // ---- open files ----
+
+  open(nodeid: number, flags: number): OpenedFile | Promise<OpenedFile> {
+    return this.#files.open(nodeid, flags);
+  }
+
+  prepareWrite(handle: number, _offset: number, end: number): Promise<void> {
+    return this.#files.prepareWrite(handle, end);
+  }
+
+  flush(handle: number): void {
+    this.#files.flush(handle);
+  }
+
+  fsync(handle: number, _dataOnly: boolean): void {
+    this.#files.fsync(handle);
+  }
+
+  release(handle: number): void {
+    this.#files.release(handle);
+  }
+
+  async allocate(handle: number, offset: number, length: number, mode: number): Promise<void> {
+    this.#files.flush(handle);
+    const { file, term } = this.#files.handle(handle);
+    if (term !== undefined) await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
+    await this.#ctx.sizes.allocate(file, offset, length, mode);
+  }
+
+  seek(handle: number, offset: number, whence: number): number {
+    return this.#ctx.sizes.seek(this.#files.handle(handle).file, offset, whence);
+  }
+
+  // ---- the whole ----
+
+  /** fsync of a directory: what lies in it is in the log afterwards, but for files still being written. */
+  async syncDirectory(nodeid: number): Promise<void> {
+    await this.#ctx.sealer.sealAll({ forced: false, within: this.#ctx.nodes.directory(nodeid) });
+  }
+
+  async syncFileSystem(): Promise<void> {
+    await this.#ctx.sealer.sealAll({ forced: false });
+  }
+
+  status() {
+    const { space, transactions } = this.#ctx;
+    return {
+      blockSize: BLOCK_SIZE,
+      blocks: Math.floor(space.totalBytes / BLOCK_SIZE),
+      freeBlocks: Math.floor(space.freeBytes / BLOCK_SIZE),
+      files: transactions.capacity,
+      freeFiles: transactions.freeSlots,
+      maxNameLength: MAX_NAME_BYTES,
+    };
+  }
+
+  getExtendedAttribute(nodeid: number, name: string): Uint8Array {
+    const node = this.#ctx.nodes.get(nodeid);
+    if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
+    return Buffer.from(isUnsealed(node) ? "0" : "1");
+  }
+
+  listExtendedAttributes(nodeid: number): string[] {
+    this.#ctx.nodes.get(nodeid);
+    return [];
+  }
+
+  async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array): Promise<void> {
+    if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
+    this.#requireChangeable();
+    await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)]);
+  }
+
+  removeExtendedAttribute(_nodeid: number, name: string): never {
+    if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
+    throw new FamfsError("NOT_PERMITTED", "what is sealed stays sealed");
+  }
+
+  // ---- life ----
+
+  /** Open handles; a mount that is being taken down waits for none. */
+  get openHandles(): number {
+    return this.#files.count;
+  }
+
+  /** Files, directories and symlinks of this node that are not in the log yet. */
+  get unsealedCount(): number {
+    return this.#ctx.sealer.unsealed.length;
+  }
+
+  /** Whether this node owns the log at the moment. */
+  get isWriter(): boolean {
+    return this.#ctx.ownership.writer !== undefined;
+  }
+
+  /**
+   * Gives the writer grant up for another node (design 6): when no file is open for write any more, or at once when
+   * `forced`. False when `signal` was aborted first.
+   */
+  handOver(options: { readonly forced: boolean; readonly signal: AbortSignal }): Promise<boolean> {
+    return this.#ctx.ownership.handOver(options);
+  }
+
+  /** Seals everything, gives up the grant, serves no more. Not before the kernel is gone. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watching?.[Symbol.dispose]();
+    await this.#ctx.ownership.close();
+    this.#ctx.sealer.close();
+  }
+
+  /** A change of names: waits for the grant if need be. `directories` have it pending meanwhile. */
+  #change<T>(directories: readonly number[], body: () => T | Promise<T>): T | Promise<T> {
+    this.#requireChangeable();
+    const { ownership, settings, invalidations } = this.#ctx;
+    if (ownership.writer !== undefined) return body();
+    const pending = invalidations.pending(directories);
+    return ownership
+      .acquire(settings.nameTimeoutMs)
+      .then(body)
+      .finally(() => pending[Symbol.dispose]());
+  }
+
+  #requireChangeable(): void {
+    const { options, settings } = this.#ctx;
+    if (!options.extended) {
+      throw new FamfsError(
+        "READ_ONLY",
+        "the volume was formatted by the stock tools and is served read-only; " +
+          "copy it to a volume of this driver to change it",
+      );
+    }
+    if (settings.readOnly) throw new FamfsError("READ_ONLY", "the volume is mounted read-only here");
+    if (this.#closed) throw new FamfsError("CANCELLED", "the volume is being unmounted");
+  }
+
+  *#list(directory: DirectoryNode, cookie: number): Generator<ListedEntry> {
+    for (const node of directory.children.after(cookie)) {
+      yield { name: node.name, entry: this.#entry(node), cookie: node.nodeid };
+    }
+  }
+
+  #entry(node: TreeNode): NodeEntry {
+    return {
+      attributes: this.#attributes.get(node),
+      generation: this.#ctx.options.generation,
+      entryValidSeconds: UNTIL_INVALIDATED,
+    };
+  }
+
+  #rootAttributes(): { mode: number; uid: number; gid: number; mtime: Time; ctime: Time; atime: Time } {
+    const { root } = this.#ctx.sealed;
+    const time = root.mtime ?? this.#ctx.nodes.root.mtime;
+    return { mode: root.mode, uid: root.uid, gid: root.gid, mtime: time, ctime: time, atime: time };
+  }
+
+  #touchDirectory(directory: DirectoryNode): void {
+    directory.mtime = this.#ctx.now();
+    directory.ctime = directory.mtime;
+    if (directory.sealed !== undefined) this.#ctx.staleTimes.add(directory);
+  }
+
+  #gained(writer: LogWriter): void {
+    this.#feed.poll();
+    this.#ctx.space.attach(writer);
+    this.#files.startTerm();
+    void this.#files.pauseWriters(false);
+  }
+
+  async #yielding(forced: boolean): Promise<void> {
+    if (forced) await this.#files.pauseWriters(true);
+    await this.#ctx.sealer.sealAll({ forced });
+    this.#persistTimes();
+  }
+
+  #yielded(): void {
+    this.#ctx.space.settle();
+    this.#ctx.space.detach();
+  }
+
+  /** Times that changed with names and data: one entry each, if the log has room for them. */
+  #persistTimes(): void {
+    const { staleTimes, transactions, options } = this.#ctx;
+    for (const node of staleTimes) {
+      if (node.kind === "file") refreshTimes(node, options.maps);
+      const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
+      const inLog = node.sealed !== undefined && !isUnsealed(node);
+      if (!linked || !inLog || sameTime(node.sealed?.mtime, node.mtime)) continue;
+      if (transactions.freeSlots === 0) break;
+      const steps: Step[] = [{ entry: transactions.relink(node) }];
+      transactions.append(steps);
+    }
+    staleTimes.clear();
+  }
+
+  /** What is not in the log will never be; readers of open files keep what they have. */
+  #lost(error: FamfsError): void {
+    const { sealer, transactions, nodes, sizes, invalidations, space, staleTimes } = this.#ctx;
+    this.#files.loseTerm();
+    void this.#files.pauseWriters(true);
+    for (const node of sealer.unsealed) {
+      if (sealer.forget(node)) transactions.unreserve();
+      if (node.kind === "file" && node.content.type === "unsealed") node.content.lost = true;
+      if (node.sealed !== undefined) continue;
+      const { parent, name } = node;
+      nodes.detach(node);
+      if (parent !== undefined) invalidations.name(parent.nodeid, name);
+      if (node.kind === "file" && node.open !== undefined) continue;
+      if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node.content);
+      nodes.forget(node);
+    }
+    staleTimes.clear();
+    this.#feed.restore();
+    space.detach();
+    this.#condition("OWNER_LOST", error.message);
+  }
+
+  #condition(code: "OWNER_LOST" | "MEMORY_ERROR", message: string): void {
+    this.#ctx.options.onCondition?.({ code, message });
+  }
+}
+
+function unsupported(name: string): FamfsError {
+  return new FamfsError("XATTR_UNSUPPORTED", `extended attribute ${name}: famfs keeps none, only ${SEAL_ATTRIBUTE}`);
+}
