@@ -7,4 +7,5 @@ export * from "./log-reader.ts";
 export { LogWriter, type Taker } from "./log-writer.ts";
 export * from "./scan.ts";
 export * from "./volume-media.ts";
+export * from "./volume-scan.ts";
 export * from "./window.ts";

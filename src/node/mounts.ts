@@ -179,3 +179,10 @@ export async function fileSystemNumbers(target: string, signal?: AbortSignal) {
     throw fromSystemError(error, "statfs", target);
   }
 }
+
+/** Unmounts every mount of ours at or below `directory`, the last made first, whatever state its server is in. */
+export async function unmountBelow(directory: string): Promise<void> {
+  const table = await readMountTable();
+  const ours = table.filter((entry) => entry.type === FUSE_TYPE && `${entry.target}/`.startsWith(`${directory}/`));
+  for (const { target } of ours.reverse()) await unmountAll(target, { force: true });
+}

@@ -1,0 +1,105 @@
+import { randomUUID } from "node:crypto";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { FamfsError, formatSize, GIB, messageOf, parseSize } from "../../base/index.ts";
+import { capacityFor } from "../../format/index.ts";
+import { formatVolume, openDevice, showContents } from "../../media/index.ts";
+import { globals } from "../globals.ts";
+import { print, printJson } from "../output.ts";
+
+/** The stock tool's own limit (format 9), kept where the result is for stock tools. */
+const STOCK_MINIMUM = 4 * GIB;
+
+interface MkfsOptions {
+  readonly stock?: boolean;
+  readonly force?: boolean;
+  readonly loglen?: number;
+  readonly name: string;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly mode: number;
+}
+
+export function registerMkfsCommand(program: Command): void {
+  program
+    .command("mkfs")
+    .description("Make an empty famfs file system over a whole device.")
+    .argument("<device>", "see famfs-csi --help")
+    .option("--stock", "exactly what mkfs.famfs writes; the stock tools own it, this program mounts it read-only")
+    .option("-f, --force", "overwrite whatever the device holds")
+    .option("--loglen <size>", "length of the log: a power of two, 8Mi or more; 8Mi hold 15420 files", size)
+    .option("--name <name>", "a name for people", "")
+    .option("--uid <uid>", "owner of the root directory (default: yours)", integer)
+    .option("--gid <gid>", "group of the root directory (default: yours)", integer)
+    .addOption(new Option("--mode <octal>", "permissions of the root directory").argParser(octal).default(0o755, "755"))
+    .addHelpText(
+      "after",
+      `
+Nothing is overwritten without --force: a device that holds a file system, a label, a partition table or any data is
+refused. For several volumes on one device use "famfs-csi device init" and let the driver make the volumes.
+
+  famfs-csi mkfs 'file:///dev/shm/pool0?size=4Gi'
+  famfs-csi mkfs --loglen 64Mi /dev/dax0.0`,
+    )
+    .action(async (name: string, options: MkfsOptions, command: Command) => {
+      const { output } = globals(command);
+      await using device = await openDevice(name, { writable: true });
+      await using _lock = await device.lock();
+      const contents = await device.inspect();
+      if (contents.type !== "blank" && options.force !== true) {
+        throw new FamfsError(
+          "DEVICE_NOT_BLANK",
+          `${device.path} ${showContents(contents)}; --force overwrites it, and what it holds is lost`,
+        );
+      }
+      if (options.stock === true && device.sizeBytes < STOCK_MINIMUM) {
+        throw new FamfsError(
+          "DEVICE_TOO_SMALL",
+          `${device.path} has ${formatSize(device.sizeBytes)}; stock tools want ${formatSize(STOCK_MINIMUM)} or more`,
+        );
+      }
+      const { superblock, record } = await formatVolume(device, device.whole, {
+        uuid: randomUUID(),
+        name: options.name,
+        uid: options.uid ?? process.getuid?.() ?? 0,
+        gid: options.gid ?? process.getgid?.() ?? 0,
+        mode: options.mode,
+        generation: 1,
+        createdSeconds: Math.floor(Date.now() / 1000),
+        stock: options.stock === true,
+        ...(options.loglen === undefined ? {} : { logLength: options.loglen }),
+      });
+      const facts = {
+        device: device.path,
+        uuid: record?.volumeUuid ?? superblock.uuid,
+        stock: record === undefined,
+        sizeBytes: device.sizeBytes,
+        logLength: superblock.logLength,
+        capacityBytes: capacityFor(device.sizeBytes, superblock.logLength),
+      };
+      if (output === "json") printJson(facts);
+      else
+        print(
+          `${facts.device}: ${facts.stock ? "stock file system" : "volume"} ${facts.uuid}, ${formatSize(facts.capacityBytes)} for files, log of ${formatSize(facts.logLength)}`,
+        );
+    });
+}
+
+export function size(text: string): number {
+  try {
+    return parseSize(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+}
+
+export function octal(text: string): number {
+  if (!/^0?[0-7]{1,4}$/.test(text)) throw new InvalidArgumentError(`"${text}" is not an octal mode such as 755`);
+  return Number.parseInt(text, 8);
+}
+
+/** A uid or gid; 2^32 - 1 means "none" to the kernel. */
+export function integer(text: string): number {
+  const value = Number(text);
+  if (!/^[0-9]+$/.test(text) || value >= 0xffffffff) throw new InvalidArgumentError(`"${text}" is not an id`);
+  return value;
+}

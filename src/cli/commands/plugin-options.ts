@@ -1,0 +1,37 @@
+import { hostname } from "node:os";
+import { type Command, Option } from "commander";
+
+/** Options that several of `controller`, `node` and `standalone` have, so that they read the same everywhere. */
+export const endpointOption = () =>
+  new Option("--endpoint <url>", "Unix socket to serve CSI on, such as unix:///run/famfs-csi/csi.sock")
+    .env("CSI_ENDPOINT")
+    .makeOptionMandatory();
+
+export const stateDirOption = () =>
+  new Option("--state-dir <dir>", "where the embedded store keeps its records; shared by all parts on this machine")
+    .env("FAMFS_CSI_STATE_DIR")
+    .makeOptionMandatory();
+
+export interface NodeFlags {
+  readonly nodeId: string;
+  readonly fabric: string;
+  readonly pool: string;
+  readonly device: readonly string[];
+  readonly force?: boolean;
+  readonly runDir?: string;
+}
+
+/** The flags of whatever runs a node plugin. */
+export function addNodeOptions(command: Command): Command {
+  return command
+    .addOption(new Option("--node-id <name>", "this node, unique in the cluster").env("NODE_NAME").default(hostname()))
+    .option("--fabric <name>", "the set of nodes that reach the same memory; must not change", "default")
+    .option("--pool <name>", "the pool that blank devices join", "default")
+    .option("--device <device>", "a device of the pool; may be repeated. A blank one is initialised", collect, [])
+    .option("--force", "initialise devices whatever they hold: that is lost")
+    .option("--run-dir <dir>", "records of what is staged here (default: a directory in --state-dir)");
+}
+
+function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value];
+}

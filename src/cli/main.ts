@@ -1,0 +1,74 @@
+#!/usr/bin/env node
+/** The program: `famfs-csi COMMAND`. The only place that reads the environment and decides the exit code. */
+import { Command, CommanderError, Option } from "commander";
+import { isFamfsError, messageOf } from "../base/index.ts";
+import { registerControllerCommand } from "./commands/controller.ts";
+import { registerDemoCommand } from "./commands/demo.ts";
+import { registerDeviceCommands } from "./commands/device.ts";
+import { registerFsckCommand } from "./commands/fsck.ts";
+import { registerLsCommand } from "./commands/ls.ts";
+import { registerMkfsCommand } from "./commands/mkfs.ts";
+import { registerNodeCommand } from "./commands/node.ts";
+import { registerStandaloneCommand } from "./commands/standalone.ts";
+import { EXIT, exitCodeOf } from "./exit-code.ts";
+import { LOG_LEVELS } from "./logging.ts";
+import { printJson } from "./output.ts";
+
+const program = new Command("famfs-csi")
+  .description(
+    "Kubernetes storage on shared memory: famfs volumes as a CSI driver, and tools for the devices below it.",
+  )
+  .version(process.env["npm_package_version"] ?? "0.1.0")
+  .addOption(new Option("--output <format>", "facts as text or JSON").choices(["text", "json"]).default("text"))
+  .addOption(
+    new Option("--log-level <level>", "lowest level of log lines on standard error")
+      .choices([...LOG_LEVELS])
+      .default("warn")
+      .env("FAMFS_CSI_LOG_LEVEL"),
+  )
+  .showHelpAfterError("(famfs-csi --help, or famfs-csi COMMAND --help, tells more)")
+  .configureHelp({ showGlobalOptions: true })
+  .exitOverride()
+  .addHelpText(
+    "after",
+    `
+DEVICE is one of
+  /dev/dax0.0                         a devdax device
+  file:///dev/shm/pool0?size=4Gi      a simulated device: a file, made with that size if it is not there
+  6b0ff7a2-…                          the UUID in a device's label
+
+Try it on one machine, nothing but this checkout needed:
+  famfs-csi demo                      two nodes share a volume in simulated memory
+  famfs-csi mount 'file:///dev/shm/pool0?size=4Gi' /mnt -- sh
+                                      a shell that sees a famfs volume at /mnt
+
+Exit codes: 0 done, 1 a negative answer (findings), 64 usage, 65 damaged data, 66 no such thing, 69 not available here,
+  70 a defect, 73 cannot create, 74 input/output error, 75 try again, 77 not permitted.`,
+  );
+
+registerDemoCommand(program);
+registerControllerCommand(program);
+registerNodeCommand(program);
+registerStandaloneCommand(program);
+registerMkfsCommand(program);
+registerFsckCommand(program);
+registerLsCommand(program);
+registerDeviceCommands(program);
+
+/** commander's own errors are usage errors and have been printed; help and version are not errors. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  const code = exitCodeOf(error);
+  if (program.opts()["output"] === "json") {
+    printJson({ error: { code: isFamfsError(error) ? error.code : "INTERNAL", message: messageOf(error) } });
+  }
+  process.stderr.write(`famfs-csi: ${messageOf(error)}\n`);
+  if (code === EXIT.internal && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  return code;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
