@@ -30,7 +30,18 @@ test("a device that holds something else is refused, saying what, unless forced"
   });
   assert.deepEqual(await store.list("devices"), []);
   await openDevices(t, store, path, { force: true });
-  assert.equal((await store.list("devices")).length, 1);
+  await openDevices(t, store, path, { force: true, nodeId: "b" });
+  assert.equal((await store.list("devices")).length, 1, "a device of ours is never initialised again");
+});
+
+test("nodes that start at the same time agree on one label", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const spec = `file://${join(directory, "pool0")}?size=64Mi`;
+  await Promise.all(["a", "b", "c"].map((nodeId) => openDevices(t, store, spec, { nodeId })));
+  const records = await store.list("devices");
+  assert.equal(records.length, 1);
+  assert.deepEqual(Object.keys(records[0]?.nodes ?? {}).toSorted(), ["a", "b", "c"]);
 });
 
 test("a device of another fabric is refused", async (t) => {

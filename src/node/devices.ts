@@ -1,12 +1,13 @@
 import { randomUUID } from "node:crypto";
-import { FamfsError, type Logger } from "../base/index.ts";
-import { type Device, type DeviceContents, initDevice, openDevice, showContents } from "../media/index.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { FamfsError, hasCode, type Logger } from "../base/index.ts";
+import { type Device, initDevice, openDevice, showContents } from "../media/index.ts";
 import { adoptedVolumeId, type FamfsDevice, type FamfsVolume, type Store, updateRecord } from "../state/index.ts";
 
 export interface DeviceOption {
   /** A path, `file:///…?size=…` or a device UUID. */
   readonly device: string;
-  /** Overwrite whatever is on it. Only ever by an explicit wish of the administrator. */
+  /** Overwrite what is on it, unless that is a label of ours. Only ever by an explicit wish of the administrator. */
   readonly force?: boolean;
   /** What loads see of other nodes' stores. Default: single-host for files, flush for devdax. */
   readonly coherency?: FamfsDevice["coherency"];
@@ -24,6 +25,13 @@ export interface DevicesOptions {
 interface Held {
   readonly device: Device;
   readonly lock: AsyncDisposable;
+  readonly coherency: FamfsDevice["coherency"];
+}
+
+/** Where a device is on this node, and how to use it. */
+export interface DevicePlace {
+  readonly path: string;
+  readonly coherent: boolean;
 }
 
 /**
@@ -54,6 +62,11 @@ export class Devices implements AsyncDisposable {
     return this.#held.get(uuid)?.device;
   }
 
+  place(uuid: string): DevicePlace | undefined {
+    const held = this.#held.get(uuid);
+    return held === undefined ? undefined : { path: held.device.path, coherent: held.coherency !== "flush" };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const held = [...this.#held.values()];
     this.#held.clear();
@@ -67,13 +80,18 @@ export class Devices implements AsyncDisposable {
     const device = await openDevice(option.device, { writable: true });
     let lock: AsyncDisposable | undefined;
     try {
+      await this.#initialise(device, option);
       lock = await device.lock({ shared: true });
-      const found = await this.#identify(device, option);
+      const found = await identify(device);
       if (this.#held.has(found.uuid)) {
         throw new FamfsError("INVALID_ARGUMENT", `${device.path} is device ${found.uuid}, which was named before`);
       }
-      await this.#register(device, found, option);
-      this.#held.set(found.uuid, { device, lock });
+      const coherency = await this.#register(device, found, option).catch((error: unknown) => {
+        // Another node was faster to create the record: now it is there.
+        if (hasCode(error, "CONFLICT")) return this.#register(device, found, option);
+        throw error;
+      });
+      this.#held.set(found.uuid, { device, lock, coherency });
     } catch (error) {
       await lock?.[Symbol.asyncDispose]();
       await device[Symbol.asyncDispose]();
@@ -81,27 +99,36 @@ export class Devices implements AsyncDisposable {
     }
   }
 
-  async #identify(device: Device, option: DeviceOption): Promise<Identified> {
-    const contents = await device.inspect();
-    if (option.force !== true) {
-      if (contents.type === "label") return { ...contents.label, adopted: false };
-      if (contents.type === "famfs" && contents.uuid !== undefined && !contents.extended) {
-        return { uuid: contents.uuid, pool: "", incarnation: 0, adopted: true };
+  /** Makes a blank device (with `force` any) a managed one. Plugins of one host take turns. */
+  async #initialise(device: Device, { force = false }: DeviceOption): Promise<void> {
+    // A device that is managed already keeps its volumes at every start, also with force.
+    const isWanted = async () => {
+      const { type } = await device.inspect();
+      return type === "blank" || (force && type !== "label");
+    };
+    for (const until = performance.now() + INIT_TIMEOUT_MS; ; await delay(20)) {
+      if (!(await isWanted())) return;
+      try {
+        await using _lock = await device.lock({ shared: false });
+        if (!(await isWanted())) return;
+        const { uuid, pool } = await initDevice(device, {
+          uuid: randomUUID(),
+          pool: this.#options.pool,
+          incarnation: 1,
+          createdSeconds: Math.floor(Date.now() / 1000),
+          force,
+        });
+        this.#options.logger.info({ path: device.path, uuid, pool }, "device initialised");
+        return;
+      } catch (error) {
+        // Another plugin of this host may be doing it; it has the device for good only when it is not blank any more.
+        if (!hasCode(error, "DEVICE_IN_USE") || performance.now() > until) throw error;
       }
-      if (contents.type !== "blank") throw notBlank(device, contents);
     }
-    const label = await initDevice(device, {
-      uuid: randomUUID(),
-      pool: this.#options.pool,
-      incarnation: 1,
-      createdSeconds: Math.floor(Date.now() / 1000),
-      force: option.force === true,
-    });
-    this.#options.logger.info({ path: device.path, uuid: label.uuid, pool: label.pool }, "device initialised");
-    return { ...label, adopted: false };
   }
 
-  async #register(device: Device, found: Identified, option: DeviceOption): Promise<void> {
+  /** Puts it into the store, which decides about its coherency once it is there. */
+  async #register(device: Device, found: Identified, option: DeviceOption): Promise<FamfsDevice["coherency"]> {
     const { store, nodeId, fabric } = this.#options;
     const here = { [nodeId]: { path: device.path } };
     const present = await updateRecord(store, "devices", found.uuid, (record) => {
@@ -114,8 +141,9 @@ export class Devices implements AsyncDisposable {
       if (record.nodes[nodeId]?.path === device.path && record.incarnation === found.incarnation) return undefined;
       return { ...record, incarnation: found.incarnation, nodes: { ...record.nodes, ...here } };
     });
-    if (present === undefined) {
-      await store.create("devices", found.uuid, {
+    const record =
+      present ??
+      (await store.create("devices", found.uuid, {
         uuid: found.uuid,
         pool: found.pool,
         fabric,
@@ -125,9 +153,9 @@ export class Devices implements AsyncDisposable {
         nodes: here,
         generation: 0,
         intent: undefined,
-      });
-    }
+      }));
     if (found.adopted) await this.#registerAdopted(device, found.uuid);
+    return record.coherency;
   }
 
   async #registerAdopted(device: Device, uuid: string): Promise<void> {
@@ -161,16 +189,24 @@ export class Devices implements AsyncDisposable {
   }
 }
 
+const INIT_TIMEOUT_MS = 10_000;
+
+/** What a device is by what is on it; its label is read again after it was written. */
+async function identify(device: Device): Promise<Identified> {
+  const contents = await device.inspect();
+  if (contents.type === "label") return { ...contents.label, adopted: false };
+  if (contents.type === "famfs" && contents.uuid !== undefined && !contents.extended) {
+    return { uuid: contents.uuid, pool: "", incarnation: 0, adopted: true };
+  }
+  throw new FamfsError(
+    "DEVICE_NOT_BLANK",
+    `${device.path} ${showContents(contents)}; name another device, or use --force to overwrite it`,
+  );
+}
+
 interface Identified {
   readonly uuid: string;
   readonly pool: string;
   readonly incarnation: number;
   readonly adopted: boolean;
-}
-
-function notBlank(device: Device, contents: DeviceContents): FamfsError {
-  return new FamfsError(
-    "DEVICE_NOT_BLANK",
-    `${device.path} ${showContents(contents)}; name another device, or use --force to overwrite it`,
-  );
 }

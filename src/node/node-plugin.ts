@@ -107,7 +107,7 @@ export class NodePlugin implements AsyncDisposable {
       store,
       records,
       server,
-      devicePath: (uuid) => devices.get(uuid)?.path,
+      place: (uuid) => devices.place(uuid),
       slotCount: DEFAULT_SLOTS,
       onStaged: (volumeId) => reportProblem(store, { volumeId, nodeId, message: undefined }),
       onUnstaged: (volumeId) => broker.release(volumeId),

@@ -3,6 +3,9 @@ import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
 import type { Store, StoredRecord } from "../state/index.ts";
+import { makeAttachment } from "./attachment.ts";
+import { checkVolumeContext, parsePublishContext } from "./contexts.ts";
+import type { DevicePlace } from "./devices.ts";
 import type { VolumeAttachment, VolumeHealth } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
@@ -25,8 +28,8 @@ export interface NodeVolumesOptions {
   readonly store: Store;
   readonly records: StageRecords;
   readonly server: FuseServerSupervisor;
-  /** Path of a device on this node; undefined when the node does not reach it. */
-  readonly devicePath: (deviceUuid: string) => string | undefined;
+  /** A device on this node; undefined when the node does not reach it. */
+  readonly place: (deviceUuid: string) => DevicePlace | undefined;
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
   /** The volume is served (again). */
@@ -100,12 +103,21 @@ export class NodeVolumes {
     const { store, records, node } = this.#options;
     const volume = await store.get("volumes", volumeId);
     if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
+    checkVolumeContext(request.volumeContext);
+    const { reader } = parsePublishContext(request.publishContext);
+    const publication = volume.published[node.nodeId];
+    if (publication === undefined) {
+      throw new FamfsError(
+        "VOLUME_NOT_READY",
+        `volume ${volumeId} is not published to node ${node.nodeId}: ControllerPublishVolume comes first`,
+      );
+    }
     const path = await resolveMountPath(request.stagingPath, "staging_target_path");
     if (path === undefined) {
       throw new FamfsError("INVALID_ARGUMENT", `staging_target_path ${request.stagingPath}: its parent does not exist`);
     }
-    const publication = volume.published[node.nodeId];
-    if (volume.adopted && !capability.rules.readOnly && publication?.readonly !== true) {
+    const readOnly = capability.rules.readOnly || publication.readonly || reader;
+    if (volume.adopted && !readOnly) {
       throw new FamfsError(
         "NOT_SUPPORTED",
         `volume ${volumeId} was formatted by the stock tools and is served read-only: use access mode ReadOnlyMany, or readOnly: true`,
@@ -115,7 +127,7 @@ export class NodeVolumes {
       volumeId,
       stagingPath: path,
       accessMode: capability.accessMode,
-      readOnly: capability.rules.readOnly || publication?.readonly === true,
+      readOnly,
       mountGroup: capability.mountGroup,
     };
     if (await this.#isStaged(wanted, call.logger)) return;
@@ -123,7 +135,7 @@ export class NodeVolumes {
     const claimed = await claimStaging(store, volumeId, node, this.#options.slotCount);
     try {
       await records.put(wanted);
-      await this.#serve(this.#attachment(claimed, wanted), path, call);
+      await this.#serve(makeAttachment(claimed, wanted, this.#options), path, call);
       this.#lost.delete(volumeId);
       this.#exclusive.delete(volumeId);
       await this.#options.onStaged(volumeId);
@@ -161,6 +173,8 @@ export class NodeVolumes {
   async publish(request: PublishRequest, call: CallContext): Promise<void> {
     const { volumeId, capability } = request;
     using _lock = this.#lock(volumeId);
+    checkVolumeContext(request.volumeContext);
+    parsePublishContext(request.publishContext);
     if ((await this.#options.store.get("volumes", volumeId)) === undefined) {
       throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
     }
@@ -289,38 +303,6 @@ export class NodeVolumes {
     }
     if (present !== undefined) await unmountAll(stagingPath, { force: true });
     return false;
-  }
-
-  #attachment(volume: Awaited<ReturnType<typeof claimStaging>>, wanted: StageRecord): Omit<VolumeAttachment, "tag"> {
-    const { node, devicePath } = this.#options;
-    const [region, ...more] = volume.regions;
-    if (region === undefined || more.length > 0) {
-      throw new FamfsError(
-        "NOT_SUPPORTED",
-        `volume ${volume.name} has ${volume.regions.length} regions, one can be served`,
-      );
-    }
-    const path = devicePath(region.deviceUuid);
-    if (path === undefined) {
-      throw new FamfsError(
-        "NODE_NOT_IN_TOPOLOGY",
-        `volume ${volume.name} is on device ${region.deviceUuid}, which node ${node.nodeId} does not reach`,
-      );
-    }
-    const slot = volume.slots[node.nodeId];
-    if (slot === undefined) throw new FamfsError("INTERNAL", `volume ${volume.name}: no owner slot for ${node.nodeId}`);
-    return {
-      volumeId: volume.name,
-      devicePath: path,
-      region: { offset: region.offset, length: region.length },
-      expect: volume.adopted ? undefined : { volumeUuid: volume.uuid, regionGeneration: volume.regionGeneration },
-      node: { ...node, slot },
-      readOnly: wanted.readOnly,
-      exclusive: Object.keys(volume.staged).length === 1,
-      shared: wanted.accessMode.startsWith("MULTI_NODE"),
-      parameters: volume.parameters,
-      mountGroup: wanted.mountGroup,
-    };
   }
 
   async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, call: CallContext): Promise<void> {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type Logger, silentLogger } from "../../base/index.ts";
 import { type AccessMode, CsiClient, CsiServer } from "../../csi/index.ts";
-import { type FamfsVolume, type Store, updateRecord } from "../../state/index.ts";
+import type { FamfsVolume, Store } from "../../state/index.ts";
 import { readMountTable } from "../mount-table.ts";
 import { NodePlugin } from "../node-plugin.ts";
 import { cleanup, eventually, newVolume, openStore, scratchDirectory } from "./fixtures.ts";
@@ -182,12 +182,7 @@ export async function testCluster(
   };
 }
 
-/** Changes a volume's record, as the controller would. */
-export async function change(store: Store, volumeId: string, changes: Partial<FamfsVolume>): Promise<void> {
-  await updateRecord(store, "volumes", volumeId, (record) => ({ ...record, ...changes }));
-}
-
 async function unmountBelow(directory: string): Promise<void> {
-  const below = (await readMountTable()).filter((entry) => entry.target.startsWith(`${directory}/`));
+  const below = (await readMountTable()).filter((entry) => `${entry.target}/`.startsWith(`${directory}/`));
   for (const { target } of below.reverse()) spawnSync("umount", ["-l", target]);
 }
