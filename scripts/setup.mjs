@@ -108,11 +108,12 @@ export function setUp() {
 
 /** Runs `command` with the project's own binaries first on PATH and ends this process as it ended. */
 export function runInProject(command, args, options = {}) {
-  const bin = join(root, "node_modules", ".bin");
-  const local = join(bin, command);
-  const child = spawn(existsSync(local) ? local : command, args, {
+  // npm 9 links no node into .bin, so the package that carries it is named itself.
+  const bins = [join(root, "node_modules", `node-linux-${process.arch}`, "bin"), join(root, "node_modules", ".bin")];
+  const local = bins.map((bin) => join(bin, command)).find((file) => existsSync(file));
+  const child = spawn(local ?? command, args, {
     stdio: "inherit",
-    env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ""}` },
+    env: { ...process.env, PATH: [...bins, process.env.PATH ?? ""].join(delimiter) },
     ...options,
   });
   // A terminal sends Ctrl-C to the whole process group, so the child has it already; a signal sent to this

@@ -8,7 +8,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { findLeftovers } from "./support/leftovers.ts";
 import type { Counts } from "./support/reporter.ts";
@@ -73,7 +73,7 @@ const temporary = mkdtempSync(join(temporaryParent(), "famfs-csi-test-"));
 const marker = `FAMFS_TEST_RUN=${temporary}`;
 const environment = {
   ...process.env,
-  PATH: `${join(root, "node_modules", ".bin")}:${process.env["PATH"] ?? ""}`,
+  PATH: [dirname(process.execPath), join(root, "node_modules", ".bin"), process.env["PATH"] ?? ""].join(delimiter),
   TMPDIR: temporary,
   FAMFS_TEST_RUN: temporary,
 };
