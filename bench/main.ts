@@ -5,7 +5,6 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { residentMegabytes } from "./memory.ts";
 import { openBench, type Peer } from "./peers.ts";
 import { DATA_FILE, DATA_MIB, MANY_DIRECTORY, MANY_FILES, measureRow, ROWS } from "./rows.ts";
 
