@@ -6,8 +6,9 @@ import type { LogCalls } from "./log.ts";
 import type { MemoryCalls } from "./memory.ts";
 import type { SystemCalls } from "./system.ts";
 
+export * from "./fuse.ts";
 export * from "./system.ts";
-export type { DeviceCalls, FuseCalls, LogCalls, MemoryCalls };
+export type { DeviceCalls, LogCalls, MemoryCalls };
 
 export const native = createRequire(import.meta.url)("./build/famfs.node") as MemoryCalls &
   DeviceCalls &

@@ -103,7 +103,10 @@ test("malformed claims are INVALID_ARGUMENT with the reason", async () => {
     [{ volumeCapabilities: [{ ...mountCapability(), mount: { mountFlags: ["suid"] } }] }, /mount flag "suid"/],
     [{ volumeCapabilities: [{ ...mountCapability(), mount: { volumeMountGroup: "-1" } }] }, /volume_mount_group/],
     [{ volumeCapabilities: [{ mount: {}, accessMode: { mode: 99 } }] }, /access_mode 99/],
-    [{ volumeCapabilities: [mountCapability("MULTI_NODE_READER_ONLY")] }, /claim ReadWriteMany and mount it with readOnly/],
+    [
+      { volumeCapabilities: [mountCapability("MULTI_NODE_READER_ONLY")] },
+      /claim ReadWriteMany and mount it with readOnly/,
+    ],
     [{ volumeContentSource: { volume: { volumeId: "other" } } }, /volume_content_source/],
     [{ mutableParameters: { a: "b" } }, /mutable parameter "a"/],
     [{ parameters: { sealdelay: "1s" } }, /"sealdelay" is unknown; known: pool, dataWriters, /],

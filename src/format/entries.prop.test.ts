@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { anyEntry } from "./arbitraries.ts";
 import { EntryDecoder } from "./entry-decode.ts";
 import { encodeEntries, encodeEntry } from "./entry-encode.ts";
 import { EXTENSION_VERSION, ExtensionType, MAX_SYMLINK_TARGET } from "./extension-structs.ts";
 import type { LogEntry } from "./log-entry.ts";
 import { ENTRY_SIZE } from "./structs.ts";
+import { anyEntry } from "./testing/arbitraries.ts";
 
 test("every entry decodes to what was encoded, and nothing else passes its check", () => {
   fc.assert(

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { ALLOC_UNIT, FamfsError } from "../base/index.ts";
-import { anyEntry, hostileEntry } from "./arbitraries.ts";
 import { changeOffset, encodeChange, encodeChangeRingHeader, readChangeRing } from "./change-ring.ts";
 import { sealCrc } from "./crc.ts";
 import { encodeDeviceLabel, inspectDeviceLabel } from "./device-label.ts";
@@ -23,6 +22,7 @@ import { encodeClaim, inspectGuardRange } from "./owner-claims.ts";
 import { coverRanges, encodeOwnerSlot, inspectOwnerSlot } from "./owner-slot.ts";
 import { LOG_OFFSET, MIN_LOG_LENGTH } from "./structs.ts";
 import { inspectSuperblock } from "./superblock.ts";
+import { anyEntry, hostileEntry } from "./testing/arbitraries.ts";
 import { inspectVolumeRecord } from "./volume-record.ts";
 
 const LENGTH = LOG_OFFSET + MIN_LOG_LENGTH + 64 * ALLOC_UNIT;

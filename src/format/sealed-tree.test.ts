@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { ALLOC_UNIT } from "../base/index.ts";
-import { collidingEntry } from "./arbitraries.ts";
 import type { Extent, FileEntry, Layout, LogEntry, RelinkEntry } from "./log-entry.ts";
 import { type SealedNode, standInPath } from "./sealed-node.ts";
 import { SealedTree } from "./sealed-tree.ts";
+import { collidingEntry } from "./testing/arbitraries.ts";
 
 const DATA = 5 * ALLOC_UNIT;
 const LENGTH = 64 * ALLOC_UNIT;

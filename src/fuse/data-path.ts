@@ -2,7 +2,7 @@
  * READ and WRITE in a worker: from the request in the receive buffer to the answer, without an allocation, a bigint
  * or a word to another thread.
  */
-import type { FuseCalls } from "../../native/fuse.ts";
+import type { FuseCalls } from "../../native/index.ts";
 import { ERRNO } from "./errno.ts";
 import { WRITE_KILL_SUIDGID } from "./flags.ts";
 import { OPCODES } from "./opcode.ts";

@@ -1,8 +1,7 @@
 import { closeSync, writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import { FUSE_EVENT } from "../../native/fuse.ts";
-import { native } from "../../native/index.ts";
+import { FUSE_EVENT, native } from "../../native/index.ts";
 import { FamfsError, type Logger, silentLogger } from "../base/index.ts";
 import { ERRNO } from "./errno.ts";
 import { FileHandles } from "./file-handles.ts";

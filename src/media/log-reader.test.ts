@@ -51,7 +51,7 @@ for (const file of vectors) {
       const shown = found.map(({ index, entry }) => ({ seqnum: index, ...describeEntry(entry) }));
       assert.deepEqual(
         shown,
-        json.entries.map(({ crc: _, ...entry }: { crc: number }) => entry),
+        json.entries.map(({ crc: _crc, ...entry }: { crc: number }) => entry),
       );
       await assert.rejects(media.takeOver(taker(0, 1)), { code: "NOT_SUPPORTED" });
     } finally {

@@ -2,8 +2,7 @@
 import { closeSync, mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { native } from "../../../native/index.ts";
-import { fuseMountArguments, UMOUNT } from "../../../native/system.ts";
+import { fuseMountArguments, native, UMOUNT } from "../../../native/index.ts";
 import type { Operations } from "../operations.ts";
 import type { FuseServer } from "../server.ts";
 import type { Session, SessionOptions } from "../session.ts";

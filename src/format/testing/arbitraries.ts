@@ -1,10 +1,10 @@
 /** Generators for property tests. */
 import fc from "fast-check";
-import { ALLOC_UNIT } from "../base/index.ts";
-import { sealCrc } from "./crc.ts";
-import { MAX_PLACEMENT_HEAP } from "./extension-structs.ts";
-import type { Extent, Layout, Link, LogEntry, Time } from "./log-entry.ts";
-import { ENTRY_CRC_OFFSET, ENTRY_SIZE } from "./structs.ts";
+import { ALLOC_UNIT } from "../../base/index.ts";
+import { sealCrc } from "../crc.ts";
+import { MAX_PLACEMENT_HEAP } from "../extension-structs.ts";
+import type { Extent, Layout, Link, LogEntry, Time } from "../log-entry.ts";
+import { ENTRY_CRC_OFFSET, ENTRY_SIZE } from "../structs.ts";
 
 const u32 = fc.nat(0xffffffff);
 const size = fc.maxSafeNat();
