@@ -80,24 +80,27 @@ export function fsck(image: Uint8Array, regionLength?: number): FsckReport {
       },
     ]);
   }
-  const record = inspectVolumeRecord(image, VOLUME_RECORD_OFFSET, superblock.uuid);
-  findings.add(record.findings);
-  const epoch = record.value === undefined ? 0 : checkOwners(image, record.value, findings);
+  const { value: stored, findings: recordProblems } = inspectVolumeRecord(image, VOLUME_RECORD_OFFSET, superblock.uuid);
+  findings.add(recordProblems);
+  // A damaged record is no reason to read the log in stock terms while its copy is good.
+  const damaged = recordProblems.some((finding) => finding.code === "VOLUME_RECORD_CORRUPT");
+  const record = damaged ? inspectVolumeRecord(image, VOLUME_RECORD_COPY_OFFSET, superblock.uuid).value : stored;
+  const epoch = record === undefined ? 0 : checkOwners(image, record, findings);
   const header = inspectLogHeader(image, LOG_OFFSET, superblock.logLength);
   findings.add(header.findings);
   if (header.value === undefined) {
-    return { ...nothing(findings), superblock: described, record: record.value };
+    return { ...nothing(findings), superblock: described, record };
   }
-  const { slots, findings: bad } = scanLog(image.subarray(LOG_OFFSET), header.value, record.value !== undefined);
+  const { slots, findings: bad } = scanLog(image.subarray(LOG_OFFSET), header.value, record !== undefined);
   findings.add(bad);
   const tree = new SealedTree({
     regionLength: length,
     dataOffset: LOG_OFFSET + superblock.logLength,
     allocUnit: superblock.allocUnit,
-    extended: record.value !== undefined,
-    rootUid: record.value?.rootUid ?? 0,
-    rootGid: record.value?.rootGid ?? 0,
-    rootMode: record.value?.rootMode ?? 0o755,
+    extended: record !== undefined,
+    rootUid: record?.rootUid ?? 0,
+    rootGid: record?.rootGid ?? 0,
+    rootMode: record?.rootMode ?? 0o755,
   });
   const entries: JsonObject[] = [];
   for (const { index, crc, typeCode, entry, covered } of slots) {
@@ -113,7 +116,7 @@ export function fsck(image: Uint8Array, regionLength?: number): FsckReport {
     findings: findings.kept,
     omittedFindings: findings.omitted,
     summary: { ...summarize(tree, superblock, header.value, length), logEntries: slots.length, epoch },
-    record: record.value,
+    record,
     tree,
   };
 }
@@ -121,7 +124,7 @@ export function fsck(image: Uint8Array, regionLength?: number): FsckReport {
 /** Identity, claims, detail pages and repair copies of an extended volume; the epoch of the owner. */
 function checkOwners(image: Uint8Array, record: VolumeRecord, findings: Findings): number {
   const guard = inspectGuardRange(image.subarray(GUARD_OFFSET, GUARD_OFFSET + guardLength(record.slots)), record.slots);
-  findings.add(guard.findings.map((finding) => ({ ...finding, offset: finding.offset ?? GUARD_OFFSET })));
+  findings.add(guard.findings);
   const { identity } = guard;
   if (
     identity !== undefined &&

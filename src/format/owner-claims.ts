@@ -128,18 +128,19 @@ export interface GuardRange {
   readonly owner: OwnerClaim | undefined;
   /** The highest epoch in memory, 0 when there is none. */
   readonly highestEpoch: number;
+  /** Offsets are those in the region. */
   readonly findings: readonly Finding[];
 }
 
 /** Judges a copy of the guard range: identity line and `slots` claims, beginning at `bytes[0]`. */
 export function inspectGuardRange(bytes: Uint8Array, slots: number): GuardRange {
   const identity = inspectIdentity(bytes, 0);
-  const findings: Finding[] = [...identity.findings];
+  const findings: Finding[] = identity.findings.map((finding) => ({ ...finding, offset: GUARD_OFFSET }));
   const claims: OwnerClaim[] = [];
   for (let slot = 0; slot < slots; slot++) {
     const claim = inspectClaim(bytes, IDENTITY_SIZE + slot * CLAIM_SIZE, slot);
     if (claim.value !== undefined) claims.push(claim.value);
-    findings.push(...claim.findings);
+    findings.push(...claim.findings.map((finding) => ({ ...finding, offset: claimOffset(slot) })));
   }
   let highestEpoch = 0;
   for (const claim of claims) highestEpoch = Math.max(highestEpoch, claim.epoch);

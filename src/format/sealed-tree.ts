@@ -1,5 +1,6 @@
 import { ALLOC_UNIT, FamfsError, type Range, RangeSet } from "../base/index.ts";
 import { isName } from "./entry-encode.ts";
+import { ExtensionType } from "./extension-structs.ts";
 import type { FindingCode } from "./finding.ts";
 import { claimExtents, type Daxdev, extentsOf, layoutProblem, type Problem, releaseExtents } from "./layout-check.ts";
 import {
@@ -26,6 +27,8 @@ import { MAX_DIRECT_PATH } from "./structs.ts";
 
 /** A path longer than any a system call takes: directories this deep are refused, so that checks stay bounded. */
 const MAX_DEPTH = 4096;
+
+const EXTENSION_TYPES: ReadonlySet<number> = new Set(Object.values(ExtensionType));
 
 const NONE: readonly never[] = [];
 const NOTHING: Applied = { changes: NONE, findings: NONE };
@@ -112,12 +115,13 @@ export class SealedTree {
       case "addDaxdev":
         return this.#addDaxdev(index, entry);
       case "relink":
-        return this.#extended ? this.#relink(index, entry) : this.#notStock(index, entry);
+        return this.#extended ? this.#relink(index, entry) : this.#notStock(index, entry.type);
       case "node":
-        return this.#extended ? this.#node(index, entry) : this.#notStock(index, entry);
+        return this.#extended ? this.#node(index, entry) : this.#notStock(index, entry.type);
       case "filler":
-        return this.#extended ? NOTHING : this.#notStock(index, entry);
+        return this.#extended ? NOTHING : this.#notStock(index, entry.type);
       case "unknown":
+        if (EXTENSION_TYPES.has(entry.code)) return this.#notStock(index, `0x${entry.code.toString(16)}`);
         return refused(index, "ENTRY_TYPE_UNKNOWN", `type ${entry.code} is unknown and ignored`);
       case "delete":
       case "invalid":
@@ -299,8 +303,8 @@ export class SealedTree {
     this.#fileBytes -= node.kind === "file" ? node.size : 0;
   }
 
-  #notStock(index: number, entry: LogEntry): Applied {
-    return refused(index, "EXTENSION_IN_STOCK", `a ${entry.type} entry in a volume without a record is ignored`);
+  #notStock(index: number, type: string): Applied {
+    return refused(index, "EXTENSION_IN_STOCK", `extension type ${type} in a volume without a record is ignored`);
   }
 }
 
