@@ -37,7 +37,12 @@ const SUITES: readonly Suite[] = [
     ],
     timeoutMinutes: 3,
   },
-  { name: "structure", what: "imports between layers, docs", files: ["test/*.test.ts"], timeoutMinutes: 2 },
+  {
+    name: "structure",
+    what: "imports between layers, the repository as a whole",
+    files: ["test/layers.test.ts", "test/repository.test.ts"],
+    timeoutMinutes: 2,
+  },
   {
     name: "unit",
     what: "unit and property tests beside the code",
@@ -46,6 +51,7 @@ const SUITES: readonly Suite[] = [
     mounts: true,
     timeoutMinutes: 5,
   },
+  { name: "vectors", what: "golden images through fsck", files: ["test/vectors.test.ts"], timeoutMinutes: 2 },
 ];
 
 const root = fileURLToPath(new URL("..", import.meta.url));
