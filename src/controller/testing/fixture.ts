@@ -11,7 +11,7 @@ import {
   type StoredRecord,
   updateRecord,
 } from "../../state/index.ts";
-import { Controller, type ControllerOptions } from "../index.ts";
+import { Controller, type ControllerOptions } from "../controller.ts";
 
 /** A directory in memory for the state, the sockets and the simulated devices of one test. */
 export async function temporaryDirectory(): Promise<{ path: string } & AsyncDisposable> {

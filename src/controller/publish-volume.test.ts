@@ -1,0 +1,148 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MIB } from "../base/index.ts";
+import { adoptedVolumeId, updateRecord } from "../state/index.ts";
+import { answers, claim, mountCapability, registerNode, testCluster } from "./testing/fixture.ts";
+
+type Mode = NonNullable<Parameters<typeof mountCapability>[0]>;
+
+/** A volume `v` that nodes a, b and c reach. */
+async function threeNodes() {
+  const at = await testCluster();
+  await at.client.call("controller", "CreateVolume", claim("v"));
+  const [device] = await at.store.list("devices");
+  assert.ok(device);
+  const nodes = Object.fromEntries(["a", "b", "c"].map((nodeId) => [nodeId, { path: "/x" }]));
+  await at.store.replace("devices", { ...device, nodes: { ...device.nodes, ...nodes } });
+  for (const nodeId of ["a", "b", "c", "elsewhere"]) await registerNode(at.store, nodeId);
+  return {
+    ...at,
+    publish: async (nodeId: string, mode: Mode, readonly = false, volumeId = "v") =>
+      (
+        await at.client.call("controller", "ControllerPublishVolume", {
+          volumeId,
+          nodeId,
+          volumeCapability: mountCapability(mode),
+          readonly,
+        })
+      ).publishContext["famfs.csi.dev/role"],
+    unpublish: (nodeId: string) => at.client.call("controller", "ControllerUnpublishVolume", { volumeId: "v", nodeId }),
+    volume: async () => {
+      const volume = await at.store.get("volumes", "v");
+      assert.ok(volume);
+      return volume;
+    },
+  };
+}
+
+test("modes of one node: a second node is refused, naming the one that has it", async () => {
+  for (const mode of ["SINGLE_NODE_WRITER", "SINGLE_NODE_SINGLE_WRITER", "SINGLE_NODE_MULTI_WRITER"] as const) {
+    await using at = await threeNodes();
+    assert.equal(await at.publish("a", mode), "writer");
+    assert.equal(await at.publish("a", mode), "writer", "the same again is OK");
+    await assert.rejects(at.publish("b", mode), answers("FAILED_PRECONDITION", /published to node a as SINGLE_NODE/));
+    await assert.rejects(at.publish("b", "MULTI_NODE_READER_ONLY"), answers("FAILED_PRECONDITION", /node a/));
+    await at.unpublish("a");
+    assert.equal(await at.publish("b", mode), "writer");
+    const { writer, epoch } = await at.volume();
+    assert.deepEqual([writer?.nodeId, writer?.epoch, epoch], ["b", 2, 2]);
+  }
+});
+
+test("MULTI_NODE_SINGLE_WRITER: many readers, one writer, who moves by unpublish and publish under a new epoch", async () => {
+  await using at = await threeNodes();
+  const mode = "MULTI_NODE_SINGLE_WRITER";
+  assert.equal(await at.publish("a", mode), "writer");
+  assert.equal(await at.publish("b", mode, true), "reader");
+  await assert.rejects(at.publish("c", mode), answers("FAILED_PRECONDITION", /its one writer on node a/));
+  assert.equal(await at.publish("c", mode, true), "reader");
+  const first = (await at.volume()).writer;
+  assert.deepEqual([first?.nodeId, first?.epoch], ["a", 1]);
+  await at.unpublish("a");
+  assert.equal((await at.volume()).writer, undefined);
+  await at.unpublish("b");
+  assert.equal(await at.publish("b", mode), "writer");
+  const second = await at.volume();
+  assert.deepEqual([second.writer?.nodeId, second.writer?.epoch, second.epoch], ["b", 2, 2]);
+  await assert.rejects(at.publish("a", mode), answers("FAILED_PRECONDITION", /node b/));
+  assert.equal(await at.publish("a", mode, true), "reader");
+});
+
+test("MULTI_NODE_MULTI_WRITER: every node is admitted, and the grant is left to be taken on demand", async () => {
+  await using at = await threeNodes();
+  for (const nodeId of ["a", "b", "c"]) assert.equal(await at.publish(nodeId, "MULTI_NODE_MULTI_WRITER"), "shared");
+  assert.equal((await at.volume()).writer, undefined);
+});
+
+test("readers are admitted beside writers of many-node modes only as readers", async () => {
+  await using at = await threeNodes();
+  assert.equal(await at.publish("a", "MULTI_NODE_MULTI_WRITER"), "shared");
+  assert.equal(await at.publish("b", "MULTI_NODE_READER_ONLY"), "reader");
+  assert.deepEqual((await at.volume()).published["b"], { accessMode: "MULTI_NODE_READER_ONLY", readonly: true });
+  await assert.rejects(at.publish("c", "MULTI_NODE_SINGLE_WRITER"), answers("FAILED_PRECONDITION", /node a/));
+});
+
+test("the same node in another way is ALREADY_EXISTS; what does not exist is NOT_FOUND", async () => {
+  await using at = await threeNodes();
+  await at.publish("a", "MULTI_NODE_MULTI_WRITER");
+  await assert.rejects(at.publish("a", "MULTI_NODE_MULTI_WRITER", true), answers("ALREADY_EXISTS", /read-only/));
+  await assert.rejects(at.publish("a", "SINGLE_NODE_WRITER"), answers("ALREADY_EXISTS"));
+  await assert.rejects(at.publish("nobody", "MULTI_NODE_MULTI_WRITER"), answers("NOT_FOUND", /node nobody/));
+  await assert.rejects(at.publish("a", "MULTI_NODE_MULTI_WRITER", false, "gone"), answers("NOT_FOUND", /volume gone/));
+  await assert.rejects(at.publish("elsewhere", "MULTI_NODE_MULTI_WRITER"), answers("FAILED_PRECONDITION", /not reach/));
+  await assert.rejects(at.publish("", "MULTI_NODE_MULTI_WRITER"), answers("INVALID_ARGUMENT", /node_id/));
+});
+
+test("unpublishing is idempotent, forgets waiting nodes, and without a node id means all nodes", async () => {
+  await using at = await threeNodes();
+  for (const nodeId of ["a", "b"]) await at.publish(nodeId, "MULTI_NODE_MULTI_WRITER");
+  await updateRecord(at.store, "volumes", "v", (volume) => ({
+    ...volume,
+    waiters: ["a", "b"],
+    writer: { nodeId: "a", epoch: 1, since: "now" },
+  }));
+  await at.unpublish("b");
+  await at.unpublish("b");
+  assert.deepEqual([(await at.volume()).waiters, (await at.volume()).writer?.nodeId], [["a"], "a"]);
+  await at.unpublish("");
+  const { published, waiters, writer } = await at.volume();
+  assert.deepEqual({ published, waiters, writer }, { published: {}, waiters: [], writer: undefined });
+  await at.client.call("controller", "ControllerUnpublishVolume", { volumeId: "gone", nodeId: "a" });
+});
+
+test("an adopted volume is published for reading, never for writing, and never deleted", async () => {
+  await using at = await threeNodes();
+  const uuid = "11111111-2222-4333-8444-555555555555";
+  const volumeId = adoptedVolumeId(uuid);
+  const [device] = await at.store.list("devices");
+  assert.ok(device);
+  const { name: _n, resourceVersion: _r, createdAt: _c, ...like } = device;
+  await at.store.create("devices", uuid, { ...like, uuid, pool: "" });
+  const { name: _vn, resourceVersion: _vr, createdAt: _vc, ...volume } = await at.volume();
+  const regions = [{ deviceUuid: uuid, offset: 0, length: 64 * MIB }];
+  await at.store.create("volumes", volumeId, { ...volume, uuid, csiName: "", adopted: true, pool: "", regions });
+
+  assert.equal(await at.publish("a", "MULTI_NODE_READER_ONLY", false, volumeId), "reader");
+  assert.equal(await at.publish("b", "MULTI_NODE_MULTI_WRITER", true, volumeId), "reader");
+  await assert.rejects(
+    at.publish("c", "MULTI_NODE_MULTI_WRITER", false, volumeId),
+    answers("FAILED_PRECONDITION", /served read-only: use ReadOnlyMany/),
+  );
+  await at.client.call("controller", "ControllerUnpublishVolume", { volumeId });
+  await assert.rejects(
+    at.client.call("controller", "DeleteVolume", { volumeId }),
+    answers("FAILED_PRECONDITION", /not ours to erase/),
+  );
+  const validate = (mode: Mode) =>
+    at.client.call("controller", "ValidateVolumeCapabilities", {
+      volumeId,
+      volumeCapabilities: [mountCapability(mode)],
+    });
+  assert.ok((await validate("MULTI_NODE_READER_ONLY")).confirmed);
+  assert.match((await validate("MULTI_NODE_MULTI_WRITER")).message, /read-only/);
+  // Its device is in no pool: nothing is ever allocated there.
+  await assert.rejects(
+    at.client.call("controller", "CreateVolume", claim("big", { capacityRange: { requiredBytes: 1n << 40n } })),
+    answers("RESOURCE_EXHAUSTED"),
+  );
+});
