@@ -83,7 +83,7 @@ export class EntryDecoder {
     const crc = this.#view.getUint32(base + ENTRY_CRC_OFFSET, true);
     if (
       this.#view.getUint32(base + ENTRY_CRC_OFFSET + 4, true) !== 0 ||
-      crc !== crc32(this.#bytes.subarray(base, base + ENTRY_CRC_OFFSET))
+      crc !== crc32(new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + base, ENTRY_CRC_OFFSET))
     ) {
       return { code: "ENTRY_CORRUPT", index, message: `log entry ${index}: wrong crc` };
     }

@@ -28,6 +28,7 @@ export const FINDING_CODES = [
   "RELINK_TARGET", // no such node
   "RELINK_CYCLE", // a directory below itself
   "RELINK_REFUSED", // a directory over a file, over a directory that is not empty, …
+  "NODE_DETACHED", // a stand-in that no RELINK placed: nobody sees it, but it holds its space
   "EXTENSION_IN_STOCK", // an extension entry on a volume without a record
   "VOLUME_RECORD_CORRUPT",
   "VOLUME_RECORD_FOREIGN", // the record belongs to a file system that was here before a reformat

@@ -87,6 +87,11 @@ test("each kind of damage has a finding of its own, with the place", () => {
       ["ENTRY_BEYOND_COUNTER 10"],
     ],
     [
+      "a stand-in without its RELINK",
+      (image) => image.set(encodeEntry(4, { type: "delete" }), entryAt(4)),
+      ["NODE_DETACHED 3"],
+    ],
+    [
       "an unknown extent type",
       (image) => {
         image[entryAt(2) + 120] = 9;

@@ -109,6 +109,11 @@ export function fsck(image: Uint8Array, regionLength?: number): FsckReport {
       entry === undefined ? { type: covered ? "retracted" : "malformed", code: typeCode } : describeEntry(entry);
     entries.push({ seqnum: index, crc, ...content });
   }
+  for (const node of tree.byIndex.values()) {
+    if (node.parent !== undefined || node === tree.root) continue;
+    const message = `log entry ${node.index}: makes a ${node.kind} that no later entry gives a place`;
+    findings.add([{ code: "NODE_DETACHED", index: node.index, message }]);
+  }
   return {
     superblock: described,
     log: describeLogHeader(header.value),

@@ -256,7 +256,9 @@ export class SealedTree {
 
   /** Where stock tools put `path`; parent undefined for a stand-in, which is born detached. */
   #stockPlace(index: number, path: string): { parent: Node | undefined; name: string } | Problem {
-    if (this.#extended && path === standInPath(index)) return { parent: undefined, name: "" };
+    if (this.#extended && path.startsWith(STAND_IN_PREFIX) && path === standInPath(index)) {
+      return { parent: undefined, name: "" };
+    }
     const slash = path.lastIndexOf("/");
     const name = path.slice(slash + 1);
     const directory = slash < 0 ? "" : path.slice(0, slash);
