@@ -1,3 +1,3 @@
 export type { DeviceOption } from "./devices.ts";
-export { mountVolume, resolveMountPath, unmountAll, unmountBelow } from "./mounts.ts";
+export { mountSource, mountVolume, resolveMountPath, unmountAll, unmountBelow } from "./mounts.ts";
 export * from "./node-plugin.ts";

@@ -11,15 +11,13 @@ const PATH_MAX = 4096;
 
 const SOURCE_PREFIX = "famfs-csi:";
 
-/** What our mounts show as their source, so that a restarted plugin knows whose they are. */
-export function mountSource(volumeId: string): string {
-  return `${SOURCE_PREFIX}${volumeId}`;
+/** What our mounts show as their source, so that a restarted plugin knows which are its own. */
+export function mountSource(nodeId: string, volumeId: string): string {
+  return `${SOURCE_PREFIX}${nodeId}/${volumeId}`;
 }
 
-/** The volume a mount shows, undefined when it is not ours. */
-export function volumeOf(entry: MountEntry): string | undefined {
-  if (entry.type !== FUSE_TYPE || !entry.source.startsWith(SOURCE_PREFIX)) return undefined;
-  return entry.source.slice(SOURCE_PREFIX.length);
+export function isMountOf(entry: MountEntry, source: string): boolean {
+  return entry.type === FUSE_TYPE && entry.source === source;
 }
 
 function errnoOf(error: unknown): string | undefined {
@@ -95,10 +93,9 @@ export async function removeMountPoint(path: string): Promise<void> {
 export async function mountVolume(
   fd: number,
   target: string,
-  options: { volumeId: string; readOnly: boolean },
+  { source, readOnly }: { source: string; readOnly: boolean },
 ): Promise<MountEntry> {
-  const source = mountSource(options.volumeId);
-  const call = native.mount(...fuseMountArguments(fd, target, { fsname: source, readOnly: options.readOnly }));
+  const call = native.mount(...fuseMountArguments(fd, target, { fsname: source, readOnly }));
   await system(call, "mount", target, () => abandon(target));
   const entry = mountAt(await readMountTable(), target);
   if (entry?.source !== source) {

@@ -13,12 +13,13 @@ import {
   type BindOption,
   bindVolume,
   hasBindOptions,
+  isMountOf,
   makeMountPoint,
+  mountSource,
   mountVolume,
   removeMountPoint,
   resolveMountPath,
   unmountAll,
-  volumeOf,
 } from "./mounts.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 import { claimStaging, clearStaging, type NodeIdentity } from "./staging-claim.ts";
@@ -153,14 +154,14 @@ export class NodeVolumes {
     const record = records.get(volumeId);
     if (record !== undefined && path !== record.stagingPath) return; // not staged there
     const table = await readMountTable();
-    const targets = table.filter((entry) => volumeOf(entry) === volumeId && entry.target !== path);
+    const targets = table.filter((entry) => this.#isOurs(entry, volumeId) && entry.target !== path);
     if (targets.length > 0) {
       const where = targets.map((entry) => entry.target).join(", ");
       throw new FamfsError("VOLUME_PUBLISHED", `volume ${volumeId} is still published at ${where}`);
     }
     if (server.serves(volumeId)) await this.#seal(volumeId, call);
     const staged = path === undefined ? undefined : mountAt(table, path);
-    if (path !== undefined && staged !== undefined && volumeOf(staged) === volumeId) {
+    if (path !== undefined && staged !== undefined && this.#isOurs(staged, volumeId)) {
       await unmountAll(path, { force: !server.serves(volumeId) });
     }
     await server.detach(volumeId, { seal: true, timeoutMs: SEAL_TIMEOUT_MS });
@@ -199,7 +200,7 @@ export class NodeVolumes {
 
     const options = bindOptions(request, record);
     const present = mountAt(table, target);
-    if (present !== undefined && volumeOf(present) !== volumeId) {
+    if (present !== undefined && !this.#isOurs(present, volumeId)) {
       throw new FamfsError(
         "PATH_CONFLICT",
         `target_path ${target}: ${present.type} ${present.source} is mounted there`,
@@ -228,7 +229,7 @@ export class NodeVolumes {
     if (target === undefined) return;
     const present = mountAt(await readMountTable(), target);
     if (present !== undefined) {
-      if (volumeOf(present) !== volumeId) {
+      if (!this.#isOurs(present, volumeId)) {
         throw new FamfsError("PATH_CONFLICT", `target_path ${target}: volume ${volumeId} is not what is mounted there`);
       }
       const alive = this.#options.server.serves(volumeId);
@@ -247,7 +248,7 @@ export class NodeVolumes {
     const { volumeId } = request;
     const path = await resolveMountPath(request.path, "volume_path");
     const present = path === undefined ? undefined : mountAt(await readMountTable(), path);
-    if (present === undefined || volumeOf(present) !== volumeId) {
+    if (present === undefined || !this.#isOurs(present, volumeId)) {
       throw new FamfsError("VOLUME_NOT_FOUND", `volume ${volumeId} is not mounted at ${request.path}`);
     }
     const { server } = this.#options;
@@ -271,8 +272,13 @@ export class NodeVolumes {
     return lock;
   }
 
+  /** Whether this node mounted it, for that volume. */
+  #isOurs(entry: MountEntry, volumeId: string): boolean {
+    return isMountOf(entry, mountSource(this.#options.node.nodeId, volumeId));
+  }
+
   #isAlive(record: StageRecord, entry: MountEntry): boolean {
-    return volumeOf(entry) === record.volumeId && this.#options.server.serves(record.volumeId);
+    return this.#isOurs(entry, record.volumeId) && this.#options.server.serves(record.volumeId);
   }
 
   /** True when `wanted` is staged and served. Removes what an earlier, dead server left; PATH_CONFLICT otherwise. */
@@ -281,7 +287,7 @@ export class NodeVolumes {
     const { volumeId, stagingPath } = wanted;
     const record = records.get(volumeId);
     const present = mountAt(await readMountTable(), stagingPath);
-    if (present !== undefined && volumeOf(present) !== volumeId) {
+    if (present !== undefined && !this.#isOurs(present, volumeId)) {
       throw new FamfsError("PATH_CONFLICT", `staging path ${stagingPath}: ${present.source} is mounted there already`);
     }
     if (record !== undefined && server.serves(volumeId)) {
@@ -307,9 +313,10 @@ export class NodeVolumes {
 
   async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, call: CallContext): Promise<void> {
     await makeMountPoint(path);
+    const source = mountSource(this.#options.node.nodeId, attachment.volumeId);
     const fd = native.openFuse();
     try {
-      await mountVolume(fd, path, { volumeId: attachment.volumeId, readOnly: attachment.readOnly });
+      await mountVolume(fd, path, { source, readOnly: attachment.readOnly });
     } catch (error) {
       closeSync(fd);
       throw error;

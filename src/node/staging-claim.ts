@@ -5,7 +5,7 @@
 import { FamfsError } from "../base/index.ts";
 import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import { readMountTable } from "./mount-table.ts";
-import { volumeOf } from "./mounts.ts";
+import { isMountOf, mountSource } from "./mounts.ts";
 import type { StageRecords } from "./stage-records.ts";
 
 export interface NodeIdentity {
@@ -66,9 +66,10 @@ export async function clearStaging(store: Store, volumeId: string, nodeId: strin
  * a volume is mounted nowhere, and no process of ours has it mapped.
  */
 export async function clearStaleStaging(store: Store, node: NodeIdentity, records: StageRecords): Promise<void> {
-  const mounted = new Set((await readMountTable()).map(volumeOf));
+  const table = await readMountTable();
   for (const record of records.all()) {
-    if (!mounted.has(record.volumeId)) await records.delete(record.volumeId);
+    const source = mountSource(node.nodeId, record.volumeId);
+    if (!table.some((entry) => isMountOf(entry, source))) await records.delete(record.volumeId);
   }
   for (const volume of await store.list("volumes")) {
     if (volume.staged[node.nodeId] !== undefined && records.get(volume.name) === undefined) {

@@ -44,7 +44,7 @@ export class WriterBroker implements AsyncDisposable {
       const signal = AbortSignal.any([this.#stop.signal, wait.signal]);
       const grant = await this.#options.grants.acquire(volumeId, {
         highestInMemory: () => highestEpoch,
-        timeoutMs,
+        timeoutMs: Math.ceil(timeoutMs), // AbortSignal.timeout takes whole milliseconds only
         signal,
       });
       this.#held.set(volumeId, grant.epoch);

@@ -20,19 +20,23 @@ export interface PluginPort {
 
 const RELEASE_TIMEOUT_MS = 10_000;
 
-/** Runs this process as a FUSE server until its plugin closes the channel. */
-export function runFuseServer(
-  serve: (attachment: VolumeAttachment, fd: number, plugin: PluginPort) => ReturnType<Serve>,
-) {
+/** Serves a volume on `fd`, which it owns from the start of the call. */
+export type ServeWithPlugin = (attachment: VolumeAttachment, fd: number, plugin: PluginPort) => ReturnType<Serve>;
+
+/** Runs this process as a FUSE server until its plugin closes the channel. `open` makes what serves the volumes. */
+export function runFuseServer(open: (logger: Logger) => Promise<ServeWithPlugin>): void {
   if (process.send === undefined) throw new Error("the FUSE server is started by the node plugin, not by hand");
   const alive = native.dieWithParent(process.ppid, ORPHAN_SECONDS);
   const logger = channelLogger(() => channel);
   const sessions = new Sessions({
     logger,
     receive: () => native.receiveDescriptor(DESCRIPTOR_SOCKET),
-    serve: (attachment, fd) => serve(attachment, fd, pluginPort(channel, attachment.volumeId, logger)),
+    serve: async (attachment, fd) => (await serve)(attachment, fd, pluginPort(channel, attachment.volumeId, logger)),
+    ready: async () => void (await serve),
   });
   const channel = new Channel<PluginCalls, ServerCalls>(process as Port, sessions.handlers);
+  const serve = open(logger);
+  serve.catch(() => undefined); // `ready` tells the plugin
   const end = () => {
     sessions[Symbol.asyncDispose]().then(
       () => process.exit(0),

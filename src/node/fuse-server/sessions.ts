@@ -16,6 +16,15 @@ export interface VolumeServer extends AsyncDisposable {
 /** Serves a volume on `fd`, which it owns from the start of the call. */
 export type Serve = (attachment: VolumeAttachment, fd: number) => Promise<VolumeServer>;
 
+export interface SessionsOptions {
+  readonly serve: Serve;
+  /** The next descriptor that was sent; throws when there is none. */
+  readonly receive: () => { descriptor: number; tag: number };
+  /** Fails when volumes cannot be served. */
+  readonly ready: () => Promise<void>;
+  readonly logger: Logger;
+}
+
 interface Session {
   readonly server: Promise<VolumeServer>;
 }
@@ -27,16 +36,18 @@ export class Sessions implements AsyncDisposable {
   readonly #descriptors = new Map<number, number>();
   readonly #serve: Serve;
   readonly #receive: () => { descriptor: number; tag: number };
+  readonly #ready: () => Promise<void>;
   readonly #logger: Logger;
 
-  constructor(options: { serve: Serve; receive: () => { descriptor: number; tag: number }; logger: Logger }) {
+  constructor(options: SessionsOptions) {
+    this.#ready = options.ready;
     this.#serve = options.serve;
     this.#receive = options.receive;
     this.#logger = options.logger;
   }
 
   readonly handlers: Handlers<ServerCalls> = {
-    ready: () => undefined,
+    ready: () => this.#ready(),
     stop: () => this[Symbol.asyncDispose](),
     attach: (attachment) => this.#attach(attachment),
     detach: ({ volumeId, seal }) => this.#detach(volumeId, seal),

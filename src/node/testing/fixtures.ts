@@ -2,9 +2,24 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { silentLogger } from "../../base/index.ts";
+import { type Logger, silentLogger } from "../../base/index.ts";
 import { EmbeddedStore, type FamfsVolume } from "../../state/index.ts";
 import { Devices } from "../devices.ts";
+
+/** Silent, unless FAMFS_TEST_LOG is set: for finding out why a test fails. */
+export const testLogger: Logger = process.env["FAMFS_TEST_LOG"] === undefined ? silentLogger : stderrLogger({});
+
+function stderrLogger(base: object): Logger {
+  const log = (level: string) => (fields: object, message: string) =>
+    console.error(level, message, { ...base, ...fields });
+  return {
+    debug: log("debug"),
+    info: log("info"),
+    warn: log("warn"),
+    error: log("error"),
+    child: (fields) => stderrLogger({ ...base, ...fields }),
+  };
+}
 
 const cleanups = new WeakMap<TestContext, AsyncDisposableStack>();
 

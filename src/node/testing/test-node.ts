@@ -2,12 +2,12 @@ import { spawnSync } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { type Logger, silentLogger } from "../../base/index.ts";
+import type { Logger } from "../../base/index.ts";
 import { type AccessMode, CsiClient, CsiServer } from "../../csi/index.ts";
 import type { FamfsVolume, Store } from "../../state/index.ts";
 import { readMountTable } from "../mount-table.ts";
 import { NodePlugin } from "../node-plugin.ts";
-import { cleanup, eventually, newVolume, openStore, scratchDirectory } from "./fixtures.ts";
+import { cleanup, eventually, newVolume, openStore, scratchDirectory, testLogger } from "./fixtures.ts";
 
 /** A node with its plugin behind a real socket; can be restarted. */
 export class TestNode {
@@ -145,7 +145,7 @@ export interface TestCluster {
 /** Nodes over one simulated device and one store; whatever a failing test leaves mounted is taken away. */
 export async function testCluster(
   t: TestContext,
-  { logger = silentLogger, deviceSize = "256Mi" } = {},
+  { logger = testLogger, deviceSize = "256Mi" } = {},
 ): Promise<TestCluster> {
   const directory = await scratchDirectory(t);
   cleanup(t).defer(() => unmountBelow(directory));
