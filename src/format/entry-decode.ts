@@ -149,17 +149,15 @@ export class EntryDecoder {
     const layout = this.#layout(base, view.getUint32(base + FMAP + FmapStruct.offsets.fmap_ext_type, true), count);
     const extents = layout.type === "simple" ? layout.extents.length : layout.strips.length;
     const mtime = extents <= MAX_EXTENTS_EXTENDED ? this.#trailer(base) : undefined;
-    const entry = {
-      type: "file",
-      path: this.#text(at + FILE.fm_relpath, PATH_LENGTH),
-      size: this.#checkedSize(at + FILE.fm_size, "fm_size"),
-      flags: view.getUint32(at + FILE.fm_flags, true),
-      uid: view.getUint32(at + FILE.fm_uid, true),
-      gid: view.getUint32(at + FILE.fm_gid, true),
-      mode: view.getUint32(at + FILE.fm_mode, true),
-      layout,
-    } as const;
-    return mtime === undefined ? entry : { ...entry, mtime };
+    const path = this.#text(at + FILE.fm_relpath, PATH_LENGTH);
+    const size = this.#checkedSize(at + FILE.fm_size, "fm_size");
+    const flags = view.getUint32(at + FILE.fm_flags, true);
+    const uid = view.getUint32(at + FILE.fm_uid, true);
+    const gid = view.getUint32(at + FILE.fm_gid, true);
+    const mode = view.getUint32(at + FILE.fm_mode, true);
+    return mtime === undefined
+      ? { type: "file", path, size, flags, uid, gid, mode, layout }
+      : { type: "file", path, size, flags, uid, gid, mode, layout, mtime };
   }
 
   #layout(base: number, type: number, count: number): Layout {

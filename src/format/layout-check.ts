@@ -47,14 +47,15 @@ function extentProblem(
   allocUnit: number,
   daxdevs: ReadonlyMap<number, Daxdev>,
 ): Problem | undefined {
-  const where = `extent ${offset}+${length} of daxdev ${devindex}`;
+  // Messages are made only for what is wrong: replay runs through here for every extent of the log.
+  const where = () => `extent ${offset}+${length} of daxdev ${devindex}`;
   const daxdev = daxdevs.get(devindex);
-  if (daxdev === undefined) return { code: "DAXDEV_UNKNOWN", message: `${where}: no such daxdev` };
+  if (daxdev === undefined) return { code: "DAXDEV_UNKNOWN", message: `${where()}: no such daxdev` };
   if (offset % allocUnit !== 0 || length % allocUnit !== 0 || length === 0) {
-    return { code: "EXTENT_MISALIGNED", message: `${where} is not in units of ${allocUnit}` };
+    return { code: "EXTENT_MISALIGNED", message: `${where()} is not in units of ${allocUnit}` };
   }
   if (offset < daxdev.dataOffset || length > daxdev.size - offset) {
-    return { code: "EXTENT_OUT_OF_RANGE", message: `${where} is outside ${daxdev.dataOffset} to ${daxdev.size}` };
+    return { code: "EXTENT_OUT_OF_RANGE", message: `${where()} is outside ${daxdev.dataOffset} to ${daxdev.size}` };
   }
   return undefined;
 }
@@ -83,13 +84,16 @@ function stripSizeProblem(
 /** Takes all extents of a checked layout, or none when one of them is taken already. */
 export function claimExtents(layout: Layout, daxdevs: ReadonlyMap<number, Daxdev>): Problem | undefined {
   const extents = extentsOf(layout);
-  for (const [position, { devindex, offset, length }] of extents.entries()) {
-    if (daxdevs.get(devindex)?.used.add(offset, offset + length) === true) continue;
-    releaseExtents(extents.slice(0, position), daxdevs);
-    return {
-      code: "EXTENT_OVERLAP",
-      message: `extent ${offset}+${length} of daxdev ${devindex} is claimed already`,
-    };
+  let taken = 0;
+  for (const { devindex, offset, length } of extents) {
+    if (daxdevs.get(devindex)?.used.add(offset, offset + length) !== true) {
+      releaseExtents(extents.slice(0, taken), daxdevs);
+      return {
+        code: "EXTENT_OVERLAP",
+        message: `extent ${offset}+${length} of daxdev ${devindex} is claimed already`,
+      };
+    }
+    taken++;
   }
   return undefined;
 }

@@ -258,6 +258,9 @@ test("a stand-in is not seen before its RELINK, and stays where it is when that 
   assert.equal(target.directPath({ parent: 1, name: "g" }), ".famfs-1/g");
   assert.deepEqual(replay(target, file(".famfs-1/g", 6)), []);
   assert.deepEqual(paths(target), ["dir/", "dir/g", `dir/${long}`]);
+  // A path that was refused is used up as well: stock tools may see what is under it.
+  assert.deepEqual(replay(target, file("bad", 0)), ["EXTENT_OUT_OF_RANGE"]);
+  assert.equal(target.directPath({ parent: -1, name: "bad" }), undefined);
   // On a stock volume it is a file like any other.
   const stock = tree(false);
   assert.deepEqual(replay(stock, file(standInPath(0), 5)), []);
@@ -279,6 +282,18 @@ test("a direct path is what stock tools see of the directory, and is used once",
   assert.equal(target.directPath({ parent: 0, name: "x".repeat(77) }), undefined);
   assert.equal(target.directPath({ parent: -1, name: ".famfs-9" }), undefined, "a stand-in of another entry");
   assert.equal(target.directPath({ parent: 99, name: "x" }), undefined);
+});
+
+test("directories deeper than any path are refused, so that looking for cycles is bounded", () => {
+  const target = tree();
+  const refused: string[] = [];
+  for (let depth = 0; refused.length === 0 && depth < 5000; depth++) {
+    const index = target.nextIndex;
+    replay(target, mkdir(standInPath(index)));
+    refused.push(...replay(target, relink(index, depth === 0 ? -1 : index - 2, "d")));
+  }
+  assert.deepEqual(refused, ["RELINK_REFUSED"]);
+  assert.equal(target.nextIndex, 2 * 4097);
 });
 
 /** What a follower of `changes` knows: where each node is. */

@@ -148,14 +148,12 @@ export class SealedTree {
   #file(index: number, entry: FileEntry): Applied {
     const place = this.#stockPlace(index, entry.path);
     if ("code" in place) return refused(index, place.code, place.message);
-    const existing = this.#stock.has(entry.path) || place.parent?.children?.has(place.name) === true;
-    if (existing) return refused(index, "NAME_EXISTS", `"${entry.path}" exists; the first entry counts`);
-    this.#stock.set(entry.path, undefined);
     const problem =
+      this.#existing(entry.path, place) ??
       (entry.size > 0 ? undefined : ({ code: "ENTRY_MALFORMED", message: "a file of 0 bytes" } as const)) ??
       layoutProblem(entry.layout, entry.size, this.#allocUnit, this.#daxdevs) ??
       claimExtents(entry.layout, this.#daxdevs);
-    if (problem !== undefined) return refused(index, problem.code, `"${entry.path}": ${problem.message}`);
+    if (problem !== undefined) return this.#refusePath(index, entry.path, problem);
     const content = { size: entry.size, layout: entry.layout, stockPath: entry.path };
     return this.#create(new Node(index, "file", entry, content), place);
   }
@@ -165,10 +163,20 @@ export class SealedTree {
     if ("code" in place) return refused(index, place.code, place.message);
     // An existing directory is fine, as in stock.
     if (this.#stock.get(entry.path)?.kind === "directory") return NOTHING;
-    if (this.#stock.has(entry.path) || place.parent?.children?.has(place.name) === true) {
-      return refused(index, "NAME_EXISTS", `"${entry.path}" exists; the first entry counts`);
-    }
+    const problem = this.#existing(entry.path, place);
+    if (problem !== undefined) return this.#refusePath(index, entry.path, problem);
     return this.#create(new Node(index, "directory", entry, { stockPath: entry.path }), place);
+  }
+
+  #existing(path: string, { parent, name }: { parent: Node | undefined; name: string }): Problem | undefined {
+    if (!this.#stock.has(path) && parent?.children?.has(name) !== true) return undefined;
+    return { code: "NAME_EXISTS", message: "exists; the first entry counts" };
+  }
+
+  /** Stock tools may see what is refused here, so its path counts as used. */
+  #refusePath(index: number, path: string, problem: Problem): Applied {
+    if (!this.#stock.has(path)) this.#stock.set(path, undefined);
+    return refused(index, problem.code, `"${path}": ${problem.message}`);
   }
 
   #addDaxdev(index: number, entry: AddDaxdevEntry): Applied {
