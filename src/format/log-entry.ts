@@ -105,10 +105,14 @@ export interface NodeEntry {
 /** Most entries that one counter update publishes. */
 export const MAX_TRANSACTION = 8;
 
+/** Entries of a run of fillers: one more than any transaction, so that the last is out of its reach. */
+export const FILLER_RUN = MAX_TRANSACTION + 1;
+
 /**
- * Extension: what a taker appends before anything else when the old owner did not release: MAX_TRANSACTION + 1 of
- * them, so that the one transaction which the old owner may still be writing falls on fillers and leaves the last.
- * Never applied, and neither is any other entry from `first` to a filler that names it: that is the late transaction.
+ * Extension: what a taker writes before anything else when the old owner did not release. The one transaction that the
+ * old owner may still be writing falls into the run. Nothing in [first, first + FILLER_RUN) is ever applied, whatever
+ * it is, as long as one filler there says so that lies in no run of a later epoch; and readers go past next_index when
+ * the entry there belongs to a run, because a late store of the old owner may have lowered it.
  */
 export interface FillerEntry {
   readonly type: "filler";

@@ -3,12 +3,12 @@ import {
   EntryDecoder,
   ExtensionType,
   entryOffset,
+  FILLER_RUN,
   type FillerEntry,
   type Finding,
   LOG_COUNTERS_OFFSET,
   LOG_NEXT_INDEX_OFFSET,
   type LogEntry,
-  MAX_TRANSACTION,
 } from "../format/index.ts";
 import type { Window } from "./window.ts";
 
@@ -51,6 +51,8 @@ export interface LogEnd {
 
 const NOTHING: Polled = { entries: [], findings: [], more: false, retracted: false };
 const CHUNK = 512;
+/** A filler says something about entries nearer than FILLER_RUN, and another one that near may outbid it. */
+const AROUND = 2 * (FILLER_RUN - 1);
 const POLL_LIMIT = 32_768;
 /** Stores that have not arrived are waited for a second; then the entry counts as bad and is looked at each second. */
 const FIRST_RETRY_MS = 1;
@@ -67,6 +69,16 @@ interface Scan {
   readonly bad: Finding | undefined;
 }
 
+/** Entries in the buffer: [first, first + count). */
+interface Copied {
+  readonly first: number;
+  readonly count: number;
+}
+
+function isInRunOf(index: number, filler: FillerEntry): boolean {
+  return index >= filler.first && index < filler.first + FILLER_RUN;
+}
+
 /** Reads a log piece by piece while others append (design 4, "Replay"). Nothing is believed before it is validated. */
 export class LogReader {
   readonly #place: LogPlace;
@@ -79,13 +91,13 @@ export class LogReader {
   #idle = 0;
   #blocked: { finding: Finding; retryAt: number; delay: number; reported: boolean } | undefined;
   #countersReported = false;
-  /** The last MAX_TRANSACTION delivered indexes that were not fillers. */
-  #applied: number[] = [];
+  /** The last entries delivered, as far back as a run of fillers reaches. */
+  #recent: LogRecord[] = [];
 
   constructor(place: LogPlace, clock: () => number = () => performance.now()) {
     this.#place = place;
     this.#clock = clock;
-    this.#buffer = new Uint8Array((CHUNK + MAX_TRANSACTION) * ENTRY_SIZE);
+    this.#buffer = new Uint8Array((CHUNK + 2 * AROUND) * ENTRY_SIZE);
     this.#decoder = new EntryDecoder(this.#buffer, place.extended);
   }
 
@@ -104,7 +116,7 @@ export class LogReader {
     this.#next = 0;
     this.#seen = undefined;
     this.#blocked = undefined;
-    this.#applied = [];
+    this.#recent = [];
   }
 
   /** New entries. One load when nothing happened. MEMORY_ERROR. */
@@ -136,9 +148,9 @@ export class LogReader {
   }
 
   /**
-   * Where the log ends. A late store of an owner that lost the log can lower the counter; what it hides then begins
-   * with a filler of the successor, because the run of fillers is longer than any transaction (format extensions,
-   * FILLER). Nothing else past the counter counts: it may still be overwritten.
+   * Where the log ends. A late store of an owner that lost the log can lower the counter, but only into the run of
+   * fillers of its successor (format extensions, FILLER): what is hidden begins with that. Nothing else past the
+   * counter counts: it may still be overwritten.
    */
   end(counter: bigint = this.#loadCounter()): LogEnd {
     const slots = this.#place.lastIndex + 1;
@@ -150,7 +162,7 @@ export class LogReader {
       };
     }
     const published = Number(counter);
-    if (!this.#place.extended || published === slots || !this.#isFiller(published)) {
+    if (!this.#place.extended || published === slots || !this.#isInRun(published)) {
       return { end: published, findings: [] };
     }
     return { end: this.#scan(published, slots).next, findings: [] };
@@ -167,25 +179,20 @@ export class LogReader {
     return window.load64(logOffset + LOG_NEXT_INDEX_OFFSET);
   }
 
-  #isFiller(index: number): boolean {
-    this.#copy(index, 1);
-    return this.#fillerAt(0, index) !== undefined;
+  #isInRun(index: number): boolean {
+    return this.#runs(this.#copyAround(index, 1)).has(index);
   }
 
-  /** The filler in slot `slot` of the buffer, which holds entry `index`. */
-  #fillerAt(slot: number, index: number): FillerEntry | undefined {
-    const base = slot * ENTRY_SIZE;
-    if (this.#decoder.typeCode(base) !== ExtensionType.FILLER || this.#decoder.check(base, index) !== undefined)
-      return undefined;
-    const { entry } = this.#decoder.decode(base, index);
-    return entry?.type === "filler" ? entry : undefined;
-  }
-
-  #copy(index: number, count: number): void {
-    const { window, logOffset, coherent } = this.#place;
-    const offset = logOffset + entryOffset(index);
-    if (!coherent) window.invalidate(offset, count * ENTRY_SIZE);
-    window.copyOut(offset, this.#buffer.subarray(0, count * ENTRY_SIZE));
+  /** Copies entries [index, index + count) and those around them. */
+  #copyAround(index: number, count: number): Copied {
+    const { window, logOffset, lastIndex, coherent, extended } = this.#place;
+    const around = extended ? AROUND : 0;
+    const first = Math.max(0, index - around);
+    const copied = { first, count: Math.min(lastIndex + 1, index + count + around) - first };
+    const offset = logOffset + entryOffset(first);
+    if (!coherent) window.invalidate(offset, copied.count * ENTRY_SIZE);
+    window.copyOut(offset, this.#buffer.subarray(0, copied.count * ENTRY_SIZE));
+    return copied;
   }
 
   #scan(from: number, to: number): Scan {
@@ -194,19 +201,18 @@ export class LogReader {
     let next = from;
     while (next < to) {
       const count = Math.min(CHUNK, to - next);
-      const ahead = Math.min(MAX_TRANSACTION, this.#place.lastIndex + 1 - next - count);
-      this.#copy(next, count + ahead);
-      const covered = this.#place.extended ? this.#covered(next, count + ahead) : undefined;
-      for (let slot = 0; slot < count; slot++) {
-        const index = next + slot;
-        const filler = covered?.get(index);
+      const copied = this.#copyAround(next, count);
+      const runs = this.#runs(copied);
+      for (let index = next; index < next + count; index++) {
+        const filler = runs.get(index);
         if (filler !== undefined) {
           records.push({ index, entry: filler });
           continue;
         }
-        const bad = this.#decoder.check(slot * ENTRY_SIZE, index) && this.#checkAgain(slot, index);
+        const base = (index - copied.first) * ENTRY_SIZE;
+        const bad = this.#decoder.check(base, index) && this.#checkAgain(base, index);
         if (bad !== undefined) return { records, findings, next: index, bad };
-        const decoded = this.#decoder.decode(slot * ENTRY_SIZE, index);
+        const decoded = this.#decoder.decode(base, index);
         if (decoded.entry === undefined) findings.push(decoded.finding);
         // An entry that says nothing possible keeps its place and has no effect.
         records.push({ index, entry: decoded.entry ?? { type: "invalid" } });
@@ -217,48 +223,57 @@ export class LogReader {
   }
 
   /**
-   * Entries that a filler after them names as its run: fillers, or what a late transaction of the old owner put over
-   * them, whole or torn. A transaction is at most MAX_TRANSACTION long, so the filler is that near.
+   * Entries that are not applied because a run of fillers is there, or was before a late transaction of the old owner
+   * was put over it, whole or torn; each with a filler that says so.
    */
-  #covered(first: number, count: number): Map<number, FillerEntry> {
-    const covered = new Map<number, FillerEntry>();
+  #runs({ first, count }: Copied): Map<number, FillerEntry> {
+    const runs = new Map<number, FillerEntry>();
+    if (!this.#place.extended) return runs;
+    const fillers: { at: number; entry: FillerEntry }[] = [];
     for (let slot = 0; slot < count; slot++) {
-      const index = first + slot;
-      const filler = this.#fillerAt(slot, index);
-      if (filler === undefined) continue;
-      covered.set(index, filler);
-      for (let at = index - 1; at >= Math.max(first, filler.first, index - MAX_TRANSACTION); at--) {
-        if (!covered.has(at)) covered.set(at, filler);
-      }
+      const base = slot * ENTRY_SIZE;
+      if (this.#decoder.typeCode(base) !== ExtensionType.FILLER) continue;
+      if (this.#decoder.check(base, first + slot) !== undefined) continue;
+      const { entry } = this.#decoder.decode(base, first + slot);
+      if (entry?.type === "filler") fillers.push({ at: first + slot, entry });
     }
-    return covered;
+    for (const { at, entry } of fillers) {
+      const outbid = fillers.some((other) => other.entry.epoch > entry.epoch && isInRunOf(at, other.entry));
+      if (outbid || !isInRunOf(at, entry)) continue;
+      for (let index = entry.first; index < entry.first + FILLER_RUN; index++) runs.set(index, entry);
+    }
+    for (const { at, entry } of fillers) runs.set(at, entry);
+    return runs;
   }
 
   /** A bad entry may be one whose lines this host still has in its caches. */
-  #checkAgain(slot: number, index: number): Finding | undefined {
+  #checkAgain(base: number, index: number): Finding | undefined {
     const { window, logOffset } = this.#place;
     const offset = logOffset + entryOffset(index);
     window.invalidate(offset, ENTRY_SIZE);
-    window.copyOut(offset, this.#buffer.subarray(slot * ENTRY_SIZE, (slot + 1) * ENTRY_SIZE));
-    return this.#decoder.check(slot * ENTRY_SIZE, index);
+    window.copyOut(offset, this.#buffer.subarray(base, base + ENTRY_SIZE));
+    return this.#decoder.check(base, index);
   }
 
-  /** Notes what was delivered; a finding when a filler says that some of it was not the owner's. */
+  /**
+   * Notes what was delivered. A finding when a filler among it says that something delivered before was not the
+   * owner's: an entry in its run, or a run of an earlier epoch that it outbids.
+   */
   #remember(records: readonly LogRecord[]): Finding | undefined {
-    for (const { index, entry } of records) {
+    for (const record of records) {
+      const { entry } = record;
       if (entry.type === "filler") {
-        const ghost = this.#applied.find((applied) => applied >= entry.first && applied >= index - MAX_TRANSACTION);
+        const ghost = this.#recent.find(
+          ({ index, entry: old }) => isInRunOf(index, entry) && (old.type !== "filler" || old.first < entry.first),
+        );
         if (ghost !== undefined) {
-          return {
-            code: "ENTRY_RETRACTED",
-            index: ghost,
-            message: `log entry ${ghost}: appended by an owner that had lost the log, replaced by epoch ${entry.epoch}`,
-          };
+          const { index } = ghost;
+          const message = `log entry ${index}: of an owner that had lost the log, replaced in epoch ${entry.epoch}`;
+          return { code: "ENTRY_RETRACTED", index, message };
         }
-      } else {
-        this.#applied.push(index);
-        if (this.#applied.length > MAX_TRANSACTION) this.#applied.shift();
       }
+      this.#recent.push(record);
+      if (this.#recent.length > AROUND) this.#recent.shift();
     }
     return undefined;
   }

@@ -5,6 +5,7 @@ import { directory, simulatedVolume, taker } from "../../test/support/simulated-
 import {
   CHANGE_RING_SLOTS,
   claimOffset,
+  FILLER_RUN,
   LOG_COUNTERS_OFFSET,
   type LogEntry,
   MAX_TRANSACTION,
@@ -38,7 +39,7 @@ test("what one node appends another node replays, in order and once", async () =
   assert.deepEqual(paths(b), ["four"]);
   assert.equal(b.position, 4);
   assert.equal(writer.nextIndex, 4);
-  assert.equal(writer.freeSlots, 15420 - 4);
+  assert.equal(writer.freeSlots, 15420 - FILLER_RUN - 4);
   assert.deepEqual(paths(a), ["one", "two", "three", "four"]);
   await writer[Symbol.asyncDispose]();
 });
@@ -90,7 +91,7 @@ test("after a release no filler is needed; without one the run is longer than an
   assert.equal(second.nextIndex, 0);
   await second[Symbol.asyncDispose](); // like a crash
   await using third = await media.takeOver(taker(1, 3));
-  assert.equal(third.nextIndex, MAX_TRANSACTION + 1);
+  assert.equal(third.nextIndex, FILLER_RUN);
   assert.equal(media.readSlot(1).value?.fillerIndex, 0);
   const { entries, findings } = media.poll();
   assert.deepEqual(findings, []);
@@ -131,11 +132,11 @@ test("a full log is LOG_FULL, and a transaction is whole or not there", async ()
   await using writer = await media.takeOver(taker(0, 1));
   const eight: LogEntry[] = Array.from({ length: MAX_TRANSACTION }, (_, at) => directory(`d${at}`));
   while (writer.freeSlots >= MAX_TRANSACTION) writer.append(eight);
-  assert.equal(writer.freeSlots, 15420 % MAX_TRANSACTION);
+  assert.equal(writer.freeSlots, (15420 - FILLER_RUN) % MAX_TRANSACTION);
   assert.throws(() => writer.append(eight), code("LOG_FULL"));
   while (writer.freeSlots > 0) writer.append([directory("rest")]);
   assert.throws(() => writer.append([directory("none")]), code("LOG_FULL"));
-  assert.equal(reader.poll().entries.length, 15420);
+  assert.equal(reader.poll().entries.length, 15420 - FILLER_RUN);
   assert.throws(() => writer.append([]), code("INVALID_ARGUMENT"));
   assert.throws(() => writer.append([...eight, directory("x")]), code("INVALID_ARGUMENT"));
   // Taking over a full log needs no room for fillers.

@@ -12,6 +12,7 @@ import {
   encodeEntries,
   encodeOwnerSlot,
   entryOffset,
+  FILLER_RUN,
   GUARD_OFFSET,
   type GuardRange,
   type Inspected,
@@ -58,9 +59,6 @@ export interface OwnableVolume {
   ownerSlots(): { readonly slots: readonly OwnerSlot[] };
   createReader(): LogReader;
 }
-
-/** Longer than any transaction that the old owner may still be writing, so that one of them stays. */
-const FILLERS = MAX_TRANSACTION + 1;
 
 /** The log in the hands of its owner. Every append checks the claims before and after (design 4). */
 export class LogWriter implements AsyncDisposable {
@@ -110,7 +108,7 @@ export class LogWriter implements AsyncDisposable {
       epoch: taker.epoch,
       nodeId: taker.nodeId,
       bootId: taker.bootId,
-      fillerIndex: own?.fillerIndex, // until the new run is begun, see #appendFillers
+      fillerIndex: undefined,
       reserved: own?.nodeId === taker.nodeId ? own.reserved : [],
     };
     const claim: OwnerClaim = {
@@ -139,9 +137,9 @@ export class LogWriter implements AsyncDisposable {
     return this.#nextIndex;
   }
 
-  /** Entries there is room for. */
+  /** Entries there is room for. A run of fillers always stays free for the next taker. */
   get freeSlots(): number {
-    return this.media.logSlots - this.#nextIndex;
+    return Math.max(0, this.media.logSlots - FILLER_RUN - this.#nextIndex);
   }
 
   /**
@@ -224,29 +222,31 @@ export class LogWriter implements AsyncDisposable {
       });
     }
     this.#nextIndex = end;
-    if (!clean) this.#appendFillers();
-    else this.#storeCounters();
+    // In a full log no append can be on its way.
+    if (!clean && this.freeSlots > 0) this.#writeRun();
+    this.#storeCounters();
     this.#checkOwner();
   }
 
   /**
-   * One at a time: should this node stall here and lose the log in turn, its late append is one entry, which the
-   * successor's run covers. A run that a taker before us began and did not finish counts as ours, so that all of the
-   * late transaction under both is taken for what it is.
+   * The last filler goes first: no late transaction reaches it, and it alone says all. The others are for stock tools,
+   * which stop at a slot that is not valid.
    */
-  #appendFillers(): void {
-    let first = this.#nextIndex;
-    for (const page of this.media.ownerSlots().slots) {
-      const begun = page.fillerIndex;
-      const unfinished = begun !== undefined && begun <= this.#nextIndex && this.#nextIndex < begun + FILLERS;
-      if (unfinished) first = Math.min(first, begun);
-    }
-    this.#writePage({ ...this.#page, fillerIndex: first });
+  #writeRun(): void {
+    const { window, logOffset } = this.media;
+    const first = this.#nextIndex;
     const { epoch } = this.taker;
-    const count = Math.min(FILLERS, this.freeSlots); // a full log takes no late append either
-    for (let done = 0; done < count; done++) {
-      this.#append([{ type: "filler", first, epoch, nodeIdHash: this.#claim.nodeIdHash }]);
-    }
+    const { nodeIdHash } = this.#claim;
+    const run = Array.from({ length: FILLER_RUN }, () => ({ type: "filler" as const, first, epoch, nodeIdHash }));
+    const bytes = encodeEntries(first, run);
+    const others = (FILLER_RUN - 1) * ENTRY_SIZE;
+    this.#writePage({ ...this.#page, fillerIndex: first });
+    this.#checkOwner();
+    window.copyInDurable(logOffset + entryOffset(first + FILLER_RUN - 1), bytes.subarray(others));
+    this.#checkOwner();
+    window.copyInDurable(logOffset + entryOffset(first), bytes.subarray(0, others));
+    this.#checkOwner();
+    this.#nextIndex = first + FILLER_RUN;
   }
 
   /** Raises counters that a late store lowered, so that stock tools see all of the log too. */
@@ -265,7 +265,7 @@ export class LogWriter implements AsyncDisposable {
     if (entries.length > this.freeSlots) {
       throw new FamfsError(
         "LOG_FULL",
-        `the log of volume ${this.#record.name} has ${this.freeSlots} of ${media.logSlots} slots free, ${entries.length} are needed`,
+        `the log of volume ${this.#record.name} has ${this.freeSlots} of ${media.logSlots} slots left, ${entries.length} are needed`,
       );
     }
     const bytes = encodeEntries(index, entries);
