@@ -20,6 +20,7 @@ export {
   VOLUME_RECORD_COPY_OFFSET,
   VOLUME_RECORD_OFFSET,
 } from "./extension-structs.ts";
+export * from "./filler-run.ts";
 export * from "./finding.ts";
 export * from "./fsck.ts";
 export * from "./log-entry.ts";

@@ -1,7 +1,8 @@
 import { EntryDecoder } from "./entry-decode.ts";
 import { ExtensionType } from "./extension-structs.ts";
+import { entriesInRuns, type PlacedFiller } from "./filler-run.ts";
 import type { Finding } from "./finding.ts";
-import { type FillerEntry, type LogEntry, MAX_TRANSACTION } from "./log-entry.ts";
+import type { FillerEntry, LogEntry } from "./log-entry.ts";
 import { entryOffset, LOG_HEADER_SIZE, type LogHeader } from "./log-header.ts";
 import { ENTRY_SIZE } from "./structs.ts";
 
@@ -32,10 +33,10 @@ export function scanLog(log: Uint8Array, header: LogHeader, extended: boolean): 
   const capacity = Math.min(header.lastIndex + 1, Math.floor((log.byteLength - LOG_HEADER_SIZE) / ENTRY_SIZE));
   const slots: LogSlot[] = [];
   const findings: Finding[] = [];
-  const runs = extended ? coveredSlots(decoder, capacity) : new Set<number>();
+  const runs = extended ? coveredSlots(decoder, capacity) : new Map<number, FillerEntry>();
   const published = Math.min(header.nextIndex, header.lastIndex + 1);
   let end = published;
-  if (decodeFiller(decoder, published) !== undefined) while (isValid(decoder, end, capacity, runs)) end++;
+  if (runs.has(published)) while (isValid(decoder, end, capacity, runs)) end++;
   for (let index = 0; index < end; index++) {
     const base = entryOffset(index);
     const covered = runs.has(index);
@@ -60,7 +61,12 @@ export function scanLog(log: Uint8Array, header: LogHeader, extended: boolean): 
   return { slots, findings };
 }
 
-function isValid(decoder: EntryDecoder, index: number, capacity: number, runs: ReadonlySet<number>): boolean {
+function isValid(
+  decoder: EntryDecoder,
+  index: number,
+  capacity: number,
+  runs: ReadonlyMap<number, FillerEntry>,
+): boolean {
   return index < capacity && (runs.has(index) || decoder.check(entryOffset(index), index) === undefined);
 }
 
@@ -71,13 +77,12 @@ function decodeFiller(decoder: EntryDecoder, index: number): FillerEntry | undef
   return entry?.type === "filler" ? entry : undefined;
 }
 
-/** Slots that belong to a run of fillers, or that a late transaction wrote over one: at most MAX_TRANSACTION before. */
-function coveredSlots(decoder: EntryDecoder, capacity: number): Set<number> {
-  const covered = new Set<number>();
+/** Entries that lie in a run of fillers. */
+function coveredSlots(decoder: EntryDecoder, capacity: number): ReadonlyMap<number, FillerEntry> {
+  const fillers: PlacedFiller[] = [];
   for (let index = 0; index < capacity; index++) {
     const filler = decodeFiller(decoder, index);
-    if (filler === undefined) continue;
-    for (let at = index; at >= Math.max(0, filler.first, index - MAX_TRANSACTION); at--) covered.add(at);
+    if (filler !== undefined) fillers.push({ index, filler });
   }
-  return covered;
+  return entriesInRuns(fillers);
 }

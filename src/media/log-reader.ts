@@ -2,13 +2,16 @@ import {
   ENTRY_SIZE,
   EntryDecoder,
   ExtensionType,
+  entriesInRuns,
   entryOffset,
   FILLER_RUN,
   type FillerEntry,
   type Finding,
+  isInRun,
   LOG_COUNTERS_OFFSET,
   LOG_NEXT_INDEX_OFFSET,
   type LogEntry,
+  type PlacedFiller,
 } from "../format/index.ts";
 import type { Window } from "./window.ts";
 
@@ -73,10 +76,6 @@ interface Scan {
 interface Copied {
   readonly first: number;
   readonly count: number;
-}
-
-function isInRunOf(index: number, filler: FillerEntry): boolean {
-  return index >= filler.first && index < filler.first + FILLER_RUN;
 }
 
 /** Reads a log piece by piece while others append (design 4, "Replay"). Nothing is believed before it is validated. */
@@ -227,23 +226,16 @@ export class LogReader {
    * was put over it, whole or torn; each with a filler that says so.
    */
   #runs({ first, count }: Copied): Map<number, FillerEntry> {
-    const runs = new Map<number, FillerEntry>();
-    if (!this.#place.extended) return runs;
-    const fillers: { at: number; entry: FillerEntry }[] = [];
-    for (let slot = 0; slot < count; slot++) {
+    const fillers: PlacedFiller[] = [];
+    for (let slot = 0; this.#place.extended && slot < count; slot++) {
       const base = slot * ENTRY_SIZE;
+      const index = first + slot;
       if (this.#decoder.typeCode(base) !== ExtensionType.FILLER) continue;
-      if (this.#decoder.check(base, first + slot) !== undefined) continue;
-      const { entry } = this.#decoder.decode(base, first + slot);
-      if (entry?.type === "filler") fillers.push({ at: first + slot, entry });
+      if (this.#decoder.check(base, index) !== undefined) continue;
+      const { entry } = this.#decoder.decode(base, index);
+      if (entry?.type === "filler") fillers.push({ index, filler: entry });
     }
-    for (const { at, entry } of fillers) {
-      const outbid = fillers.some((other) => other.entry.epoch > entry.epoch && isInRunOf(at, other.entry));
-      if (outbid || !isInRunOf(at, entry)) continue;
-      for (let index = entry.first; index < entry.first + FILLER_RUN; index++) runs.set(index, entry);
-    }
-    for (const { at, entry } of fillers) runs.set(at, entry);
-    return runs;
+    return entriesInRuns(fillers);
   }
 
   /** A bad entry may be one whose lines this host still has in its caches. */
@@ -264,7 +256,7 @@ export class LogReader {
       const { entry } = record;
       if (entry.type === "filler") {
         const ghost = this.#recent.find(
-          ({ index, entry: old }) => isInRunOf(index, entry) && (old.type !== "filler" || old.first < entry.first),
+          ({ index, entry: old }) => isInRun(index, entry) && (old.type !== "filler" || old.first < entry.first),
         );
         if (ghost !== undefined) {
           const { index } = ghost;

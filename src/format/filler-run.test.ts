@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { entriesInRuns, type PlacedFiller } from "./filler-run.ts";
+import { FILLER_RUN } from "./log-entry.ts";
+
+const at = (index: number, first: number, epoch: number): PlacedFiller => ({
+  index,
+  filler: { type: "filler", first, epoch, nodeIdHash: "00".repeat(8) },
+});
+const indexes = (...fillers: PlacedFiller[]) => [...entriesInRuns(fillers).keys()].sort((a, b) => a - b);
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, position) => from + position);
+
+test("one filler of a run speaks for all of it", () => {
+  for (const index of range(5, 5 + FILLER_RUN)) assert.deepEqual(indexes(at(index, 5, 2)), range(5, 5 + FILLER_RUN));
+});
+
+test("a filler that names a run elsewhere speaks for itself only", () => {
+  assert.deepEqual(indexes(at(20, 5, 2)), [20]);
+  assert.deepEqual(indexes(at(5, 6, 2)), [5]);
+});
+
+test("a late filler in the run of a later epoch speaks for itself only", () => {
+  const late = at(8, 0, 2);
+  const end = at(2 + FILLER_RUN - 1, 2, 3);
+  assert.deepEqual(indexes(late, end), range(2, 2 + FILLER_RUN));
+  assert.deepEqual(
+    indexes(at(8, 0, 2), at(2 + FILLER_RUN - 1, 2, 1)),
+    range(0, 2 + FILLER_RUN - 1).concat(2 + FILLER_RUN - 1),
+  );
+});
+
+test("a log full of fillers is judged in linear time", () => {
+  const fillers = range(0, 100_000).map((index) => at(index, index, index));
+  assert.equal(entriesInRuns(fillers).size, 100_000 + FILLER_RUN - 1);
+});

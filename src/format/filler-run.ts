@@ -1,0 +1,31 @@
+import { FILLER_RUN, type FillerEntry } from "./log-entry.ts";
+
+/** A filler where it lies in the log. */
+export interface PlacedFiller {
+  readonly index: number;
+  readonly filler: FillerEntry;
+}
+
+/** Whether `index` is in the run that `filler` names. */
+export function isInRun(index: number, filler: FillerEntry): boolean {
+  return index >= filler.first && index < filler.first + FILLER_RUN;
+}
+
+/**
+ * Indexes whose entry is not applied, whatever lies there, each with a filler that says so. `fillers` are in order of
+ * index. A filler counts for its run when it lies in it; it does not when it lies in a run of a later epoch, because
+ * then it was stored late by a taker that had lost the log in turn.
+ */
+export function entriesInRuns(fillers: readonly PlacedFiller[]): Map<number, FillerEntry> {
+  const runs = new Map<number, FillerEntry>();
+  for (const [position, { index, filler }] of fillers.entries()) {
+    if (!isInRun(index, filler)) continue;
+    // A run is short, so those that can outbid this one are near.
+    const near = fillers.slice(Math.max(0, position - FILLER_RUN), position + FILLER_RUN);
+    const outbid = near.some((other) => other.filler.epoch > filler.epoch && isInRun(index, other.filler));
+    if (outbid) continue;
+    for (let at = filler.first; at < filler.first + FILLER_RUN; at++) runs.set(at, filler);
+  }
+  for (const { index, filler } of fillers) runs.set(index, filler);
+  return runs;
+}
