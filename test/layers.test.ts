@@ -25,7 +25,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   media: { imports: ["format", "base", "native"] },
   tree: { imports: ["media", "alloc", "format", "base"] },
   fuse: { imports: ["base", "native"] },
-  state: { imports: ["base"] },
+  state: { imports: ["base"], packages: ["@kubernetes/client-node"] },
   csi: { imports: ["base"], packages: ["@grpc/grpc-js", "@grpc/proto-loader", "protobufjs"] },
   controller: { imports: ["csi", "state", "tree", "media", "alloc", "format", "base"] },
   node: { imports: ["csi", "state", "fuse", "tree", "media", "alloc", "format", "base", "native"] },

@@ -19,7 +19,7 @@ export async function reportProblem(
       status: "True",
       reason,
       message: problem.message,
-      since: new Date().toISOString(),
+      lastTransitionTime: new Date().toISOString(),
     };
     return { ...record, conditions: [...others, condition] };
   });

@@ -12,12 +12,13 @@ export interface Stored {
   readonly createdAt: string;
 }
 
+/** In the shape of Kubernetes' own conditions. */
 const condition = object({
   type: id,
-  status: oneOf(["True", "False"]),
+  status: oneOf(["True", "False", "Unknown"]),
   reason: string,
   message: string,
-  since: string,
+  lastTransitionTime: string,
 });
 export type Condition = Parsed<typeof condition>;
 

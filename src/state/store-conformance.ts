@@ -37,7 +37,9 @@ export const exampleVolume: FamfsVolume = {
   waiters: ["node-b"],
   epoch: 3,
   slots: { "node-a": 0 },
-  conditions: [{ type: "Abnormal", status: "True", reason: "LOG_CORRUPT", message: "entry 17", since: "now" }],
+  conditions: [
+    { type: "Abnormal", status: "True", reason: "LOG_CORRUPT", message: "entry 17", lastTransitionTime: "now" },
+  ],
 };
 
 /** What every store must do, as tests; `name` precedes their titles. */
@@ -99,7 +101,7 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
   });
 
   void storeTest("of writers that race by compare-and-swap none is lost", async (store, fixture) => {
-    await store.create("volumes", "v", { ...exampleVolume, epoch: 0 });
+    await store.create("volumes", "v", { ...exampleVolume, writer: undefined, epoch: 0 });
     const others = await Promise.all([1, 2, 3].map(() => fixture.open()));
     const rounds = 8;
     const raise = async (one: Store) => {
@@ -145,7 +147,7 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
     "a watch never goes back: versions of a record only grow, the last state is seen",
     async (store, fixture) => {
       await using other = await fixture.open();
-      await store.create("volumes", "v", { ...exampleVolume, epoch: 0 });
+      await store.create("volumes", "v", { ...exampleVolume, writer: undefined, epoch: 0 });
       await using seen = collect(store, "volumes");
       const last = 20;
       await Promise.all(

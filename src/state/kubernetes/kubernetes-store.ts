@@ -1,0 +1,162 @@
+import { FamfsError, type Logger } from "../../base/index.ts";
+import type { Kind, Records } from "../records.ts";
+import type { Change, Store, StoredRecord } from "../store.ts";
+import { KubernetesApi } from "./api.ts";
+import { asRecord, parseObject } from "./api-object.ts";
+import type { ClusterConnection } from "./connection.ts";
+import { listObjects } from "./list-objects.ts";
+import { Reflector } from "./reflector.ts";
+import { type Resource, type Resources, resources, toRecord } from "./resources.ts";
+
+export interface KubernetesStoreOptions {
+  readonly connection: ClusterConnection;
+  /** Namespace of the nodes' Leases, which holds nothing else. */
+  readonly nodeNamespace: string;
+  readonly logger: Logger;
+}
+
+type Reflectors = { [K in Kind]?: Reflector<K> };
+
+/**
+ * Records as objects of the Kubernetes API: devices and volumes as custom resources, nodes as Leases. What is read is
+ * the state at the time of the request (no cache); watches of one kind share one connection.
+ */
+export class KubernetesStore implements Store {
+  readonly #api: KubernetesApi;
+  readonly #resources: Resources;
+  readonly #logger: Logger;
+  readonly #reflectors: Reflectors = {};
+  #closed = false;
+
+  private constructor({ connection, nodeNamespace, logger }: KubernetesStoreOptions) {
+    this.#api = new KubernetesApi(connection);
+    this.#resources = resources(nodeNamespace);
+    this.#logger = logger;
+  }
+
+  /** Errors: STORE_UNAVAILABLE when the API does not answer or lacks our resources. */
+  static async open(options: KubernetesStoreOptions): Promise<KubernetesStore> {
+    const store = new KubernetesStore(options);
+    try {
+      await Promise.all(
+        Object.values(store.#resources).map(({ path }) =>
+          store.#api.request({ method: "GET", path, query: { limit: "1" } }),
+        ),
+      );
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+    return store;
+  }
+
+  async get<K extends Kind>(kind: K, name: string): Promise<StoredRecord<K> | undefined> {
+    const resource = this.#resource(kind);
+    const object = await this.#api.request({ method: "GET", path: objectPath(resource, name) });
+    return object === undefined ? undefined : toRecord(resource, object);
+  }
+
+  async list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]> {
+    const resource = this.#resource(kind);
+    const { items } = await listObjects(this.#api, resource.path);
+    const records = items.map((item) => toRecord(resource, item));
+    // The server's order is that of the keys in etcd, which differs where a name continues another.
+    return records.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>> {
+    const resource = this.#resource(kind);
+    const { annotations, ...body } = resource.toBody(record);
+    const { apiVersion, apiKind, finalizer } = resource;
+    const metadata = { name, annotations, finalizers: finalizer === undefined ? [] : [finalizer] };
+    const object = await this.#api.request({
+      method: "POST",
+      path: resource.path,
+      body: { apiVersion, kind: apiKind, metadata, ...body },
+    });
+    return toRecord(resource, object);
+  }
+
+  async replace<K extends Kind>(kind: K, record: StoredRecord<K>): Promise<StoredRecord<K>> {
+    const resource = this.#resource(kind);
+    const { annotations = {}, spec, status } = resource.toBody(record);
+    const object = await this.#patch(resource, record, [
+      ...Object.entries(annotations).map(([key, value]) => set(`/metadata/annotations/${escapePointer(key)}`, value)),
+      set("/spec", spec),
+      ...(status === undefined ? [] : [set("/status", status)]),
+    ]);
+    if (object === undefined) throw new FamfsError("CONFLICT", `${kind} record ${record.name} is gone`);
+    return toRecord(resource, object);
+  }
+
+  async delete(kind: Kind, name: string, resourceVersion: string): Promise<void> {
+    const resource: Resource<Kind> = this.#resource(kind);
+    const path = objectPath(resource, name);
+    const answer = await this.#api.request({
+      method: "DELETE",
+      path,
+      body: { apiVersion: "v1", kind: "DeleteOptions", preconditions: { resourceVersion } },
+    });
+    // With our finalizer on it the object is only marked, and answered; otherwise the answer is a Status.
+    if (resource.finalizer === undefined || !isObject(answer)) return;
+    const { metadata } = parseObject(resource.apiKind, answer);
+    // Whoever dies here leaves a record that is still there, so its deletion is asked for again.
+    const rest = metadata.finalizers.filter((each) => each !== resource.finalizer);
+    await this.#patch(resource, metadata, [set("/metadata/finalizers", rest)]);
+  }
+
+  watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>> {
+    const resource = this.#resources[kind];
+    if (this.#closed) return (async function* () {})();
+    const reflectors: { [Key in K]?: Reflector<K> } = this.#reflectors as { [Key in K]?: Reflector<K> };
+    const reflector = reflectors[kind] ?? new Reflector({ api: this.#api, resource, logger: this.#logger });
+    reflectors[kind] = reflector;
+    return reflector.watch(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const reflector of Object.values(this.#reflectors)) await reflector[Symbol.asyncDispose]();
+    this.#api[Symbol.dispose]();
+  }
+
+  /**
+   * A patch of only what is ours leaves alone what others put into metadata. Naming the resourceVersion in it makes it
+   * a compare-and-swap: the server answers 409 when it differs. Undefined when there is no such object.
+   */
+  async #patch(
+    resource: Resource<Kind>,
+    { name, resourceVersion }: { readonly name: string; readonly resourceVersion: string },
+    operations: readonly object[],
+  ): Promise<unknown> {
+    return await this.#api.request({
+      method: "PATCH",
+      path: objectPath(resource, name),
+      contentType: "application/json-patch+json",
+      body: [set("/metadata/resourceVersion", resourceVersion), ...operations],
+    });
+  }
+
+  #resource<K extends Kind>(kind: K): Resource<K> {
+    if (this.#closed) throw new FamfsError("STORE_UNAVAILABLE", "the store is closed");
+    return this.#resources[kind];
+  }
+}
+
+function objectPath({ path }: Resource<Kind>, name: string): string {
+  return `${path}/${encodeURIComponent(name)}`;
+}
+
+function isObject(answer: unknown): boolean {
+  return typeof asRecord(asRecord(answer)["metadata"])["name"] === "string";
+}
+
+/** JSON Patch "add" also replaces (RFC 6902, 4.1). */
+function set(path: string, value: unknown): object {
+  return { op: "add", path, value };
+}
+
+function escapePointer(key: string): string {
+  return key.replaceAll("~", "~0").replaceAll("/", "~1");
+}

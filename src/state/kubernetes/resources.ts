@@ -1,0 +1,72 @@
+import { type Kind, RECORD_SCHEMAS, type Records } from "../records.ts";
+import { parseRecord } from "../schema.ts";
+import type { StoredRecord } from "../store.ts";
+import { type ApiObject, asRecord, type ObjectBody, parseObject } from "./api-object.ts";
+import { displayFields } from "./display.ts";
+import { DEVICE_FIELDS, type Field, VOLUME_FIELDS } from "./fields.ts";
+import { leaseBody, leaseFields } from "./node-lease.ts";
+
+export const API_GROUP = "famfs.csi.dev";
+export const API_VERSION = "v1alpha1";
+
+export interface Resource<K extends Kind> {
+  readonly kind: K;
+  readonly apiVersion: string;
+  readonly apiKind: string;
+  /** Collection path on the API server. */
+  readonly path: string;
+  /** Present where losing the object would lose what it protects: `kubectl delete` then waits for us. */
+  readonly finalizer?: string;
+  toBody(record: Records[K]): ObjectBody;
+  toFields(object: ApiObject): unknown;
+}
+
+export type Resources = { readonly [K in Kind]: Resource<K> };
+
+/** The resource of each kind of record; the Leases of nodes live in a namespace of their own. */
+export function resources(nodeNamespace: string): Resources {
+  return {
+    volumes: customResource("volumes", "FamfsVolume", VOLUME_FIELDS),
+    devices: customResource("devices", "FamfsDevice", DEVICE_FIELDS),
+    nodes: {
+      kind: "nodes",
+      apiVersion: "coordination.k8s.io/v1",
+      apiKind: "Lease",
+      path: `/apis/coordination.k8s.io/v1/namespaces/${nodeNamespace}/leases`,
+      toBody: leaseBody,
+      toFields: leaseFields,
+    },
+  };
+}
+
+function customResource<K extends "volumes" | "devices">(
+  kind: K,
+  apiKind: string,
+  fields: Readonly<Record<string, Field>>,
+): Resource<K> {
+  return {
+    kind,
+    apiVersion: `${API_GROUP}/${API_VERSION}`,
+    apiKind,
+    path: `/apis/${API_GROUP}/${API_VERSION}/${apiKind.toLowerCase()}s`,
+    finalizer: `${API_GROUP}/memory`,
+    toBody(record) {
+      const parts: { spec: Record<string, unknown>; status: Record<string, unknown> } = { spec: {}, status: {} };
+      for (const [name, value] of Object.entries(record)) {
+        const field = fields[name];
+        // What a Stored record carries besides is metadata.
+        if (field !== undefined && value !== undefined) parts[field.part][name] = value;
+      }
+      return { spec: parts.spec, status: { ...parts.status, display: displayFields(kind, record) } };
+    },
+    toFields: ({ spec, status }) => ({ ...asRecord(spec), ...asRecord(status) }),
+  };
+}
+
+/** The record in an object that the API server gave. Throws INTERNAL when it is none. */
+export function toRecord<K extends Kind>(resource: Resource<K>, value: unknown): StoredRecord<K> {
+  const object = parseObject(resource.apiKind, value);
+  const { name, resourceVersion, creationTimestamp: createdAt } = object.metadata;
+  const fields = parseRecord(RECORD_SCHEMAS[resource.kind], resource.toFields(object), `${resource.apiKind} ${name}`);
+  return { ...(fields as Records[K]), name, resourceVersion, createdAt };
+}

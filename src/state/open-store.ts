@@ -1,0 +1,56 @@
+import type { Logger } from "../base/index.ts";
+import { EmbeddedStore } from "./embedded-store.ts";
+import { type ClusterConnection, connect } from "./kubernetes/connection.ts";
+import { KubernetesStore } from "./kubernetes/kubernetes-store.ts";
+import { LeaderElection } from "./kubernetes/leader-election.ts";
+import type { Store } from "./store.ts";
+
+export { isInCluster } from "./kubernetes/connection.ts";
+
+export type StoreOptions =
+  | { readonly type: "embedded"; readonly stateDir: string }
+  | {
+      readonly type: "kubernetes";
+      readonly environment: NodeJS.ProcessEnv;
+      /** Without one, the service account of the pod. */
+      readonly kubeconfig?: string | undefined;
+      /** Namespace of the nodes' Leases (default `famfs-csi-nodes`). */
+      readonly nodeNamespace?: string | undefined;
+      readonly logger: Logger;
+    };
+
+/** Whether this process is the one of several controllers that runs the background loops. */
+export interface Leadership extends AsyncDisposable {
+  readonly leading: boolean;
+}
+
+const DEFAULT_NODE_NAMESPACE = "famfs-csi-nodes";
+
+/** A store, and beside it what only a cluster can give. */
+export class OpenedStore implements AsyncDisposable {
+  readonly store: Store;
+  readonly #connection: ClusterConnection | undefined;
+
+  private constructor(store: Store, connection?: ClusterConnection) {
+    this.store = store;
+    this.#connection = connection;
+  }
+
+  /** Errors: STORE_UNAVAILABLE, SYSTEM. */
+  static async open(options: StoreOptions): Promise<OpenedStore> {
+    if (options.type === "embedded") return new OpenedStore(await EmbeddedStore.open({ stateDir: options.stateDir }));
+    const { nodeNamespace = DEFAULT_NODE_NAMESPACE, logger } = options;
+    const connection = await connect(options);
+    return new OpenedStore(await KubernetesStore.open({ connection, nodeNamespace, logger }), connection);
+  }
+
+  /** Without a cluster there is one controller, which leads. */
+  elect(name: string, { identity, logger }: { readonly identity: string; readonly logger: Logger }): Leadership {
+    if (this.#connection === undefined) return { leading: true, async [Symbol.asyncDispose]() {} };
+    return new LeaderElection({ connection: this.#connection, name, identity, logger });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.store[Symbol.asyncDispose]();
+  }
+}

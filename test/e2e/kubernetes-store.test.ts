@@ -1,0 +1,159 @@
+/** The store on Kubernetes against a real API server: what every store does, and what only this one must survive. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { silentLogger } from "../../src/base/index.ts";
+import { connect } from "../../src/state/kubernetes/connection.ts";
+import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
+import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import { LeaderElection } from "../../src/state/kubernetes/leader-election.ts";
+import { exampleNode, exampleVolume, testStoreConformance } from "../../src/state/store-conformance.ts";
+import { ApiServer } from "./api-server.ts";
+import { missingApiServer } from "./support/programs.ts";
+import { Relay } from "./support/relay.ts";
+
+const NODE_NAMESPACE = "famfs-csi-nodes";
+
+describe("store on Kubernetes", { skip: missingApiServer() }, () => {
+  let server: ApiServer;
+
+  before(async () => {
+    server = await ApiServer.start();
+    await server.kubectl(["create", "namespace", NODE_NAMESPACE]);
+    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
+    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
+    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+  });
+
+  after(async () => {
+    await server[Symbol.asyncDispose]();
+  });
+
+  const open = async () => {
+    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
+    return KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+  };
+
+  testStoreConformance("Kubernetes store", async () => {
+    await using store = await open();
+    for (const kind of ["volumes", "devices", "nodes"] as const) {
+      for (const { name, resourceVersion } of await store.list(kind)) await store.delete(kind, name, resourceVersion);
+    }
+    return { open, async [Symbol.asyncDispose]() {} };
+  });
+
+  test("a field that must not change is refused by the API server", async () => {
+    await using store = await open();
+    const made = await store.create("volumes", "immutable", exampleVolume);
+    await assert.rejects(store.replace("volumes", { ...made, uuid: "another" }), /uuid never changes/);
+    await assert.rejects(store.replace("volumes", { ...made, epoch: 0 }), /epoch never falls/);
+    await assert.rejects(store.replace("volumes", { ...made, slots: { "node-b": 0 } }), /given once/);
+    await store.delete("volumes", "immutable", made.resourceVersion);
+  });
+
+  test("kubectl delete does not take a record away from the driver", async () => {
+    await using store = await open();
+    await store.create("volumes", "protected", exampleVolume);
+    await server.kubectl(["delete", "famfsvolume", "protected", "--wait=false"]);
+    const found = await store.get("volumes", "protected");
+    assert.equal(found?.phase, "Ready");
+    await store.delete("volumes", "protected", found.resourceVersion);
+    assert.equal(await store.get("volumes", "protected"), undefined);
+  });
+
+  test("kubectl get tells the story", async () => {
+    await using store = await open();
+    await store.create("volumes", "story", exampleVolume);
+    const table = await server.kubectl(["get", "famfsvolumes"]);
+    assert.match(table, /NAME\s+PHASE\s+SIZE\s+POOL\s+WRITER\s+EPOCH\s+NODES\s+AGE/);
+    assert.match(table, /story\s+Ready\s+1 TiB\s+default\s+node-a\s+3\s+node-a/);
+  });
+
+  test("a watch survives an API server that is killed, and requests wait for it", async () => {
+    await using store = await open();
+    const abort = new AbortController();
+    const seen: string[] = [];
+    const watching = (async () => {
+      for await (const change of store.watch("nodes", abort.signal)) {
+        if (change.type === "put") seen.push(`${change.record.name} ${change.record.instance}`);
+      }
+    })();
+    let record = await store.create("nodes", "survivor", { ...exampleNode, instance: "1" });
+    await until(() => seen.includes("survivor 1"));
+    await server.plane.stopApiServer();
+    const restarted = server.plane.startApiServer();
+    record = await store.replace("nodes", { ...record, instance: "2" });
+    await restarted;
+    await until(() => seen.includes("survivor 2"));
+    assert.deepEqual(
+      seen.filter((each) => each.startsWith("survivor")),
+      ["survivor 1", "survivor 2"],
+    );
+    await store.delete("nodes", "survivor", record.resourceVersion);
+    abort.abort();
+    await watching;
+  });
+
+  test("a watch that missed versions which are forgotten (410) tells what differs, deletions too", async () => {
+    await using relay = await Relay.open(server.plane.apiPort);
+    const direct = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
+    const connection = { ...direct, server: new URL(`https://127.0.0.1:${relay.port}`) };
+    await using store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    await using other = await open();
+    const gone = await other.create("nodes", "gone", exampleNode);
+    const kept = await other.create("nodes", "kept", exampleNode);
+    await other.create("nodes", "same", exampleNode);
+    const abort = new AbortController();
+    const seen: string[] = [];
+    const watching = (async () => {
+      for await (const change of store.watch("nodes", abort.signal)) {
+        seen.push(change.type === "put" ? `${change.record.name} ${change.record.bootId}` : `${change.name} deleted`);
+      }
+    })();
+    await until(() => seen.length === 3);
+    relay.cut();
+    await other.delete("nodes", "gone", gone.resourceVersion);
+    await other.replace("nodes", { ...kept, bootId: "boot-2" });
+    await server.plane.compact();
+    await server.plane.stopApiServer();
+    await server.plane.startApiServer();
+    relay.mend();
+    await until(() => seen.length >= 5);
+    assert.deepEqual(seen.slice(3).toSorted(), ["gone deleted", "kept boot-2"]);
+    abort.abort();
+    await watching;
+  });
+
+  test("the leader is replaced when it resigns, and when it is silent, under 20 s", async () => {
+    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
+    const elect = (identity: string) =>
+      new LeaderElection({ connection, name: "famfs-csi-controller", identity, logger: silentLogger });
+    const first = elect("a");
+    await until(() => first.leading);
+    await using second = elect("b");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.equal(second.leading, false);
+    await first[Symbol.asyncDispose]();
+    await until(() => second.leading);
+
+    const silent = { holderIdentity: "vanished", leaseDurationSeconds: 12 };
+    const body = {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name: "other-loop" },
+      spec: silent,
+    };
+    await server.kubectl(["create", "--namespace=default", "-f", "-"], JSON.stringify(body));
+    const started = performance.now();
+    await using third = new LeaderElection({ connection, name: "other-loop", identity: "c", logger: silentLogger });
+    await until(() => third.leading);
+    const seconds = (performance.now() - started) / 1000;
+    assert.ok(seconds > 11 && seconds < 20, `${seconds} s`);
+  });
+});
+
+async function until(reached: () => boolean): Promise<void> {
+  for (const deadline = performance.now() + 30_000; !reached(); ) {
+    assert.ok(performance.now() < deadline, "not within 30 s");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
