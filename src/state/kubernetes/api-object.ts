@@ -31,7 +31,7 @@ export function parseObject(apiKind: string, value: unknown): ApiObject {
     metadata: {
       name,
       resourceVersion,
-      creationTimestamp: String(creationTimestamp ?? ""),
+      creationTimestamp: typeof creationTimestamp === "string" ? creationTimestamp : "",
       ...(typeof deletionTimestamp === "string" ? { deletionTimestamp } : {}),
       annotations: Object.fromEntries(Object.entries(asRecord(annotations)).map(([key, text]) => [key, String(text)])),
       finalizers: Array.isArray(finalizers) ? finalizers.map(String) : [],
