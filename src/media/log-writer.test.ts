@@ -5,6 +5,8 @@ import { directory, simulatedVolume, taker } from "../../test/support/simulated-
 import {
   CHANGE_RING_SLOTS,
   claimOffset,
+  encodeEntry,
+  entryOffset,
   FILLER_RUN,
   LOG_COUNTERS_OFFSET,
   type LogEntry,
@@ -162,6 +164,19 @@ test("a formatted-again region stops owner and reader", async () => {
   assert.equal(writer.holds(), false);
   assert.throws(() => writer.append([directory("foreign")]), code("OWNER_STALE"));
   await assert.rejects(media.takeOver(taker(0, 9)), code("OWNER_STALE"));
+});
+
+test("a taker waits for entries that have not arrived, and refuses a log that stays bad", async () => {
+  await using volume = await simulatedVolume();
+  const media = await volume.open();
+  const { window, logOffset } = media;
+  window.store64(logOffset + LOG_COUNTERS_OFFSET + 8, 1n);
+  const entry = encodeEntry(0, directory("late"));
+  setTimeout(() => window.copyIn(logOffset + entryOffset(0), entry), 20);
+  await using writer = await media.takeOver(taker(0, 1));
+  assert.equal(writer.nextIndex, 1);
+  window.zero(logOffset + entryOffset(0), entry.byteLength);
+  await assert.rejects(media.takeOver(taker(1, 2)), { code: "LOG_CORRUPT", details: { index: 0 } });
 });
 
 test("an owner notices that somebody without a claim appended", async () => {

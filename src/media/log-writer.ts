@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 import {
@@ -59,6 +60,9 @@ export interface OwnableVolume {
   ownerSlots(): { readonly slots: readonly OwnerSlot[] };
   createReader(): LogReader;
 }
+
+/** How long a taker waits, in sum, for entries below the counter that are not valid yet. */
+const ARRIVAL_MS = 1000;
 
 /** The log in the hands of its owner. Every append checks the claims before and after (design 4). */
 export class LogWriter implements AsyncDisposable {
@@ -124,7 +128,7 @@ export class LogWriter implements AsyncDisposable {
     const guard = native.guardCreate(media.window.id, GUARD_OFFSET, media.guardBytes(), !media.coherent);
     const writer = new LogWriter(media, record, { taker, claim, page, guard });
     try {
-      writer.#begin(clean);
+      await writer.#begin(clean);
       return writer;
     } catch (error) {
       writer.#close();
@@ -210,12 +214,18 @@ export class LogWriter implements AsyncDisposable {
     native.guardDestroy(this.guard);
   }
 
-  #begin(clean: boolean): void {
+  async #begin(clean: boolean): Promise<void> {
     const { media } = this;
     this.#checkOwner();
     const reader = media.createReader();
     const { end } = reader.end();
-    const bad = reader.firstBad(Math.min(media.position, end), end);
+    const from = Math.min(media.position, end);
+    let bad = reader.firstBad(from, end);
+    // Stores of the old owner may still be on their way.
+    for (let waitMs = 1; bad !== undefined && waitMs < ARRIVAL_MS; waitMs *= 2) {
+      await sleep(waitMs);
+      bad = reader.firstBad(from, end);
+    }
     if (bad !== undefined) {
       throw new FamfsError("LOG_CORRUPT", `${bad.message}; the log cannot be continued, run fsck`, {
         details: { index: bad.index },
