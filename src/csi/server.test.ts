@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { Client, credentials } from "@grpc/grpc-js";
 import { FamfsError, type Logger, silentLogger } from "../base/index.ts";
 import { CsiClient, CsiServer, type CsiServerOptions, identityService, RpcError } from "./index.ts";
 
@@ -215,6 +216,40 @@ test("a stale socket is replaced; one that is served, and what is no socket, are
   await chmod(file, 0o600);
   await assert.rejects(serve(file, {}), /is not a socket/);
   assert.equal((await stat(file)).size, 4);
+});
+
+test("bytes that are no message, and messages that are too large, end one call and leave the server working", async () => {
+  await using endpoint = await temporaryEndpoint();
+  await using _server = await serve(endpoint.path, {
+    controller: {
+      async CreateVolume({ name }) {
+        return { volume: { volumeId: name } };
+      },
+    },
+  });
+  const garbage = [
+    Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]), // a name of 4 GiB that is not there
+    Buffer.from([0x0a, 0x02, 0xc3, 0x28]), // not UTF-8
+    Buffer.from([0xff, 0xff, 0xff]),
+    Buffer.from([0x12, 0x0b, 0x08, ...Array<number>(10).fill(0xff), 0x7f]), // a varint without end
+    Buffer.alloc(3 << 20),
+  ];
+  const raw = new Client(`unix:${endpoint.path}`, credentials.createInsecure());
+  for (const bytes of garbage) {
+    const { promise, resolve } = Promise.withResolvers<number | undefined>();
+    const path = "/csi.v1.Controller/CreateVolume";
+    raw.makeUnaryRequest(
+      path,
+      () => bytes,
+      (answer) => answer,
+      {},
+      (error) => resolve(error?.code),
+    );
+    await promise;
+  }
+  raw.close();
+  using client = CsiClient.open(endpoint.path);
+  assert.equal((await client.call("controller", "CreateVolume", { name: "n" })).volume?.volumeId, "n");
 });
 
 test("endpoints other than Unix sockets are refused", async () => {

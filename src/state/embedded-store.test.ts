@@ -98,6 +98,38 @@ test("what is in the store is checked, not believed", async () => {
   other.close();
 });
 
+test("a record that cannot be read does not hide the others from a watch", async () => {
+  await using state = await temporaryState();
+  await using store = await EmbeddedStore.open(state);
+  await store.create("nodes", "bad", exampleNode);
+  const other = new DatabaseSync(join(state.stateDir, "state.sqlite"));
+  other.exec("UPDATE records SET body = '{}'");
+  other.close();
+  await store.create("nodes", "good", exampleNode);
+  const abort = new AbortController();
+  for await (const change of store.watch("nodes", abort.signal)) {
+    assert.equal(change.type === "put" && change.record.name, "good");
+    abort.abort();
+  }
+  await assert.rejects(store.get("nodes", "bad"), { code: "INTERNAL" });
+});
+
+test("a watch outlives a database that does not answer for a while", async () => {
+  await using state = await temporaryState();
+  await using store = await EmbeddedStore.open(state);
+  const other = new DatabaseSync(join(state.stateDir, "state.sqlite"));
+  other.exec("ALTER TABLE records RENAME TO hidden");
+  const seen = (async () => {
+    const abort = new AbortController();
+    for await (const _change of store.watch("nodes", abort.signal)) abort.abort();
+  })();
+  await assert.rejects(store.list("nodes"), { code: "STORE_UNAVAILABLE" });
+  other.exec("ALTER TABLE hidden RENAME TO records");
+  other.close();
+  await store.create("nodes", "n", exampleNode);
+  await seen;
+});
+
 test("a file that is no store is refused and left as it is", async () => {
   await using state = await temporaryState();
   const path = join(state.stateDir, "state.sqlite");

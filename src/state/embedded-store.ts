@@ -20,6 +20,8 @@ const LAYOUT = 1;
 /** How long a locked database is waited for before STORE_UNAVAILABLE. Locks are held for the time of one write. */
 const BUSY_MS = 5_000;
 const SQLITE_BUSY = 5;
+/** Until a watch that could not read tries again. */
+const RETRY_MS = 200;
 
 interface Row {
   name: string;
@@ -144,7 +146,12 @@ export class EmbeddedStore implements Store {
     try {
       while (!signal.aborted && !this.#closed) {
         changed = Promise.withResolvers();
-        for (const change of await this.#changesSince(kind, known)) {
+        const changes = await this.#changesSince(kind, known).catch(() => undefined);
+        if (changes === undefined) {
+          // The database did not answer in time. A watch outlives that.
+          setTimeout(wake, RETRY_MS).unref();
+        }
+        for (const change of changes ?? []) {
           if (signal.aborted) return;
           yield change;
         }
@@ -184,7 +191,11 @@ export class EmbeddedStore implements Store {
         const row = this.#statements.get.get(kind, name) as Row | undefined;
         if (row === undefined) continue; // deleted since; the next round says so
         known.set(name, row.version);
-        changes.push({ type: "put", record: fromRow(kind, row) });
+        try {
+          changes.push({ type: "put", record: fromRow(kind, row) });
+        } catch {
+          // A record that cannot be read is not shown, and does not hide the others; reading it says what is wrong.
+        }
       }
       return changes;
     });

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { hasCode } from "../base/index.ts";
 import type { Kind, Records, Stored } from "./records.ts";
 
@@ -52,6 +53,7 @@ export async function updateRecord<K extends Kind>(
       return await store.replace(kind, changed);
     } catch (error) {
       if (!hasCode(error, "CONFLICT") || attempt === UPDATE_ATTEMPTS) throw error;
+      await sleep(Math.random() * attempt);
     }
   }
 }
