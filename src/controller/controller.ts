@@ -10,8 +10,8 @@ export interface ControllerOptions {
   /** Shared with others; stays open when the controller closes. */
   readonly store: Store;
   readonly logger: Logger;
-  /** Run the background loops, too: every replica serves, one of them maintains (default true). */
-  readonly maintain?: boolean;
+  /** Whether this process runs the background loops now: every replica serves, the leader maintains (default always). */
+  readonly leads?: () => boolean;
   readonly maintenancePeriodMs?: number;
   /** How long CreateVolume waits for a node to format (default 30 s). */
   readonly formatWaitMs?: number;
@@ -42,10 +42,14 @@ export class Controller implements AsyncDisposable {
       logger,
       formatWaitMs: options.formatWaitMs ?? 30_000,
     };
-    if (options.maintain ?? true) {
-      const periodMs = options.maintenancePeriodMs ?? 2_000;
-      opening.use(Maintenance.start(context, { logger, periodMs, abandonedMs: options.abandonedMs ?? 600_000 }));
-    }
+    opening.use(
+      Maintenance.start(context, {
+        logger,
+        leads: options.leads ?? (() => true),
+        periodMs: options.maintenancePeriodMs ?? 2_000,
+        abandonedMs: options.abandonedMs ?? 600_000,
+      }),
+    );
     return new Controller(context, opening.move());
   }
 

@@ -8,6 +8,8 @@ import { assignJob } from "./jobs.ts";
 
 export interface MaintenanceOptions {
   readonly logger: Logger;
+  /** Asked before each round. */
+  readonly leads: () => boolean;
   readonly periodMs: number;
   /** How long a Pending or Failed volume is left to a repeated CreateVolume. */
   readonly abandonedMs: number;
@@ -43,11 +45,15 @@ export class Maintenance implements AsyncDisposable {
 
   #schedule(delayMs: number): void {
     this.#timer = setTimeout(() => {
-      this.#running = maintain(this.#context, this.#options, this.#abort.signal).then(() => {
+      this.#running = this.#round().then(() => {
         if (!this.#abort.signal.aborted) this.#schedule(this.#options.periodMs);
       });
     }, delayMs);
     this.#timer.unref();
+  }
+
+  async #round(): Promise<void> {
+    if (this.#options.leads()) await maintain(this.#context, this.#options, this.#abort.signal);
   }
 }
 

@@ -65,7 +65,7 @@ for (const moment of ["before", "after"] as const) {
       await using store = await EmbeddedStore.open({ stateDir: join(directory.path, "state"), pollMs: 5 });
       await using _agent = await TestAgent.open(store, directory.path, { size: "64Mi" });
       const dying = dyingStore(store, dieAt, moment);
-      await using first = await TestController.open(dying, directory.path, { maintain: false });
+      await using first = await TestController.open(dying, directory.path, { leads: () => false });
       await using second = await TestController.open(store, directory.path);
       // Another volume is made in between, and must not get in the way.
       let client = first.client;
@@ -123,8 +123,8 @@ test("a controller that wakes up in the middle of an allocation that others fini
       },
     },
   });
-  await using slow = await TestController.open(sleepy, directory.path, { maintain: false });
-  await using quick = await TestController.open(store, directory.path, { maintain: false });
+  await using slow = await TestController.open(sleepy, directory.path, { leads: () => false });
+  await using quick = await TestController.open(store, directory.path, { leads: () => false });
   const late = slow.client.call("controller", "CreateVolume", claim("pvc-1"));
   await asleep.promise;
   await quick.client.call("controller", "CreateVolume", claim("pvc-1"));
