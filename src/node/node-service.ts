@@ -76,7 +76,7 @@ export function nodeService({ nodeId, fabric, maxVolumes, volumes }: NodeService
     async NodeGetVolumeStats(request, call) {
       const volumeId = requireField(request.volumeId, "volume_id");
       return statsResponse(
-        await volumes.health({ volumeId, path: requirePath(request.volumePath, "volume_path") }, call),
+        await volumes.health({ volumeId, path: requireField(request.volumePath, "volume_path") }, call),
       );
     },
 

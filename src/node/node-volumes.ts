@@ -246,7 +246,8 @@ export class NodeVolumes {
     call: CallContext,
   ): Promise<VolumeHealth | { readonly problem: string }> {
     const { volumeId } = request;
-    const path = await resolveMountPath(request.path, "volume_path");
+    // A path that nothing can be mounted at is simply not one of the volume's.
+    const path = request.path.startsWith("/") ? await resolveMountPath(request.path, "volume_path") : undefined;
     const present = path === undefined ? undefined : mountAt(await readMountTable(), path);
     if (present === undefined || !this.#isOurs(present, volumeId)) {
       throw new FamfsError("VOLUME_NOT_FOUND", `volume ${volumeId} is not mounted at ${request.path}`);

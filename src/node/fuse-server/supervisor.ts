@@ -13,6 +13,8 @@ const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.filename)}`, imp
 const START_TIMEOUT_MS = 20_000;
 /** Sealing everything on a clean stop; after that the process is killed. */
 const STOP_TIMEOUT_MS = 15_000;
+/** A process whose main thread does not answer for this long is taken for hung and replaced. */
+const WATCHDOG = { periodMs: 10_000, timeoutMs: 30_000 };
 const RESTART_DELAY_MS = { first: 100, most: 10_000 };
 
 export interface SupervisorOptions {
@@ -29,6 +31,7 @@ interface Running {
   readonly channel: Channel<ServerCalls, PluginCalls>;
   /** Our end of the socket pair that descriptors travel over. */
   readonly socket: number;
+  watchdog?: NodeJS.Timeout;
 }
 
 /**
@@ -167,7 +170,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
     }
     const log = (line: LogLine) => this.#logger[line.level](line.fields, line.message);
     const channel = new Channel<ServerCalls, PluginCalls>(child, { ...this.#options.handlers, log });
-    const running = { child, channel, socket };
+    const running: Running = { child, channel, socket };
     void exitOf(child).then((reason) => this.#exited(running, reason));
     try {
       await channel.call("ready", undefined, { timeoutMs: START_TIMEOUT_MS });
@@ -178,11 +181,27 @@ export class FuseServerSupervisor implements AsyncDisposable {
       });
     }
     this.#restartDelayMs = RESTART_DELAY_MS.first;
+    this.#watch(running);
     this.#logger.info({ pid: child.pid }, "FUSE server started");
     return running;
   }
 
+  #watch(running: Running): void {
+    running.watchdog = setTimeout(() => {
+      running.channel.call("ready", undefined, { timeoutMs: WATCHDOG.timeoutMs }).then(
+        () => this.#watch(running),
+        (error: unknown) => {
+          if (this.#stopping || running.child.exitCode !== null) return;
+          this.#logger.error({ pid: running.child.pid, reason: messageOf(error) }, "the FUSE server hangs: killed");
+          running.child.kill("SIGKILL");
+        },
+      );
+    }, WATCHDOG.periodMs);
+    running.watchdog.unref();
+  }
+
   #exited(running: Running, reason: string): void {
+    clearTimeout(running.watchdog);
     running.channel.close();
     closeSync(running.socket);
     this.#running = undefined;

@@ -54,6 +54,11 @@ export class TestNode {
     this.plugin = plugin;
   }
 
+  /** What starts the same node in another process. */
+  get settings() {
+    return { nodeId: this.nodeId, directory: this.directory, device: this.#device };
+  }
+
   stage(volumeId: string, mode: AccessMode = "MULTI_NODE_MULTI_WRITER", more: object = {}) {
     return this.client.call("node", "NodeStageVolume", {
       volumeId,
