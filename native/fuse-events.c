@@ -25,7 +25,13 @@ static struct {
   struct event *head, **tail;
   bool woken; // the main thread knows that there is something
   napi_threadsafe_function wake;
+  struct worker *idle; // set while the main thread looks at the queue itself
+  bool waiting;        // and is asleep
 } queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .tail = &queue.head};
+
+static _Atomic bool main_is_serving;
+
+bool events_main_is_serving(void) { return atomic_load_explicit(&main_is_serving, memory_order_relaxed); }
 
 static struct event *event_new(enum event_kind kind, uint32_t connection, uint32_t token, int error,
                                const uint8_t *bytes, size_t length) {
@@ -41,7 +47,10 @@ static void event_queue(struct event *event) {
   pthread_mutex_lock(&queue.lock);
   *queue.tail = event;
   queue.tail = &event->next;
-  if (!queue.woken && queue.wake != NULL)
+  if (queue.idle != NULL) {
+    if (queue.waiting) worker_wake_up(queue.idle);
+    queue.waiting = false;
+  } else if (!queue.woken && queue.wake != NULL)
     queue.woken = napi_call_threadsafe_function(queue.wake, NULL, napi_tsfn_nonblocking) == napi_ok;
   pthread_mutex_unlock(&queue.lock);
 }
@@ -52,6 +61,39 @@ int event_push(enum event_kind kind, uint32_t connection, uint32_t token, int er
   if (event == NULL) return ENOMEM;
   event_queue(event);
   return 0;
+}
+
+void events_enter(struct worker *worker) {
+  pthread_mutex_lock(&queue.lock);
+  queue.idle = worker;
+  main_is_serving = true;
+  pthread_mutex_unlock(&queue.lock);
+}
+
+void events_leave(void) {
+  pthread_mutex_lock(&queue.lock);
+  queue.idle = NULL;
+  queue.waiting = false;
+  main_is_serving = false;
+  if (queue.head != NULL && !queue.woken && queue.wake != NULL)
+    queue.woken = napi_call_threadsafe_function(queue.wake, NULL, napi_tsfn_nonblocking) == napi_ok;
+  pthread_mutex_unlock(&queue.lock);
+}
+
+bool events_before_wait(void) {
+  pthread_mutex_lock(&queue.lock);
+  bool empty = queue.head == NULL;
+  queue.waiting = empty;
+  main_is_serving = !empty;
+  pthread_mutex_unlock(&queue.lock);
+  return empty;
+}
+
+void events_after_wait(void) {
+  pthread_mutex_lock(&queue.lock);
+  queue.waiting = false;
+  main_is_serving = true;
+  pthread_mutex_unlock(&queue.lock);
 }
 
 static void wake_main(napi_env env, napi_value callback, void *context, void *data) {

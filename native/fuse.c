@@ -173,4 +173,5 @@ void fuse_register(napi_env env, napi_value exports) {
   export_function(env, exports, "fuseSend", fuse_send);
   fuse_worker_register(env, exports);
   fuse_events_register(env, exports);
+  fuse_idle_register(env, exports);
 }

@@ -1,5 +1,5 @@
 /**
- * Calls of fuse.c, fuse-worker.c and fuse-events.c: the kernel transport. Connections are named by numbers that are
+ * Calls of fuse.c, fuse-worker.c, fuse-idle.c and fuse-events.c: the kernel transport. Connections are named by numbers that are
  * never used twice. Calls that answer requests return an errno (0 = sent) and do not throw: a request that is gone
  * (ENOENT) and a connection that is gone (ENODEV) are daily business.
  */
@@ -21,6 +21,12 @@ export interface FuseCalls {
   fuseWake(worker: number): void;
   /** Length of the next request, 0 after the timeout or a wake. */
   fuseReceive(worker: number, timeoutMs: number): number;
+  /**
+   * The event loop of this thread waits for requests while it has nothing else to do. `onWork` is called with the
+   * length of one in the worker's buffer, or with 0 when `fuseTake` has something.
+   */
+  fuseIdleStart(worker: number, onWork: (length: number) => void): void;
+  fuseIdleStop(): void;
   /** Hands a copy of the request in the buffer to the main thread. */
   fuseForward(worker: number): void;
   fuseReplyError(worker: number, errno: number): number;

@@ -34,6 +34,8 @@ export interface DataPathOptions {
   readonly index: number;
   readonly maxWrite: number;
   readonly bounce: boolean;
+  /** Takes a request that is not answered here: the first `length` bytes of `bytes`, which are reused afterwards. */
+  readonly passOn: (path: DataPath, connection: number, bytes: Uint8Array, length: number) => void;
 }
 
 export class DataPath {
@@ -50,6 +52,8 @@ export class DataPath {
   readonly #replyView = new DataView(this.#reply.buffer);
   readonly #activity: number;
   readonly #counters: number;
+  readonly #passOnRequest: DataPathOptions["passOn"];
+  #length = 0;
   #handleFlags = 0;
 
   constructor(options: DataPathOptions) {
@@ -58,6 +62,7 @@ export class DataPath {
     this.#maxWrite = options.maxWrite;
     this.#bytes = new Uint8Array(options.maxWrite + 4096);
     this.#view = new DataView(this.#bytes.buffer);
+    this.#passOnRequest = options.passOn;
     this.#activity = options.index * ACTIVITY.words;
     this.#counters = options.index * MAX_CONNECTIONS * COUNTER.words;
     this.#replyView.setUint32(OutHeader.offsets.len, REPLY_SIZE, true);
@@ -71,11 +76,16 @@ export class DataPath {
   /** Waits for one request and deals with it; returns after `timeoutMs` or a wake without one. */
   serveOne(timeoutMs: number): void {
     const length = this.#native.fuseReceive(this.worker, timeoutMs);
-    if (length === 0) return;
+    if (length !== 0) this.serve(length);
+  }
+
+  /** Deals with the request of `length` bytes in the buffer. */
+  serve(length: number): void {
+    this.#length = length;
     const opcode = this.#view.getUint32(InHeader.offsets.opcode, true);
     if (opcode === OPCODES.READ.opcode) this.#read(length);
     else if (opcode === OPCODES.WRITE.opcode) this.#write(length);
-    else this.#native.fuseForward(this.worker);
+    else this.#passOnRequest(this, this.#state[0] as number, this.#bytes, length);
   }
 
   #read(length: number): void {
@@ -168,7 +178,7 @@ export class DataPath {
   /** The main thread asks the file system (`prepareWrite`) and then writes. */
   #passOn(): void {
     this.#leave();
-    this.#native.fuseForward(this.worker);
+    this.#passOnRequest(this, this.#state[0] as number, this.#bytes, this.#length);
   }
 
   /**

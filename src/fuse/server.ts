@@ -3,6 +3,7 @@ import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { FUSE_EVENT, native } from "../../native/index.ts";
 import { FamfsError, type Logger, silentLogger } from "../base/index.ts";
+import { DataPath } from "./data-path.ts";
 import { ERRNO } from "./errno.ts";
 import { FileHandles } from "./file-handles.ts";
 import { SharedFileMaps } from "./file-map-table.ts";
@@ -43,6 +44,8 @@ export class FuseServer implements AsyncDisposable {
   readonly #fileMaps: SharedFileMaps;
   readonly #handles: FileHandles;
   readonly #mapMemory: MapMemory;
+  /** This thread's own: opened before the workers', so that the kernel asks it first while it is idle. */
+  readonly #path: DataPath;
   readonly #reply = new ReplyWriter(MAX_WRITE + 4096);
   readonly #buffer = new Uint8Array(MAX_WRITE + 4096);
   readonly #state = new Uint32Array(4);
@@ -52,23 +55,35 @@ export class FuseServer implements AsyncDisposable {
   #nextToken = 0;
   #closed: Promise<void> | undefined;
 
-  private constructor(workers: number, logger: Logger) {
-    this.#memory = SharedMemory.allocate(workers);
+  private constructor(workers: number, bounce: boolean, logger: Logger) {
+    this.#memory = SharedMemory.allocate(workers + 1); // this thread is one more
+
     this.#logger = logger;
     this.#fileMaps = new SharedFileMaps(this.#memory);
     this.#handles = new FileHandles(this.#memory, this.#fileMaps);
     this.#mapMemory = new MapMemory(native, this.#memory, this.#handles);
+    this.#path = new DataPath({
+      native,
+      memory: this.#memory,
+      index: workers,
+      maxWrite: MAX_WRITE,
+      bounce,
+      passOn: (_path, connection, bytes, length) => this.#sessions.get(connection)?.receive(bytes.subarray(0, length)),
+    });
   }
 
   static async open(options: FuseServerOptions = {}): Promise<FuseServer> {
     const workers = options.workers ?? 2;
-    const server = new FuseServer(workers, options.logger ?? silentLogger);
+    const bounce = options.bounce === true;
+    const server = new FuseServer(workers, bounce, options.logger ?? silentLogger);
     native.fuseListen(server.#serveEvents);
+    native.fuseIdleStart(server.#path.worker, (length) => {
+      if (length > 0) server.#path.serve(length);
+      else server.#serveEvents();
+    });
     process.on("exit", server.#stopWorkers);
     try {
-      await Promise.all(
-        Array.from({ length: workers }, (_, index) => server.#startWorker(index, options.bounce === true)),
-      );
+      await Promise.all(Array.from({ length: workers }, (_, index) => server.#startWorker(index, bounce)));
     } catch (error) {
       await server[Symbol.asyncDispose]();
       throw error;
@@ -131,6 +146,8 @@ export class FuseServer implements AsyncDisposable {
     this.#stopWorkers();
     await Promise.all(this.#workers.map(({ exited }) => exited));
     process.off("exit", this.#stopWorkers);
+    native.fuseIdleStop();
+    this.#path.close();
     native.fuseUnlisten();
     for (const settle of this.#notifications.values()) settle(ERRNO.ENODEV);
     this.#notifications.clear();

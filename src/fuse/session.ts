@@ -22,9 +22,16 @@ import type { Transport } from "./transport.ts";
  */
 const INTERRUPT_GRACE_MS = 50;
 
+const XATTR_READERS: ReadonlySet<Opcode> = new Set(["GETXATTR", "LISTXATTR"]);
+
 export interface SessionOptions {
   /** The mount has default_permissions and may be ID-mapped. */
   readonly idmap?: boolean;
+  /**
+   * Extended attributes can be read. Otherwise the kernel is told so once (ENOSYS) and answers EOPNOTSUPP itself, which
+   * saves a request for each new file that is written and two for each line of `ls -l`. Setting them is not affected.
+   */
+  readonly readableXattrs?: boolean;
   /** What the predecessor of this process negotiated: INIT is not awaited, and requests it took are sent again. */
   readonly resume?: KernelFacts;
   /** Called with a line for each request the main thread serves. */
@@ -158,9 +165,10 @@ export class Session implements ServedConnection {
     const row = HANDLERS[request.name];
     if ("ignored" in row) return;
     if (this.#kernel === undefined) throw new FamfsError("INVALID_ARGUMENT", `${request.name} before INIT`);
-    if ("errno" in row) {
+    const unreadable = this.#parts.options.readableXattrs !== true && XATTR_READERS.has(request.name);
+    if ("errno" in row || unreadable) {
       this.#count(request.name, "errors");
-      this.#sendError(request.uniqueLow, request.uniqueHigh, ERRNO[row.errno]);
+      this.#sendError(request.uniqueLow, request.uniqueHigh, "errno" in row ? ERRNO[row.errno] : ERRNO.ENOSYS);
       return;
     }
     const answer = row.run(this, request);

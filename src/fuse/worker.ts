@@ -13,7 +13,8 @@ const WAIT_MS = 1000;
 
 const { index, buffers, maxWrite, bounce } = workerData as WorkerData;
 const memory = new SharedMemory(buffers);
-const path = new DataPath({ native, memory, index, maxWrite, bounce });
+const passOn = (from: DataPath) => native.fuseForward(from.worker);
+const path = new DataPath({ native, memory, index, maxWrite, bounce, passOn });
 parentPort?.postMessage({ worker: path.worker } satisfies WorkerReady);
 while (Atomics.load(memory.control, 0) === 0) path.serveOne(WAIT_MS);
 path.close();

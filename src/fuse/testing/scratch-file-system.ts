@@ -82,12 +82,21 @@ export class ScratchFileSystem implements Operations, Disposable {
 
   /** A file with `extents`, as if it came from a log. */
   addSealed(name: string, size: number, extents: MappedExtent[]): number {
+    return this.#addSealed(name, size, extents, 0);
+  }
+
+  /** The same, where each write checks `guard` first. */
+  addGuarded(name: string, size: number, extent: MappedExtent, guard: number): number {
+    return this.#addSealed(name, size, [extent], guard);
+  }
+
+  #addSealed(name: string, size: number, extents: MappedExtent[], guard: number): number {
     const node = this.#make(S_IFREG | 0o644, { uid: 0, gid: 0, pid: 0 });
     node.extents = extents;
     node.sealed = true;
     node.map = this.#fileMaps.create({
       window: this.window,
-      guard: 0,
+      guard,
       layout: { type: "simple", extents },
       size,
       capacity: size,

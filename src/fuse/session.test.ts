@@ -1,0 +1,283 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { FamfsError } from "../base/index.ts";
+import { ERRNO } from "./errno.ts";
+import type { FileMapTable } from "./file-map.ts";
+import { FATTR } from "./flags.ts";
+import type { Entry, Missing, Opened } from "./operations.ts";
+import { FakeKernel, request } from "./testing/fake-kernel.ts";
+import { ScratchFileSystem } from "./testing/scratch-file-system.ts";
+import {
+  AttrOut,
+  EntryOut,
+  GetxattrIn,
+  InitIn,
+  InitOut,
+  InterruptIn,
+  NotifyInvalEntryOut,
+  NotifyInvalInodeOut,
+  OpenIn,
+  OpenOut,
+  OutHeader,
+  ReadIn,
+  SetattrIn,
+  WriteIn,
+} from "./wire.ts";
+
+/** Operations that can be made to wait, and tell what was released. */
+class SlowFileSystem extends ScratchFileSystem {
+  gate: Promise<void> | undefined;
+  readonly released: number[] = [];
+
+  constructor(maps: FileMapTable) {
+    super(maps, { sizeBytes: 1 << 20 });
+  }
+
+  override lookup(parent: number, name: string): Promise<Entry | Missing> {
+    return (this.gate ?? Promise.resolve()).then(() => super.lookup(parent, name));
+  }
+
+  override open(nodeid: number, flags: number): Opened | Promise<Opened> {
+    if (this.gate === undefined) return super.open(nodeid, flags);
+    return this.gate.then(() => super.open(nodeid, flags));
+  }
+
+  override release(handle: number): void {
+    super.release(handle);
+    this.released.push(handle);
+  }
+}
+
+function setUp(options = {}) {
+  let files: SlowFileSystem | undefined;
+  const kernel = new FakeKernel((maps) => {
+    files = new SlowFileSystem(maps);
+    return files;
+  }, options);
+  if (files === undefined) throw new Error("no file system");
+  kernel.init();
+  return { kernel, files, [Symbol.dispose]: () => files?.[Symbol.dispose]() };
+}
+
+const openFlags = (flags: number) => OpenIn.encode({ flags, open_flags: 0 });
+const interrupt = (unique: bigint) => InterruptIn.encode({ unique });
+
+test("INIT grants what is wanted and offered, never writeback caching, and 1 MiB requests", async () => {
+  using setup = setUp();
+  const kernel = await setup.kernel.session.ready;
+  assert.equal(kernel.minor, 45);
+  assert.ok(kernel.granted.includes("DIRECT_IO_ALLOW_MMAP"));
+  assert.ok(!kernel.granted.includes("WRITEBACK_CACHE"));
+  const init = InitOut.decode(setup.kernel.answered(2n).body);
+  assert.equal(init.max_write, 1 << 20);
+  assert.equal(init.max_pages, 256);
+  assert.equal((init.flags2 >>> 10) & 3, 0, "bits 42 and 43 mean different things to different kernels");
+});
+
+test("INIT of a newer major is answered with ours and expected again; of an old kernel it is refused", async () => {
+  using files = new ScratchFileSystem(
+    new FakeKernel((maps) => new ScratchFileSystem(maps, { sizeBytes: 4096 })).fileMaps,
+  );
+  const kernel = new FakeKernel(() => files);
+  const newer = InitIn.encode({ major: 8, minor: 0, max_readahead: 0, flags: 0, flags2: 0 });
+  const reply = kernel.answered(kernel.send("INIT", 0, newer));
+  assert.equal(InitOut.decode(reply.body).major, 7);
+  assert.throws(() => kernel.session.kernel, { code: "INTERNAL" });
+  assert.equal(kernel.init().errno, 0);
+  assert.equal(kernel.session.kernel.minor, 45);
+  assert.equal(new FakeKernel(() => files).init(23).errno, ERRNO.EOPNOTSUPP);
+});
+
+test("an unknown opcode is ENOSYS, a malformed request EINVAL, and the session goes on", async () => {
+  using setup = setUp();
+  const { kernel } = setup;
+  kernel.session.receive(request(999, 1000n, 1, []));
+  assert.equal(kernel.answered(1000n).errno, ERRNO.ENOSYS);
+  kernel.session.receive(request(1, 1002n, 1, [Buffer.from("no NUL")]));
+  assert.equal(kernel.answered(1002n).errno, ERRNO.EINVAL);
+  const short = request(14, 1004n, 1, []);
+  kernel.session.receive(short);
+  assert.equal(kernel.answered(1004n).errno, ERRNO.EINVAL);
+  kernel.session.receive(new Uint8Array(3));
+  const unique = kernel.send("LOOKUP", 1, "missing");
+  await delay(0);
+  assert.equal(kernel.answered(unique).errno, 0);
+  assert.equal(EntryOut.decode(kernel.answered(unique).body).nodeid, 0n);
+});
+
+test("a request before INIT is refused", () => {
+  using files = new ScratchFileSystem(
+    new FakeKernel((maps) => new ScratchFileSystem(maps, { sizeBytes: 4096 })).fileMaps,
+  );
+  const kernel = new FakeKernel(() => files);
+  assert.equal(kernel.answered(kernel.send("LOOKUP", 1, "x")).errno, ERRNO.EINVAL);
+});
+
+test("a waiting request answers EINTR when interrupted, and its late result is dropped", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "file");
+  const { promise, resolve } = Promise.withResolvers<void>();
+  files.gate = promise;
+  const unique = kernel.send("OPEN", nodeid, openFlags(0));
+  kernel.send("INTERRUPT", 0, interrupt(unique));
+  await delay(100);
+  assert.equal(kernel.answered(unique).errno, ERRNO.EINTR);
+  resolve();
+  await delay(0);
+  assert.deepEqual(files.released, [1], "nobody holds the file that was opened late");
+});
+
+test("an operation that ends soon after its INTERRUPT is answered, not cut", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  files.gate = promise;
+  const unique = kernel.send("LOOKUP", 1, "x");
+  kernel.send("INTERRUPT", 0, interrupt(unique));
+  resolve();
+  await delay(80);
+  assert.equal(kernel.answered(unique).errno, 0);
+});
+
+test("INTERRUPT of a request that is not here is put off with EAGAIN", () => {
+  using setup = setUp();
+  // The kernel's own way to ask for that: the header of INTERRUPT carries a unique of its own.
+  const unique = setup.kernel.send("INTERRUPT", 0, interrupt(4711n));
+  assert.equal(setup.kernel.answered(unique).errno, ERRNO.EAGAIN);
+});
+
+test("an open whose program is gone is released at once", () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "file");
+  kernel.gone.add(4n);
+  assert.equal(kernel.send("OPEN", nodeid, openFlags(0)), 4n);
+  assert.deepEqual(files.released, [1]);
+  assert.deepEqual([...kernel.handles.of(1)], []);
+});
+
+test("a handle of another generation, and one that was never given, are EBADF", () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "file");
+  const { fh } = OpenOut.decode(kernel.answered(kernel.send("OPEN", nodeid, openFlags(2))).body);
+  const read = (handle: bigint) =>
+    ReadIn.encode({ fh: handle, offset: 0n, size: 10, read_flags: 0, lock_owner: 0n, flags: 0 });
+  assert.equal(kernel.answered(kernel.send("READ", nodeid, read(fh))).errno, 0);
+  assert.equal(kernel.answered(kernel.send("READ", nodeid, read(fh + (1n << 32n)))).errno, ERRNO.EBADF);
+  assert.equal(kernel.answered(kernel.send("READ", nodeid, read(0xffff_ffff_ffff_ffffn))).errno, ERRNO.EBADF);
+});
+
+test("a write that was prepared lands, and one past the end of a sealed file leaves nothing behind", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const write = (fh: bigint, offset: number, data: string) => {
+    const head = { fh, offset: BigInt(offset), size: data.length, write_flags: 0, lock_owner: 0n, flags: 0 };
+    return Buffer.concat([WriteIn.encode(head), Buffer.from(data)]);
+  };
+  const nodeid = files.addFile(1, "file");
+  const { fh } = OpenOut.decode(kernel.answered(kernel.send("OPEN", nodeid, openFlags(2))).body);
+  const unique = kernel.send("WRITE", nodeid, write(fh, 5, "hello"));
+  await delay(0);
+  assert.equal(kernel.answered(unique).errno, 0);
+  const read = ReadIn.encode({ fh, offset: 0n, size: 100, read_flags: 0, lock_owner: 0n, flags: 0 });
+  const text = Buffer.from(kernel.answered(kernel.send("READ", nodeid, read)).body).toString();
+  assert.equal(text, "\0\0\0\0\0hello");
+
+  const sealed = files.addSealed("sealed", 100, [{ offset: 1 << 19, length: 1 << 19 }]);
+  const handle = OpenOut.decode(kernel.answered(kernel.send("OPEN", sealed, openFlags(2))).body).fh;
+  const past = kernel.send("WRITE", sealed, write(handle, 99, "ab"));
+  await delay(0);
+  assert.equal(kernel.answered(past).errno, ERRNO.EFBIG);
+  const last = ReadIn.encode({ fh: handle, offset: 99n, size: 10, read_flags: 0, lock_owner: 0n, flags: 0 });
+  assert.deepEqual([...kernel.answered(kernel.send("READ", sealed, last)).body], [0]);
+});
+
+test("giving a set-id file away clears the bits, because the kernel leaves that to us", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "program");
+  const setattr = (valid: number, fields: { mode?: number; uid?: number }) =>
+    SetattrIn.encode({
+      valid,
+      fh: 0n,
+      size: 0n,
+      lock_owner: 0n,
+      atime: 0n,
+      mtime: 0n,
+      ctime: 0n,
+      atimensec: 0,
+      mtimensec: 0,
+      ctimensec: 0,
+      mode: fields.mode ?? 0,
+      uid: fields.uid ?? 0,
+      gid: 0,
+    } as typeof SetattrIn.$type);
+  const modeOf = (body: Uint8Array) =>
+    new DataView(body.buffer, body.byteOffset).getUint32(AttrOut.offsets.attr + 60, true);
+  const set = kernel.answered(kernel.send("SETATTR", nodeid, setattr(FATTR.MODE, { mode: 0o6755 })));
+  assert.equal(modeOf(set.body) & 0o7777, 0o6755);
+  const unique = kernel.send("SETATTR", nodeid, setattr(FATTR.UID, { uid: 5 }));
+  await delay(0);
+  assert.equal(modeOf(kernel.answered(unique).body) & 0o7777, 0o755);
+});
+
+test("reading extended attributes is ENOSYS unless asked for, so that the kernel stops asking", () => {
+  const get = GetxattrIn.encode({ size: 100 });
+  using without = setUp();
+  assert.equal(without.kernel.answered(without.kernel.send("GETXATTR", 1, get, "user.test")).errno, ERRNO.ENOSYS);
+  using setup = setUp({ readableXattrs: true });
+  const { kernel } = setup;
+  assert.equal(Buffer.from(kernel.answered(kernel.send("GETXATTR", 1, get, "user.test")).body).toString(), "value");
+  const small = GetxattrIn.encode({ size: 3 });
+  assert.equal(kernel.answered(kernel.send("GETXATTR", 1, small, "user.test")).errno, ERRNO.ERANGE);
+  assert.equal(kernel.answered(kernel.send("GETXATTR", 1, get, "user.other")).errno, ERRNO.ENODATA);
+});
+
+test("notifications are encoded for the kernel; what it does not cache is no error", async () => {
+  using setup = setUp();
+  const { kernel } = setup;
+  kernel.notifyErrno = ERRNO.ENOENT;
+  await kernel.session.caches.invalidateEntry(7, "name");
+  await kernel.session.caches.invalidateInode(9, 4096, -1);
+  const [entry = new Uint8Array(), inode = new Uint8Array()] = kernel.notifications;
+  assert.equal(OutHeader.decode(entry).error, 3);
+  assert.equal(entry.byteLength, OutHeader.size + NotifyInvalEntryOut.size + 5);
+  assert.equal(NotifyInvalEntryOut.decode(entry, OutHeader.size).parent, 7n);
+  assert.equal(NotifyInvalInodeOut.decode(inode, OutHeader.size).off, -1);
+  kernel.notifyErrno = ERRNO.EINVAL;
+  await assert.rejects(kernel.session.caches.notifyDelete(1, 2, "x"), { code: "SYSTEM" });
+});
+
+test("when the connection ends, open files are released and waiting requests forgotten", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  kernel.send("OPEN", files.addFile(1, "file"), openFlags(0));
+  kernel.session.end(ERRNO.ENODEV);
+  await kernel.session.ended;
+  assert.deepEqual(files.released, [1]);
+});
+
+test("detach answers what still waits", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  files.gate = new Promise(() => {});
+  const unique = kernel.send("LOOKUP", 1, "x");
+  kernel.session.detach();
+  assert.equal(kernel.answered(unique).errno, ERRNO.EIO);
+});
+
+test("a defect in an operation is EIO for that request only", () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  files.status = () => {
+    throw new TypeError("a bug");
+  };
+  assert.equal(kernel.answered(kernel.send("STATFS", 1)).errno, ERRNO.EIO);
+  files.status = () => {
+    throw new FamfsError("NO_SPACE", "full");
+  };
+  assert.equal(kernel.answered(kernel.send("STATFS", 1)).errno, ERRNO.ENOSPC);
+});
