@@ -163,6 +163,7 @@ export class FuseServer implements AsyncDisposable {
     // The same file name beside this one, as source or compiled.
     const thread = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
       name: `fuse-worker-${index}`,
+      execArgv: [], // the parent's may not suit a worker (--input-type)
       workerData: { index, buffers: this.#memory.buffers, maxWrite: MAX_WRITE, bounce } satisfies WorkerData,
     });
     const ready = Promise.withResolvers<WorkerReady>();
