@@ -1,3 +1,4 @@
+import { native } from "../../native/index.ts";
 import { FamfsError } from "../base/index.ts";
 import {
   CHANGE_COUNTER_OFFSET,
@@ -7,6 +8,7 @@ import {
   GUARD_OFFSET,
   type GuardRange,
   guardLength,
+  IDENTITY_SIZE,
   type Inspected,
   inspectGuardRange,
   inspectOwnerSlot,
@@ -62,6 +64,7 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   /** Where data begins. */
   readonly dataOffset: number;
   readonly #reader: LogReader;
+  #regionGuard: number | undefined;
 
   private constructor(
     place: { device: Device; region: Range; window: Window; coherent: boolean },
@@ -153,6 +156,17 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     return this.window.read(GUARD_OFFSET, length);
   }
 
+  /**
+   * A guard of the identity line alone, for data writes that need no ownership of the log: they fail once the region
+   * is given to another volume. Lives as long as this object; 0 for a stock volume.
+   */
+  regionGuard(): number {
+    if (!this.extended) return 0;
+    const identity = this.guardBytes().subarray(0, IDENTITY_SIZE);
+    this.#regionGuard ??= native.guardCreate(this.window.id, GUARD_OFFSET, identity, !this.coherent);
+    return this.#regionGuard;
+  }
+
   /** The highest epoch that any node recorded here; the next one handed out must be above it. */
   highestEpoch(): number {
     return this.claims().highestEpoch;
@@ -227,6 +241,8 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#regionGuard !== undefined) native.guardDestroy(this.#regionGuard);
+    this.#regionGuard = undefined;
     await this.window[Symbol.asyncDispose]();
   }
 

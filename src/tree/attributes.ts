@@ -43,13 +43,14 @@ export class AttributesOfNodes {
   get(node: TreeNode): NodeAttributes {
     const { maps } = this.#ctx.options;
     if (node.kind === "file" && refreshTimes(node, maps) && node.sealed !== undefined) this.#ctx.staleTimes.add(node);
+    const { mountGroup } = this.#ctx.settings;
     const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
     return {
       nodeid: node.nodeid,
-      mode: S_IFMT[node.kind] | node.mode,
+      mode: S_IFMT[node.kind] | (mountGroup === undefined ? node.mode : withGroupRights(node)),
       nlink: !linked ? 0 : node.kind === "directory" ? 2 + node.children.directories : 1,
       uid: node.uid,
-      gid: node.gid,
+      gid: mountGroup ?? node.gid,
       size: node.kind === "file" ? sizeOf(node, maps) : node.kind === "symlink" ? node.target.length : 0,
       allocatedBytes: this.#allocated(node),
       atime: node.atime,
@@ -91,6 +92,14 @@ export class AttributesOfNodes {
     if (content.type === "sealed") return totalLength(extentsOf(content.layout));
     return Math.min(content.capacity, roundUp(sizeOf(node, this.#ctx.options.maps), ALLOC_UNIT));
   }
+}
+
+const S_ISGID = 0o2000;
+
+/** The group may do what the owner may; what is made in a directory gets its group. */
+function withGroupRights(node: TreeNode): number {
+  const mode = node.mode | ((node.mode & 0o700) >> 3);
+  return node.kind === "directory" ? mode | S_ISGID : mode;
 }
 
 /** The access time lives in memory only. */

@@ -38,6 +38,7 @@ export class ChangeFeed {
     }
     if (news.restarted) this.#rebind();
     this.#contentChanged(news);
+    if (news.corruptAt === undefined && this.#corruptAt !== undefined) onCondition?.(undefined);
     if (news.corruptAt !== undefined && news.corruptAt !== this.#corruptAt) {
       onCondition?.({
         code: "LOG_CORRUPT",

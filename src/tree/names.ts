@@ -173,7 +173,8 @@ export class Names {
 
   #newNode(parent: DirectoryNode, mode: number, { uid, gid }: Creator): NewNode {
     const inherits = (parent.mode & S_ISGID) !== 0;
-    return { mode: mode & 0o7777, uid, gid: inherits ? parent.gid : gid, time: this.#ctx.now() };
+    const { mountGroup } = this.#ctx.settings;
+    return { mode: mode & 0o7777, uid, gid: mountGroup ?? (inherits ? parent.gid : gid), time: this.#ctx.now() };
   }
 
   #requireFree(parent: DirectoryNode, name: string): void {

@@ -138,6 +138,11 @@ export class OpenFiles {
     this.#ctx.ownership.changed();
   }
 
+  /** The kernel is gone, and with it whoever had files open. */
+  closeAll(): void {
+    for (const id of [...this.#handles.keys()]) this.release(id);
+  }
+
   /** Stops (or lets go on) what workers write by themselves, and waits until none is at it. */
   async pauseWriters(paused: boolean): Promise<void> {
     const { maps } = this.#ctx.options;

@@ -26,7 +26,8 @@ export interface VolumeTreeOptions {
   readonly settings?: Partial<TreeSettings>;
   /** Whether no other node can hold files of this volume open (only this node has it staged). */
   readonly exclusive: () => boolean;
-  readonly onCondition?: (condition: TreeCondition) => void;
+  /** undefined: what was wrong is over. */
+  readonly onCondition?: (condition: TreeCondition | undefined) => void;
 }
 
 export interface TreeSettings {
@@ -44,6 +45,8 @@ export interface TreeSettings {
   /** What the session negotiated: FOPEN_DIRECT_IO files can be mapped. */
   readonly directIoAllowMmap: boolean;
   readonly minimumHoldMs: number;
+  /** Group that everything shows and that has its owner's rights (CSI VOLUME_MOUNT_GROUP); undefined: as stored. */
+  readonly mountGroup: number | undefined;
 }
 
 export const DEFAULT_SETTINGS: TreeSettings = {
@@ -55,4 +58,5 @@ export const DEFAULT_SETTINGS: TreeSettings = {
   shared: false,
   directIoAllowMmap: false,
   minimumHoldMs: 100,
+  mountGroup: undefined,
 };

@@ -39,6 +39,7 @@ export class Ownership {
   #phase: Phase = { name: "none" };
   /** Counts take-overs: a handle remembers in which it wrote. */
   #term = 0;
+  #stalled: PromiseWithResolvers<void> | undefined;
   #wanted: { readonly check: () => void } | undefined;
 
   constructor(options: OwnershipOptions) {
@@ -49,9 +50,18 @@ export class Ownership {
     return this.#term;
   }
 
+  /** Waits until the lease is renewed, at most as long as an operation may wait. */
+  setStalled(stalled: boolean): void {
+    if (stalled) this.#stalled ??= Promise.withResolvers<void>();
+    else {
+      this.#stalled?.resolve();
+      this.#stalled = undefined;
+    }
+  }
+
   /** The log, when it can be written right now. */
   get writer(): LogWriter | undefined {
-    return this.#phase.name === "held" ? this.#phase.writer : undefined;
+    return this.#phase.name === "held" && this.#stalled === undefined ? this.#phase.writer : undefined;
   }
 
   /** Also while handing over: what `yielding` itself appends with. */
@@ -64,10 +74,12 @@ export class Ownership {
     const until = this.#options.clock.monotonicMs() + timeoutMs;
     while (true) {
       const phase = this.#phase;
-      if (phase.name === "held") return phase.writer;
+      if (phase.name === "held" && this.#stalled === undefined) return phase.writer;
       const leftMs = until - this.#options.clock.monotonicMs();
       if (leftMs <= 0) throw busy(timeoutMs);
-      if (phase.name === "yielding") await this.#within(phase.done, leftMs, timeoutMs);
+      if (this.#stalled !== undefined) await this.#within(this.#stalled.promise, leftMs, timeoutMs);
+      else if (phase.name === "held") return phase.writer;
+      else if (phase.name === "yielding") await this.#within(phase.done, leftMs, timeoutMs);
       else if (phase.name === "acquiring") {
         // Whoever began it may have had less time: its failure is not ours.
         const result = await this.#within(settled(phase.promise), leftMs, timeoutMs);

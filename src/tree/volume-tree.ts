@@ -115,9 +115,16 @@ export class VolumeTree implements AsyncDisposable {
     Object.assign(nodes.root, this.#rootAttributes());
   }
 
-  /** From now on the kernel is told what it must forget. */
-  attachKernel(caches: KernelCaches): void {
+  /** From now on the kernel is told what it must forget. `directIoAllowMmap` is what it negotiated. */
+  attachKernel(caches: KernelCaches, negotiated: Pick<TreeSettings, "directIoAllowMmap">): void {
+    Object.assign(this.#ctx.settings, negotiated);
     this.#ctx.invalidations.attach(caches);
+  }
+
+  /** While stalled, nothing is logged and no data is written: a lease is about to run out (design 5). */
+  setStalled(stalled: boolean): void {
+    this.#ctx.ownership.setStalled(stalled);
+    void this.#files.pauseWriters(stalled);
   }
 
   /** Looks at the log every `intervalMs` until the tree is closed. */
@@ -365,6 +372,7 @@ export class VolumeTree implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#watching?.[Symbol.dispose]();
+    this.#files.closeAll();
     await this.#ctx.ownership.close();
     this.#ctx.sealer.close();
   }

@@ -101,13 +101,16 @@ export class SharedVolume {
       logger: silentLogger,
       settings,
       exclusive: () => this.exclusive,
-      onCondition: (condition) => conditions.push(condition),
+      onCondition: (condition) => void (condition && conditions.push(condition)),
     });
-    tree.attachKernel({
-      invalidateEntry: async (parent, entry) => void told.push(`entry ${parent} ${entry}`),
-      invalidateInode: async (nodeid, offset, length) => void told.push(`inode ${nodeid} ${offset} ${length}`),
-      notifyDelete: async (parent, nodeid, entry) => void told.push(`delete ${parent} ${nodeid} ${entry}`),
-    });
+    tree.attachKernel(
+      {
+        invalidateEntry: async (parent, entry) => void told.push(`entry ${parent} ${entry}`),
+        invalidateInode: async (nodeid, offset, length) => void told.push(`inode ${nodeid} ${offset} ${length}`),
+        notifyDelete: async (parent, nodeid, entry) => void told.push(`delete ${parent} ${nodeid} ${entry}`),
+      },
+      { directIoAllowMmap: true },
+    );
     return {
       tree,
       maps,

@@ -1,0 +1,169 @@
+import { closeSync } from "node:fs";
+import { FamfsError, type Logger } from "../base/index.ts";
+import type { FuseServer, Operations, Session } from "../fuse/index.ts";
+import { type Device, type Range, VolumeMedia } from "../media/index.ts";
+import { openVolumeTree, type TreeSettings, type VolumeTree, type WriterTermsSource } from "../tree/index.ts";
+import type { VolumeHealth } from "./fuse-server/messages.ts";
+import type { VolumeServer } from "./fuse-server/sessions.ts";
+
+export interface ServeVolumeOptions {
+  /** Open, and the caller's. */
+  readonly device: Device;
+  readonly region: Range;
+  readonly fuse: FuseServer;
+  /** A mounted /dev/fuse descriptor; ours from the start of the call. */
+  readonly fd: number;
+  /** Who we are in the volume's owner slots; `slot` may depend on what is in memory. */
+  readonly node: {
+    readonly nodeId: string;
+    readonly bootId: string;
+    readonly slot: number | ((media: VolumeMedia) => number);
+  };
+  readonly terms: WriterTermsSource;
+  /** What the volume record in memory must say. */
+  readonly expect?: { readonly volumeUuid: string; readonly regionGeneration: number } | undefined;
+  readonly settings?: Partial<TreeSettings>;
+  readonly replayIntervalMs?: number;
+  /** No other node has it staged now. */
+  readonly exclusive: boolean;
+  /** Whether the caches of all hosts of the pool agree by themselves. */
+  readonly coherent?: boolean;
+  /** The mount may be ID-mapped. */
+  readonly idmap?: boolean;
+  readonly logger: Logger;
+  /** What the volume's condition should say; undefined when it is over. */
+  readonly onProblem?: (message: string | undefined) => void;
+}
+
+interface State {
+  exclusive: boolean;
+  problem: string | undefined;
+}
+
+const REPLAY_INTERVAL_MS = 50;
+
+/**
+ * Serves one volume on one FUSE connection: its memory, its tree, the session and the look at its log. Used by the
+ * FUSE server process of the node plugin and, in process, by the command line.
+ */
+export class ServedVolume implements VolumeServer {
+  readonly tree: VolumeTree;
+  readonly session: Session;
+  readonly #media: VolumeMedia;
+  readonly #state: State;
+  #disposed: Promise<void> | undefined;
+
+  private constructor(tree: VolumeTree, session: Session, media: VolumeMedia, state: State) {
+    this.tree = tree;
+    this.session = session;
+    this.#media = media;
+    this.#state = state;
+  }
+
+  /** Answers once INIT is answered and the log is replayed. Throws what opening the volume throws. */
+  static async open(options: ServeVolumeOptions): Promise<ServedVolume> {
+    const { fuse, fd, device, region, logger, expect } = options;
+    await using stack = new AsyncDisposableStack();
+    let handedOn = false;
+    stack.defer(() => {
+      if (!handedOn) closeSync(fd);
+    });
+    const writable = device.writable;
+    const media = stack.use(await VolumeMedia.open(device, region, { writable, coherent: options.coherent ?? true }));
+    if (expect !== undefined) requireSame(media, expect);
+    const state: State = { exclusive: options.exclusive, problem: undefined };
+    const { slot } = options.node;
+    const tree = stack.use(
+      openVolumeTree({
+        media,
+        node: { ...options.node, slot: typeof slot === "number" ? slot : slot(media) },
+        terms: options.terms,
+        maps: fuse.fileMaps,
+        exclusive: () => state.exclusive,
+        logger,
+        settings: { ...options.settings, readOnly: options.settings?.readOnly === true || !writable },
+        onCondition: (condition) => {
+          state.problem = condition?.message;
+          options.onProblem?.(state.problem);
+        },
+      }),
+    );
+    handedOn = true;
+    const session = await fuse.attach({
+      fd,
+      operations: operationsOf(tree),
+      options: { idmap: options.idmap ?? false },
+    });
+    tree.attachKernel(session.caches, {
+      directIoAllowMmap: session.kernel.granted.includes("DIRECT_IO_ALLOW_MMAP"),
+    });
+    tree.watch(options.replayIntervalMs ?? REPLAY_INTERVAL_MS);
+    stack.move();
+    return new ServedVolume(tree, session, media, state);
+  }
+
+  /** Resolves when the mount is gone. */
+  get ended(): Promise<void> {
+    return this.session.ended;
+  }
+
+  seal(): Promise<void> {
+    return this.tree.syncFileSystem();
+  }
+
+  handOver(options: { readonly forced: boolean; readonly signal: AbortSignal }): Promise<boolean> {
+    return this.tree.handOver(options);
+  }
+
+  setExclusive(exclusive: boolean): void {
+    this.#state.exclusive = exclusive;
+  }
+
+  setStalled(stalled: boolean): void {
+    this.tree.setStalled(stalled);
+  }
+
+  async health(): Promise<VolumeHealth> {
+    const { blockSize, blocks, freeBlocks, files, freeFiles } = this.tree.status();
+    const total = blocks * blockSize;
+    const available = freeBlocks * blockSize;
+    return {
+      bytes: { total, available, used: total - available },
+      logSlots: { total: files, available: freeFiles, used: files - freeFiles },
+      problem: this.#state.problem,
+    };
+  }
+
+  /** No more requests; what is unsealed is sealed, the log is released, the memory unmapped. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= this.#dispose();
+    return this.#disposed;
+  }
+
+  async #dispose(): Promise<void> {
+    await using stack = new AsyncDisposableStack();
+    stack.use(this.#media);
+    stack.use(this.tree);
+    this.session.detach();
+  }
+}
+
+export function serveVolume(options: ServeVolumeOptions): Promise<ServedVolume> {
+  return ServedVolume.open(options);
+}
+
+/** File maps are the session's own numbers: the tree gives them back as it got them. */
+function operationsOf(tree: VolumeTree): Operations {
+  const checked: Omit<Operations, "open" | "create"> = tree;
+  return checked as Operations;
+}
+
+function requireSame(media: VolumeMedia, expect: { volumeUuid: string; regionGeneration: number }): void {
+  const { record } = media;
+  if (record?.volumeUuid === expect.volumeUuid && record.generation === expect.regionGeneration) return;
+  throw new FamfsError(
+    "VOLUME_RECORD_CORRUPT",
+    `${media.window.what} holds ${record === undefined ? "a stock file system" : `volume ${record.volumeUuid} generation ${record.generation}`}, ` +
+      `expected was volume ${expect.volumeUuid} generation ${expect.regionGeneration}`,
+  );
+}

@@ -1,0 +1,121 @@
+import { FreeSpace } from "../alloc/index.ts";
+import { ALLOC_UNIT, type Logger, roundDown } from "../base/index.ts";
+import { SealedTree } from "../format/index.ts";
+import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
+import type { TreeSettings } from "./options.ts";
+import type { FileMaps, TreeCondition, WriterGrant } from "./ports.ts";
+import { dataMemory, logReader, logWriter, systemClock } from "./volume-ports.ts";
+import { VolumeTree } from "./volume-tree.ts";
+
+/** Whoever decides which node writes: the store behind the node plugin, or "always this one" on a command line. */
+export interface WriterTermsSource {
+  /** The epoch of this node's ownership, above `highestEpoch`. OWNER_BUSY after `timeoutMs`. */
+  acquire(options: {
+    readonly timeoutMs: number;
+    readonly highestEpoch: number;
+    readonly signal: AbortSignal;
+  }): Promise<{ readonly epoch: number }>;
+  release(): Promise<void>;
+}
+
+export interface OpenVolumeOptions {
+  /** Stays the caller's. */
+  readonly media: VolumeMedia;
+  readonly node: { readonly nodeId: string; readonly bootId: string; readonly slot: number };
+  readonly terms: WriterTermsSource;
+  readonly maps: FileMaps;
+  readonly exclusive: () => boolean;
+  readonly logger: Logger;
+  readonly settings?: Partial<TreeSettings>;
+  readonly onCondition?: (condition: TreeCondition | undefined) => void;
+}
+
+/** The file system of a volume in memory, replayed to the end of its log. */
+export function openVolumeTree(options: OpenVolumeOptions): VolumeTree {
+  const { media, node } = options;
+  const ownEpochs = new Set<number>();
+  const regionLength = roundDown(media.region.length, ALLOC_UNIT);
+  const data = { offset: media.dataOffset, length: regionLength - media.dataOffset };
+  const { record } = media;
+  return new VolumeTree({
+    log: logReader(media, ownEpochs),
+    memory: dataMemory(media, media.regionGuard()),
+    createSealed: () =>
+      new SealedTree({
+        regionLength: media.region.length,
+        dataOffset: media.dataOffset,
+        allocUnit: ALLOC_UNIT,
+        extended: media.extended,
+        rootUid: record?.rootUid ?? 0,
+        rootGid: record?.rootGid ?? 0,
+        rootMode: record?.rootMode ?? 0o755,
+      }),
+    extended: media.extended,
+    data,
+    createFree: () => new FreeSpace(data),
+    logCapacity: media.logSlots,
+    generation: generationOf(record?.volumeUuid ?? media.superblock.uuid),
+    grant: grantOf(media, node, options.terms, ownEpochs),
+    maps: options.maps,
+    clock: systemClock,
+    logger: options.logger,
+    exclusive: options.exclusive,
+    ...(options.settings === undefined ? {} : { settings: options.settings }),
+    ...(options.onCondition === undefined ? {} : { onCondition: options.onCondition }),
+  });
+}
+
+/** Terms from the store, then the log in memory; released in the opposite order. */
+function grantOf(
+  media: VolumeMedia,
+  node: OpenVolumeOptions["node"],
+  terms: WriterTermsSource,
+  ownEpochs: Set<number>,
+): WriterGrant {
+  let current: MediaWriter | undefined;
+  return {
+    async acquire({ timeoutMs, signal }) {
+      const { epoch } = await terms.acquire({ timeoutMs, highestEpoch: media.highestEpoch(), signal });
+      try {
+        ownEpochs.add(epoch);
+        const writer = await media.takeOver({ ...node, epoch });
+        current = writer;
+        return logWriter(media, writer, node.slot);
+      } catch (error) {
+        await terms.release();
+        throw error;
+      }
+    },
+    async release() {
+      const writer = current;
+      current = undefined;
+      try {
+        writer?.release();
+      } finally {
+        await writer?.[Symbol.asyncDispose]();
+        await terms.release();
+      }
+    },
+  };
+}
+
+/** The first half of the UUID: what nodeids of this volume mean nowhere else. */
+function generationOf(uuid: string): bigint {
+  return BigInt(`0x${uuid.replaceAll("-", "").slice(0, 16)}`);
+}
+
+/** For a command line, which has the device to itself on this host: any epoch above those in memory. */
+export const alwaysMine: WriterTermsSource = {
+  acquire: ({ highestEpoch }) => Promise.resolve({ epoch: highestEpoch + 1 }),
+  release: () => Promise.resolve(),
+};
+
+/** The owner slot of `nodeId`, or one that nobody has used, or the one with the lowest epoch. */
+export function chooseSlot(media: VolumeMedia, nodeId: string): number {
+  const { slots } = media.ownerSlots();
+  const own = slots.find((page) => page.nodeId === nodeId);
+  if (own !== undefined) return own.slot;
+  const taken = new Set(slots.map((page) => page.slot));
+  for (let slot = 0; slot < (media.record?.slots ?? 0); slot++) if (!taken.has(slot)) return slot;
+  return slots.toSorted((a, b) => a.epoch - b.epoch)[0]?.slot ?? 0;
+}

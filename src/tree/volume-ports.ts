@@ -1,0 +1,92 @@
+import { setImmediate as yieldToOthers } from "node:timers/promises";
+import { ALLOC_UNIT, MIB } from "../base/index.ts";
+import type { InPlaceChange } from "../format/index.ts";
+import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
+import type { Clock, DataMemory, IndexedEntry, LogNews, LogReader, LogWriter } from "./ports.ts";
+
+/** Bytes zeroed by stores before other work gets its turn. */
+const ZERO_CHUNK = 16 * MIB;
+
+/** The tree's ports over a volume in memory. */
+
+export const systemClock: Clock = {
+  wallMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  schedule(delayMs, callback) {
+    const timer = setTimeout(callback, delayMs);
+    timer.unref();
+    return { [Symbol.dispose]: () => clearTimeout(timer) };
+  },
+};
+
+/** `ownEpochs`: changes under these epochs were made here. */
+export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): LogReader {
+  let seen: number | undefined;
+  return {
+    poll(): LogNews {
+      const entries: IndexedEntry[] = [];
+      let restarted = false;
+      for (let more = true; more; ) {
+        const polled = media.poll();
+        if (polled.retracted) {
+          media.rewind();
+          entries.length = 0;
+          restarted = true;
+        }
+        for (const record of polled.entries) entries.push(record);
+        more = polled.more;
+      }
+      const ring = media.changesSince(seen);
+      seen = ring.next;
+      const isForeign = (change: InPlaceChange) => !ownEpochs.has(change.epoch);
+      return {
+        entries,
+        contentChanges:
+          ring.type === "overflow"
+            ? "all"
+            : ring.changes.filter(isForeign).map(({ file, mtime }) => ({ index: file, mtime })),
+        corruptAt: media.condition?.index,
+        restarted,
+      };
+    },
+  };
+}
+
+export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory {
+  const { window } = media;
+  return {
+    window: window.id,
+    regionGuard,
+    zero(offset, length) {
+      if (offset % ALLOC_UNIT === 0 && length % ALLOC_UNIT === 0) return media.zero({ offset, length });
+      if (length > ZERO_CHUNK) return zeroInChunks(media, offset, length);
+      window.zero(offset, length);
+      return undefined;
+    },
+    flush(offset, length) {
+      if (!media.coherent) window.flush(offset, length);
+    },
+  };
+}
+
+/** `slot` is the owner slot of this node. */
+export function logWriter(media: VolumeMedia, writer: MediaWriter, slot: number): LogWriter {
+  return {
+    guard: writer.guard,
+    get nextIndex() {
+      return writer.nextIndex;
+    },
+    append: (entries) => void writer.append(entries),
+    publishReservations: (ranges) => writer.publishReservations(ranges),
+    recordChanged: (index, mtime) => writer.recordChanged(index, Date.now(), mtime),
+    foreignReservations: media.reservationsOfOthers(slot).ranges,
+    holds: () => writer.holds(),
+  };
+}
+
+async function zeroInChunks(media: VolumeMedia, offset: number, length: number): Promise<void> {
+  for (let done = 0; done < length; done += ZERO_CHUNK) {
+    media.window.zero(offset + done, Math.min(ZERO_CHUNK, length - done));
+    await yieldToOthers();
+  }
+}
