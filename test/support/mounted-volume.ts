@@ -67,7 +67,9 @@ export class MountedVolume implements AsyncDisposable {
 }
 
 /** A server and a volume for one test; `mount` may be called many times, also side by side. */
-export async function behaviourVolume(options: { dataBytes?: number; format?: Partial<VolumeFormat> } = {}): Promise<
+export async function behaviourVolume(
+  options: { dataBytes?: number; format?: Partial<VolumeFormat> } = {},
+): Promise<
   AsyncDisposable & { volume: SimulatedVolume; fuse: FuseServer; mount(options?: MountOptions): Promise<MountedVolume> }
 > {
   await using stack = new AsyncDisposableStack();

@@ -178,35 +178,35 @@ export class SharedVolume {
   }
 
   #writer(node: string, epoch: number): LogWriter {
-    const volume = this;
+    const [log, reservations, changes] = [this.#entries, this.#reservations, this.#changes];
     const check = () => {
-      if (volume.#epoch !== epoch) throw new FamfsError("OWNER_STALE", "another node took the log over");
+      if (this.#epoch !== epoch) throw new FamfsError("OWNER_STALE", "another node took the log over");
     };
     return {
       guard: epoch,
       get nextIndex() {
-        return volume.#entries.length;
+        return log.length;
       },
       get foreignReservations() {
-        return [...volume.#reservations].filter(([name]) => name !== node).flatMap(([, ranges]) => ranges);
+        return [...reservations].filter(([name]) => name !== node).flatMap(([, ranges]) => ranges);
       },
       append(entries) {
         check();
         if (entries.length > MAX_TRANSACTION) throw new Error(`${entries.length} entries in one transaction`);
-        const bytes = encodeEntries(volume.#entries.length, [...entries]);
+        const bytes = encodeEntries(log.length, [...entries]);
         for (let at = 0; at < entries.length; at++) {
-          volume.#entries.push(bytes.slice(at * ENTRY_SIZE, (at + 1) * ENTRY_SIZE));
+          log.push(bytes.slice(at * ENTRY_SIZE, (at + 1) * ENTRY_SIZE));
         }
       },
       publishReservations(ranges) {
         check();
-        volume.#reservations.set(node, ranges);
+        reservations.set(node, ranges);
       },
       recordChanged(index: number, mtime: Time) {
         check();
-        volume.#changes.push({ index, mtime });
+        changes.push({ index, mtime });
       },
-      holds: () => volume.#epoch === epoch,
+      holds: () => this.#epoch === epoch,
     };
   }
 }

@@ -1,0 +1,68 @@
+import { closeSync } from "node:fs";
+import type { Logger } from "../../base/index.ts";
+import { FuseServer } from "../../fuse/index.ts";
+import { Device } from "../../media/index.ts";
+import { parseVolumeParameters } from "../../state/index.ts";
+import { serveVolume } from "../volume-server.ts";
+import type { VolumeAttachment } from "./messages.ts";
+import type { PluginPort, ServeWithPlugin } from "./process.ts";
+import type { VolumeServer } from "./sessions.ts";
+
+/** Serves the volumes of this process, all on one set of workers. */
+export async function openServing(logger: Logger): Promise<ServeWithPlugin> {
+  const fuse = await FuseServer.open({ logger });
+  return (attachment, fd, plugin) => serveAttachment(fuse, attachment, fd, plugin);
+}
+
+async function serveAttachment(
+  fuse: FuseServer,
+  attachment: VolumeAttachment,
+  fd: number,
+  plugin: PluginPort,
+): Promise<VolumeServer> {
+  const { devicePath, readOnly, shared, mountGroup, node } = attachment;
+  await using stack = new AsyncDisposableStack();
+  let handedOn = false;
+  stack.defer(() => {
+    if (!handedOn) closeSync(fd);
+  });
+  const parameters = parseVolumeParameters(attachment.parameters);
+  // An adopted volume is never written; a reader of an extended one still maps it for reading only.
+  const device = stack.use(
+    await Device.open({ type: "path", path: devicePath, sizeBytes: undefined }, { writable: !readOnly, create: false }),
+  );
+  handedOn = true;
+  const served = await serveVolume({
+    device,
+    region: attachment.region,
+    fuse,
+    fd,
+    node,
+    terms: { acquire: (request) => plugin.acquireWriter(request), release: () => plugin.releaseWriter() },
+    expect: attachment.expect,
+    settings: {
+      readOnly,
+      shared,
+      mountGroup,
+      sealDelayMs: parameters.sealDelayMs,
+      writerTimeoutMs: parameters.writerTimeoutMs,
+      dataWriters: parameters.dataWriters,
+    },
+    replayIntervalMs: parameters.replayIntervalMs,
+    exclusive: attachment.exclusive,
+    logger: plugin.logger,
+    onProblem: (message) => plugin.reportProblem(message),
+  });
+  const all = new AsyncDisposableStack();
+  all.use(device);
+  all.use(served);
+  stack.move();
+  return {
+    seal: () => served.seal(),
+    handOver: (options) => served.handOver(options),
+    setExclusive: (exclusive) => served.setExclusive(exclusive),
+    setStalled: (stalled) => served.setStalled(stalled),
+    health: () => served.health(),
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
