@@ -74,6 +74,12 @@ export class Node implements SealedNode {
   readonly symlinkTarget: string | undefined;
   readonly children: Map<string, Node> | undefined;
   readonly stockPath: string | undefined;
+  /** The directory of `stockPath`. */
+  readonly stockParent: Node | undefined;
+  /** Whether it is still where stock tools see it. */
+  atStockPlace = false;
+  /** Of a directory: names in it that stock tools see, or may see, but that are not at their place any more. */
+  usedNames: Set<string> | undefined = undefined;
   parent: Node | undefined = undefined;
   name = "";
   mode: number;
@@ -85,7 +91,7 @@ export class Node implements SealedNode {
     index: number,
     kind: SealedNode["kind"],
     attributes: { mode: number; uid: number; gid: number; mtime?: Time | undefined },
-    content: { size?: number; layout?: Layout; symlinkTarget?: string; stockPath?: string },
+    content: { size?: number; layout?: Layout; symlinkTarget?: string; stockPath?: string; stockParent?: Node },
   ) {
     this.index = index;
     this.kind = kind;
@@ -97,7 +103,20 @@ export class Node implements SealedNode {
     this.layout = content.layout;
     this.symlinkTarget = content.symlinkTarget;
     this.stockPath = content.stockPath;
+    this.stockParent = content.stockParent;
     this.children = kind === "directory" ? new Map() : undefined;
+  }
+
+  useName(name: string): void {
+    this.usedNames ??= new Set();
+    this.usedNames.add(name);
+  }
+
+  /** It leaves the place where stock tools see it: its name there stays used. */
+  leaveStockPlace(): void {
+    this.atStockPlace = false;
+    if (this.stockPath === undefined) return;
+    this.stockParent?.useName(this.stockPath.slice(this.stockPath.lastIndexOf("/") + 1));
   }
 
   get place(): { parent: Node; name: string } | undefined {

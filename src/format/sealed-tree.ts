@@ -28,6 +28,13 @@ import { MAX_DIRECT_PATH } from "./structs.ts";
 /** A path longer than any a system call takes: directories this deep are refused, so that checks stay bounded. */
 const MAX_DEPTH = 4096;
 
+/** Where stock tools put what an entry makes. A stand-in is born detached, whatever its directory. */
+interface StockPlace {
+  readonly directory: Node;
+  readonly name: string;
+  readonly standIn: boolean;
+}
+
 const EXTENSION_TYPES: ReadonlySet<number> = new Set(Object.values(ExtensionType));
 
 const NONE: readonly never[] = [];
@@ -40,8 +47,8 @@ const NOTHING: Applied = { changes: NONE, findings: NONE };
 export class SealedTree {
   readonly #root: Node;
   readonly #nodes = new Map<number, Node>();
-  /** Every path stock tools have seen, with the node behind it while that is alive. */
-  readonly #stock = new Map<string, Node | undefined>();
+  /** Directories alive, by the path under which stock tools see them. */
+  readonly #stockDirectories = new Map<string, Node>();
   readonly #daxdevs = new Map<number, Daxdev>();
   readonly #daxdevUuids = new Set<string>();
   readonly #allocUnit: number;
@@ -61,7 +68,7 @@ export class SealedTree {
       { stockPath: "" },
     );
     this.#nodes.set(ROOT_INDEX, this.#root);
-    this.#stock.set("", this.#root);
+    this.#stockDirectories.set("", this.#root);
     this.#daxdevs.set(0, { size: options.regionLength, dataOffset: options.dataOffset, used: new RangeSet() });
   }
 
@@ -139,7 +146,7 @@ export class SealedTree {
     const parent = this.#nodes.get(link.parent);
     if (parent?.stockPath === undefined) return undefined;
     const path = parent.stockPath === "" ? link.name : `${parent.stockPath}/${link.name}`;
-    if (path.length > MAX_DIRECT_PATH || this.#stock.has(path)) return undefined;
+    if (path.length > MAX_DIRECT_PATH || parent.usedNames?.has(link.name) === true) return undefined;
     if (parent.children?.has(link.name) !== false) return undefined;
     // Only its own entry may use a stand-in name.
     return path.startsWith(STAND_IN_PREFIX) && !path.includes("/") ? undefined : path;
@@ -149,12 +156,17 @@ export class SealedTree {
     const place = this.#stockPlace(index, entry.path);
     if ("code" in place) return refused(index, place.code, place.message);
     const problem =
-      this.#existing(entry.path, place) ??
+      this.#existing(place) ??
       (entry.size > 0 ? undefined : ({ code: "ENTRY_MALFORMED", message: "a file of 0 bytes" } as const)) ??
       layoutProblem(entry.layout, entry.size, this.#allocUnit, this.#daxdevs) ??
       claimExtents(entry.layout, this.#daxdevs);
-    if (problem !== undefined) return this.#refusePath(index, entry.path, problem);
-    const content = { size: entry.size, layout: entry.layout, stockPath: entry.path };
+    if (problem !== undefined) return this.#refuseAt(index, entry.path, place, problem);
+    const content = {
+      size: entry.size,
+      layout: entry.layout,
+      stockPath: entry.path,
+      stockParent: place.directory,
+    };
     return this.#create(new Node(index, "file", entry, content), place);
   }
 
@@ -162,20 +174,24 @@ export class SealedTree {
     const place = this.#stockPlace(index, entry.path);
     if ("code" in place) return refused(index, place.code, place.message);
     // An existing directory is fine, as in stock.
-    if (this.#stock.get(entry.path)?.kind === "directory") return NOTHING;
-    const problem = this.#existing(entry.path, place);
-    if (problem !== undefined) return this.#refusePath(index, entry.path, problem);
-    return this.#create(new Node(index, "directory", entry, { stockPath: entry.path }), place);
+    if (this.#stockDirectories.has(entry.path)) return NOTHING;
+    const problem = this.#existing(place);
+    if (problem !== undefined) return this.#refuseAt(index, entry.path, place, problem);
+    const content = { stockPath: entry.path, stockParent: place.directory };
+    return this.#create(new Node(index, "directory", entry, content), place);
   }
 
-  #existing(path: string, { parent, name }: { parent: Node | undefined; name: string }): Problem | undefined {
-    if (!this.#stock.has(path) && parent?.children?.has(name) !== true) return undefined;
+  #existing({ directory, name, standIn }: StockPlace): Problem | undefined {
+    const there = directory.children?.get(name);
+    // What has the name only here does not stand in the way of a stand-in, which is not placed under it.
+    const taken = standIn ? there?.atStockPlace === true : there !== undefined;
+    if (!taken && directory.usedNames?.has(name) !== true) return undefined;
     return { code: "NAME_EXISTS", message: "exists; the first entry counts" };
   }
 
   /** Stock tools may see what is refused here, so its path counts as used. */
-  #refusePath(index: number, path: string, problem: Problem): Applied {
-    if (!this.#stock.has(path)) this.#stock.set(path, undefined);
+  #refuseAt(index: number, path: string, { directory, name }: StockPlace, problem: Problem): Applied {
+    directory.useName(name);
     return refused(index, problem.code, `"${path}": ${problem.message}`);
   }
 
@@ -255,6 +271,7 @@ export class SealedTree {
     }
     const from = node.place;
     from?.parent.children?.delete(from.name);
+    node.leaveStockPlace();
     node.parent = parent;
     node.name = link.name;
     parent.children.set(link.name, node);
@@ -262,39 +279,45 @@ export class SealedTree {
     return undefined;
   }
 
-  /** Where stock tools put `path`; parent undefined for a stand-in, which is born detached. */
-  #stockPlace(index: number, path: string): { parent: Node | undefined; name: string } | Problem {
-    if (this.#extended && path.startsWith(STAND_IN_PREFIX) && path === standInPath(index)) {
-      return { parent: undefined, name: "" };
-    }
+  #stockPlace(index: number, path: string): StockPlace | Problem {
     const slash = path.lastIndexOf("/");
     const name = path.slice(slash + 1);
     const directory = slash < 0 ? "" : path.slice(0, slash);
-    const parent = this.#stock.get(directory);
+    const parent = this.#stockDirectories.get(directory);
     // The directory is known, so its own components were good, and a path field has no NUL and at most 80 bytes.
-    if (parent?.children !== undefined && slash !== 0 && name !== "" && name !== "." && name !== "..") {
-      return { parent, name };
+    if (parent !== undefined && slash !== 0 && name !== "" && name !== "." && name !== "..") {
+      const standIn = this.#extended && path.startsWith(STAND_IN_PREFIX) && path === standInPath(index);
+      return { directory: parent, name, standIn };
     }
     if (!path.split("/").every(isName)) return { code: "PATH_INVALID", message: `"${path}" is not a relative path` };
-    if (parent !== undefined) {
+    if (this.#isStockFile(directory)) {
       return { code: "PARENT_NOT_A_DIRECTORY", message: `"${path}": "${directory}" is not a directory` };
     }
     return { code: "PARENT_MISSING", message: `"${path}": "${directory}" does not exist` };
   }
 
-  #create(node: Node, { parent, name }: { parent: Node | undefined; name: string }): Applied {
-    if (parent !== undefined) {
-      node.parent = parent;
+  #isStockFile(path: string): boolean {
+    const slash = path.lastIndexOf("/");
+    const directory = this.#stockDirectories.get(slash < 0 ? "" : path.slice(0, slash));
+    return directory?.children?.get(path.slice(slash + 1))?.atStockPlace === true;
+  }
+
+  #create(node: Node, { directory, name, standIn }: StockPlace): Applied {
+    if (standIn) {
+      directory.useName(name);
+    } else {
+      node.parent = directory;
       node.name = name;
-      parent.children?.set(name, node);
+      node.atStockPlace = true;
+      directory.children?.set(name, node);
     }
+    if (node.kind === "directory" && node.stockPath !== undefined) this.#stockDirectories.set(node.stockPath, node);
     this.#register(node);
     return { changes: [{ type: "added", node }], findings: NONE };
   }
 
   #register(node: Node): void {
     this.#nodes.set(node.index, node);
-    if (node.stockPath !== undefined) this.#stock.set(node.stockPath, node);
     if (node.kind === "directory") this.#directories++;
     else this.#files++;
     this.#fileBytes += node.kind === "file" ? node.size : 0;
@@ -305,8 +328,8 @@ export class SealedTree {
     node.parent = undefined;
     node.name = "";
     this.#nodes.delete(node.index);
-    // The name stays used: stock tools still see it.
-    if (node.stockPath !== undefined) this.#stock.set(node.stockPath, undefined);
+    node.leaveStockPlace();
+    if (node.kind === "directory" && node.stockPath !== undefined) this.#stockDirectories.delete(node.stockPath);
     if (node.layout !== undefined) releaseExtents(extentsOf(node.layout), this.#daxdevs);
     if (node.kind === "directory") this.#directories--;
     else this.#files--;
