@@ -50,6 +50,7 @@ async function serveAttachment(
     },
     replayIntervalMs: parameters.replayIntervalMs,
     exclusive: attachment.exclusive,
+    coherent: attachment.coherent,
     logger: plugin.logger,
     onProblem: (message) => plugin.reportProblem(message),
   });
