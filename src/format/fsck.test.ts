@@ -5,13 +5,13 @@ import { sealCrc } from "./crc.ts";
 import { encodeEntry } from "./entry-encode.ts";
 import { GUARD_OFFSET, VOLUME_RECORD_COPY_OFFSET, VOLUME_RECORD_OFFSET } from "./extension-structs.ts";
 import { fsck } from "./fsck.ts";
-import { GOLDEN_IMAGES, GOLDEN_REGION_LENGTH } from "./golden-images.ts";
 import { entryOffset, LOG_COUNTERS_OFFSET } from "./log-header.ts";
 import { formatStock, regionLengthFor } from "./mkfs.ts";
 import { claimOffset, encodeClaim, encodeIdentity } from "./owner-claims.ts";
 import { slotPageOffset } from "./owner-slot.ts";
 import { LOG_OFFSET, MIN_LOG_LENGTH } from "./structs.ts";
 import { encodeSuperblock, parseSuperblock } from "./superblock.ts";
+import { GOLDEN_IMAGES, GOLDEN_REGION_LENGTH } from "./testing/golden-images.ts";
 
 const original = GOLDEN_IMAGES["extended"]?.() ?? new Uint8Array();
 

@@ -5,10 +5,10 @@ import { gunzipSync } from "node:zlib";
 import { EntryDecoder } from "./entry-decode.ts";
 import { encodeEntry } from "./entry-encode.ts";
 import { fsck } from "./fsck.ts";
-import { GOLDEN_IMAGES, goldenJson } from "./golden-images.ts";
 import { encodeLogHeader, entryOffset, parseLogHeader } from "./log-header.ts";
 import { LOG_OFFSET } from "./structs.ts";
 import { encodeSuperblock, parseSuperblock } from "./superblock.ts";
+import { GOLDEN_IMAGES, goldenJson } from "./testing/golden-images.ts";
 import { parseVolumeRecord } from "./volume-record.ts";
 
 const OWN = new URL("../../test/vectors/", import.meta.url);
@@ -63,7 +63,10 @@ for (const [name, make] of Object.entries(GOLDEN_IMAGES)) {
   test(`our image ${name} still has the bytes it had, and fsck says the same of it`, () => {
     const image = make();
     const kept = gunzipSync(readFileSync(new URL(`${name}.img.gz`, OWN)));
-    assert.ok(kept.equals(image), "after a change of the format that is meant: node src/format/golden-images.ts");
+    assert.ok(
+      kept.equals(image),
+      "after a change of the format that is meant: node src/format/testing/golden-images.ts",
+    );
     const json: unknown = JSON.parse(readFileSync(new URL(`${name}.json`, OWN), "utf8"));
     assert.deepEqual(JSON.parse(JSON.stringify(goldenJson(kept))), json);
   });

@@ -1,21 +1,21 @@
 /**
  * Images of extended volumes, built entry by entry. What they encode to is kept in test/vectors: a change of any byte
- * is a change of the format. `node src/format/golden-images.ts` writes them anew, after a change that is meant.
+ * is a change of the format. `node src/format/testing/golden-images.ts` writes them anew, after a change that is meant.
  */
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
-import { ALLOC_UNIT } from "../base/index.ts";
-import { changeOffset, encodeChange, encodeChangeRingHeader } from "./change-ring.ts";
-import { encodeEntry } from "./entry-encode.ts";
-import { CHANGE_RING_OFFSET } from "./extension-structs.ts";
-import { fsck } from "./fsck.ts";
-import { type Extent, type LogEntry, MAX_TRANSACTION } from "./log-entry.ts";
-import { encodeLogHeader, entryOffset, lastIndexFor } from "./log-header.ts";
-import { formatExtended } from "./mkfs.ts";
-import { claimOffset, encodeClaim, nodeIdHash } from "./owner-claims.ts";
-import { encodeOwnerSlot, slotPageOffset } from "./owner-slot.ts";
-import { standInPath } from "./sealed-node.ts";
-import { LOG_OFFSET, MIN_LOG_LENGTH } from "./structs.ts";
+import { ALLOC_UNIT } from "../../base/index.ts";
+import { changeOffset, encodeChange, encodeChangeRingHeader } from "../change-ring.ts";
+import { encodeEntry } from "../entry-encode.ts";
+import { CHANGE_RING_OFFSET } from "../extension-structs.ts";
+import { fsck } from "../fsck.ts";
+import { type Extent, type LogEntry, MAX_TRANSACTION } from "../log-entry.ts";
+import { encodeLogHeader, entryOffset, lastIndexFor } from "../log-header.ts";
+import { formatExtended } from "../mkfs.ts";
+import { claimOffset, encodeClaim, nodeIdHash } from "../owner-claims.ts";
+import { encodeOwnerSlot, slotPageOffset } from "../owner-slot.ts";
+import { standInPath } from "../sealed-node.ts";
+import { LOG_OFFSET, MIN_LOG_LENGTH } from "../structs.ts";
 
 export const GOLDEN_REGION_LENGTH = 256 * ALLOC_UNIT;
 const DATA = LOG_OFFSET + MIN_LOG_LENGTH;
@@ -169,8 +169,8 @@ export function goldenJson(image: Uint8Array): unknown {
 if (import.meta.main) {
   for (const [name, make] of Object.entries(GOLDEN_IMAGES)) {
     const image = make();
-    const folder = new URL("../../test/vectors/", import.meta.url);
+    const folder = new URL("../../../test/vectors/", import.meta.url);
     writeFileSync(new URL(`${name}.img.gz`, folder), gzipSync(image, { level: 9 }));
-    writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify(goldenJson(image), undefined, 1)}\n`);
+    writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify(goldenJson(image), undefined, 2)}\n`);
   }
 }
