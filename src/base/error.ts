@@ -42,6 +42,7 @@ export const ERROR_CODES = [
   "VOLUME_NOT_STAGED",
   "VOLUME_NOT_READY",
   "NODE_NOT_FOUND",
+  "NODE_FULL", // as many volumes are published to the node as it takes
   "NODE_NOT_IN_TOPOLOGY", // the node does not reach the volume's pool
   "TOPOLOGY_UNSATISFIABLE", // no pool reaches any of the places a volume was asked for
   "WRITER_CONFLICT", // the access mode admits one writer and another has it

@@ -54,6 +54,7 @@ export const EXIT_CODE = {
   VOLUME_NOT_STAGED: EXIT.noInput,
   VOLUME_NOT_READY: EXIT.tryAgain,
   NODE_NOT_FOUND: EXIT.noInput,
+  NODE_FULL: EXIT.cannotCreate,
   NODE_NOT_IN_TOPOLOGY: EXIT.unavailable,
   TOPOLOGY_UNSATISFIABLE: EXIT.unavailable,
   WRITER_CONFLICT: EXIT.tryAgain,

@@ -6,10 +6,10 @@ import { answers, claim, mountCapability, registerNode, testCluster } from "./te
 
 type Mode = NonNullable<Parameters<typeof mountCapability>[0]>;
 
-/** A volume `v` that nodes a, b and c reach. */
+/** Volumes `v`, `v2` and `v3`, which nodes a, b and c reach. */
 async function threeNodes() {
   const at = await testCluster();
-  await at.client.call("controller", "CreateVolume", claim("v"));
+  for (const name of ["v", "v2", "v3"]) await at.client.call("controller", "CreateVolume", claim(name));
   const [device] = await at.store.list("devices");
   assert.ok(device);
   const nodes = Object.fromEntries(["a", "b", "c"].map((nodeId) => [nodeId, { path: "/x" }]));
@@ -91,6 +91,17 @@ test("the same node in another way is ALREADY_EXISTS; what does not exist is NOT
   await assert.rejects(at.publish("a", "MULTI_NODE_MULTI_WRITER", false, "gone"), answers("NOT_FOUND", /volume gone/));
   await assert.rejects(at.publish("elsewhere", "MULTI_NODE_MULTI_WRITER"), answers("FAILED_PRECONDITION", /not reach/));
   await assert.rejects(at.publish("", "MULTI_NODE_MULTI_WRITER"), answers("INVALID_ARGUMENT", /node_id/));
+});
+
+test("a node takes as many volumes as it says, the next one is RESOURCE_EXHAUSTED", async () => {
+  await using at = await threeNodes();
+  await updateRecord(at.store, "nodes", "a", (node) => ({ ...node, maxVolumes: 2 }));
+  const mode = "MULTI_NODE_MULTI_WRITER";
+  for (const volume of ["v", "v2", "v2"]) await at.publish("a", mode, false, volume);
+  await assert.rejects(at.publish("a", mode, false, "v3"), answers("RESOURCE_EXHAUSTED", /node a, which takes 2/));
+  await at.publish("b", mode, false, "v3");
+  await at.unpublish("a");
+  await at.publish("a", mode, false, "v3");
 });
 
 test("unpublishing is idempotent, forgets waiting nodes, and without a node id means all nodes", async () => {

@@ -26,6 +26,7 @@ export async function publishVolume(
   const { volumeId, nodeId, capability } = request;
   using _lock = lockVolume(context, volumeId);
   await assertReaches(context, request);
+  await assertRoom(context, request);
   const readonly = request.readOnly || capability.rules.readOnly;
   const use = { accessMode: capability.accessMode, readonly };
   const volume = await updateRecord(store, "volumes", volumeId, (found) => {
@@ -82,6 +83,23 @@ async function assertReaches(
       );
     }
   }
+}
+
+/**
+ * The limit that NodeGetInfo tells the CO, which should not come here beyond it. Two calls at once may both find the
+ * last place: nothing breaks then.
+ */
+async function assertRoom({ store }: ControllerContext, { volumeId, nodeId }: PublishRequest): Promise<void> {
+  const limit = (await store.get("nodes", nodeId))?.maxVolumes ?? 0;
+  if (limit === 0) return;
+  const others = (await store.list("volumes")).filter(
+    (volume) => volume.name !== volumeId && volume.published[nodeId] !== undefined,
+  );
+  if (others.length < limit) return;
+  throw new FamfsError(
+    "NODE_FULL",
+    `${others.length} volumes are published to node ${nodeId}, which takes ${limit}; unpublish one before ${volumeId}`,
+  );
 }
 
 function assertCompatible(

@@ -43,6 +43,7 @@ export const GRPC_STATUS = {
   VOLUME_NOT_STAGED: status.FAILED_PRECONDITION,
   VOLUME_NOT_READY: status.UNAVAILABLE,
   NODE_NOT_FOUND: status.NOT_FOUND,
+  NODE_FULL: status.RESOURCE_EXHAUSTED, // CSI ControllerPublishVolume "Max volumes attached"
   NODE_NOT_IN_TOPOLOGY: status.FAILED_PRECONDITION,
   TOPOLOGY_UNSATISFIABLE: status.RESOURCE_EXHAUSTED, // CSI CreateVolume "Unable to provision in accessible_topology"
   WRITER_CONFLICT: status.FAILED_PRECONDITION,

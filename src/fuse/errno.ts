@@ -40,6 +40,7 @@ export const FUSE_ERRNO = {
   VOLUME_NOT_STAGED: "EIO",
   VOLUME_NOT_READY: "EAGAIN",
   NODE_NOT_FOUND: "EIO",
+  NODE_FULL: "EIO",
   NODE_NOT_IN_TOPOLOGY: "EIO",
   WRITER_CONFLICT: "EROFS", // another node is the writer for as long as it is published: nothing to wait for
   PATH_CONFLICT: "EEXIST",

@@ -66,9 +66,10 @@ export class NodePlugin implements AsyncDisposable {
     const node = { nodeId, bootId: await readBootId() };
     const devices = stack.use(await Devices.open(options.devices, { store, nodeId, fabric, pool, logger }));
     const records = await StageRecords.open(join(options.runDir, "volumes"));
+    const { leaseSeconds = LEASE_SECONDS, maxVolumes = MAX_VOLUMES } = options;
     const heartbeat = stack.use(
       await Heartbeat.open(store, {
-        node: { ...node, fabric, instance: randomUUID(), leaseSeconds: options.leaseSeconds ?? LEASE_SECONDS },
+        node: { ...node, fabric, instance: randomUUID(), leaseSeconds, maxVolumes },
         logger,
       }),
     );
@@ -116,7 +117,7 @@ export class NodePlugin implements AsyncDisposable {
     parts.volumes = volumes;
     const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
-    const service = nodeService({ nodeId, fabric, maxVolumes: options.maxVolumes ?? MAX_VOLUMES, volumes });
+    const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
     return new NodePlugin(service, server, stack.move());
   }
 

@@ -17,7 +17,7 @@ interface Server {
 /** The broker of a node, over a store that may stop answering and a FUSE server that records what it is asked. */
 async function broker(t: TestContext, nodeId: string, store: Store, { leaseSeconds = 4, marginMs = 200 } = {}) {
   const stack = cleanup(t);
-  const node = { nodeId, fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds };
+  const node = { nodeId, fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds, maxVolumes: 0 };
   const heartbeat = stack.use(await Heartbeat.open(store, { node, logger: silentLogger }));
   const liveness = stack.use(await NodeLiveness.open(store, { logger: silentLogger }));
   const grants = new WriterGrants({ store, nodeId, liveness, slotCount: 63, marginMs });

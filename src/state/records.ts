@@ -114,6 +114,8 @@ const node = object({
   instance: string,
   renewedAt: string,
   leaseSeconds: count,
+  /** How many volumes may be published to it; 0: any number. */
+  maxVolumes: count,
 });
 export type NodeRecord = Parsed<typeof node>;
 

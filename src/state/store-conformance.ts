@@ -16,6 +16,7 @@ export const exampleNode: NodeRecord = {
   instance: "instance-1",
   renewedAt: "2026-01-01T00:00:00.000Z",
   leaseSeconds: 15,
+  maxVolumes: 256,
 };
 
 export const exampleVolume: FamfsVolume = {

@@ -53,7 +53,7 @@ export class TestAgent implements AsyncDisposable {
     const device = await openDevice(`file://${path}?size=${size}`, { writable: true });
     const uuid = randomUUID();
     await initDevice(device, { uuid, pool, incarnation: 1, createdSeconds: 0, force: false });
-    await registerNode(store, nodeId, fabric);
+    await registerNode(store, nodeId, { fabric });
     await store.create("devices", uuid, {
       uuid,
       pool,
@@ -106,9 +106,13 @@ export class TestAgent implements AsyncDisposable {
   }
 }
 
-export async function registerNode(store: Store, nodeId: string, fabric = "rack-1"): Promise<void> {
+export async function registerNode(
+  store: Store,
+  nodeId: string,
+  { fabric = "rack-1", maxVolumes = 0 }: { fabric?: string; maxVolumes?: number } = {},
+): Promise<void> {
   const renewedAt = new Date().toISOString();
-  const node = { nodeId, fabric, bootId: `boot of ${nodeId}`, instance: "1", renewedAt, leaseSeconds: 60 };
+  const node = { nodeId, fabric, bootId: `boot of ${nodeId}`, instance: "1", renewedAt, leaseSeconds: 60, maxVolumes };
   await store.create("nodes", nodeId, node);
 }
 

@@ -5,10 +5,16 @@ import { type ApiObject, asRecord, type ObjectBody } from "./api-object.ts";
 const FABRIC = "famfs.csi.dev/fabric";
 const BOOT_ID = "famfs.csi.dev/boot-id";
 const INSTANCE = "famfs.csi.dev/instance";
+const MAX_VOLUMES = "famfs.csi.dev/max-volumes";
 
 export function leaseBody(node: NodeRecord): ObjectBody {
   return {
-    annotations: { [FABRIC]: node.fabric, [BOOT_ID]: node.bootId, [INSTANCE]: node.instance },
+    annotations: {
+      [FABRIC]: node.fabric,
+      [BOOT_ID]: node.bootId,
+      [INSTANCE]: node.instance,
+      [MAX_VOLUMES]: String(node.maxVolumes),
+    },
     spec: {
       holderIdentity: node.nodeId,
       leaseDurationSeconds: node.leaseSeconds,
@@ -27,5 +33,6 @@ export function leaseFields({ metadata, spec }: ApiObject): unknown {
     instance: metadata.annotations[INSTANCE],
     renewedAt: typeof renewTime === "string" ? renewTime.replace(/(\.\d{3})\d{3}Z$/, "$1Z") : undefined,
     leaseSeconds: leaseDurationSeconds,
+    maxVolumes: Number(metadata.annotations[MAX_VOLUMES]),
   };
 }
