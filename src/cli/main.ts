@@ -7,8 +7,11 @@ import { registerDemoCommand } from "./commands/demo.ts";
 import { registerDeviceCommands } from "./commands/device.ts";
 import { registerFsckCommand } from "./commands/fsck.ts";
 import { registerLsCommand } from "./commands/ls.ts";
+import { registerMkdirCommand } from "./commands/mkdir.ts";
 import { registerMkfsCommand } from "./commands/mkfs.ts";
+import { registerMountCommand } from "./commands/mount.ts";
 import { registerNodeCommand } from "./commands/node.ts";
+import { registerPutCommand } from "./commands/put.ts";
 import { registerStandaloneCommand } from "./commands/standalone.ts";
 import { EXIT, exitCodeOf } from "./exit-code.ts";
 import { LOG_LEVELS } from "./logging.ts";
@@ -53,6 +56,9 @@ registerStandaloneCommand(program);
 registerMkfsCommand(program);
 registerFsckCommand(program);
 registerLsCommand(program);
+registerPutCommand(program);
+registerMkdirCommand(program);
+registerMountCommand(program);
 registerDeviceCommands(program);
 
 /** commander's own errors are usage errors and have been printed; help and version are not errors. */

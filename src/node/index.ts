@@ -1,3 +1,4 @@
 export type { DeviceOption } from "./devices.ts";
-export { mountSource, mountVolume, resolveMountPath, unmountAll, unmountBelow } from "./mounts.ts";
+export { type LocalMount, mountLocally } from "./local-mount.ts";
+export { mountSource, unmountBelow } from "./mounts.ts";
 export * from "./node-plugin.ts";

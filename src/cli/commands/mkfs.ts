@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { type Command, InvalidArgumentError, Option } from "commander";
-import { FamfsError, formatSize, GIB, messageOf, parseSize } from "../../base/index.ts";
+import { type Command, Option } from "commander";
+import { FamfsError, formatSize, GIB } from "../../base/index.ts";
 import { capacityFor } from "../../format/index.ts";
 import { formatVolume, openDevice, showContents } from "../../media/index.ts";
+import { integer, octal, size } from "../arguments.ts";
 import { globals } from "../globals.ts";
 import { print, printJson } from "../output.ts";
 
@@ -82,24 +83,4 @@ refused. For several volumes on one device use "famfs-csi device init" and let t
           `${facts.device}: ${facts.stock ? "stock file system" : "volume"} ${facts.uuid}, ${formatSize(facts.capacityBytes)} for files, log of ${formatSize(facts.logLength)}`,
         );
     });
-}
-
-export function size(text: string): number {
-  try {
-    return parseSize(text);
-  } catch (error) {
-    throw new InvalidArgumentError(messageOf(error));
-  }
-}
-
-export function octal(text: string): number {
-  if (!/^0?[0-7]{1,4}$/.test(text)) throw new InvalidArgumentError(`"${text}" is not an octal mode such as 755`);
-  return Number.parseInt(text, 8);
-}
-
-/** A uid or gid; 2^32 - 1 means "none" to the kernel. */
-export function integer(text: string): number {
-  const value = Number(text);
-  if (!/^[0-9]+$/.test(text) || value >= 0xffffffff) throw new InvalidArgumentError(`"${text}" is not an id`);
-  return value;
 }

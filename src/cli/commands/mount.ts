@@ -1,0 +1,102 @@
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { constants } from "node:os";
+import type { Command } from "commander";
+import { FamfsError } from "../../base/index.ts";
+import { formatVolume, openDevice } from "../../media/index.ts";
+import { mountLocally } from "../../node/index.ts";
+import { globals } from "../globals.ts";
+import { localNode } from "../local-volume.ts";
+import { print, printJson } from "../output.ts";
+import { enterNamespaceIfNeeded, inOwnNamespace } from "../rootless.ts";
+import { stopSignal, untilAborted } from "../signals.ts";
+import { openTarget } from "../target.ts";
+
+interface MountOptions {
+  readonly volume?: string;
+  readonly readOnly?: boolean;
+}
+
+export function registerMountCommand(program: Command): void {
+  program
+    .command("mount")
+    .description("Mount a file system here and serve it until Ctrl-C, or while a command runs.")
+    .argument("<device>", "see famfs-csi --help")
+    .argument("<directory>", "where to mount it")
+    .argument("[command...]", "after --: run this, then unmount and exit with its status")
+    .option("--volume <id>", "which volume of a managed device")
+    .option("-r, --read-only", "refuse every change")
+    .addHelpText(
+      "after",
+      `
+A blank device gets an empty file system first. File systems of the stock tools are mounted read-only. Other hosts must
+not write to it at the same time: nothing but the driver arranges that.
+
+Without root the mount is made in a namespace of its own, where only the command after -- sees it:
+
+  famfs-csi mount 'file:///dev/shm/pool0?size=4Gi' /mnt                 serve until Ctrl-C
+  famfs-csi mount 'file:///dev/shm/pool0' /mnt -- sh -c 'ls -l /mnt'    run one command`,
+    )
+    .action(async (name: string, directory: string, words: string[], options: MountOptions, command: Command) => {
+      await enterNamespaceIfNeeded(["mount", name, directory, ...(words.length > 0 ? ["--", ...words] : [])].join(" "));
+      if (words.length === 0 && inOwnNamespace(process.env)) {
+        process.stderr.write(
+          "famfs-csi: without root this mount is seen only by a command that is named after --, or by: " +
+            `nsenter -t ${process.pid} -U -m --preserve-credentials\n`,
+        );
+      }
+      const { output, logger } = globals(command);
+      const stopped = stopSignal();
+      await formatIfBlank(name, options);
+      await using target = await openTarget(name, { volume: options.volume, writable: options.readOnly !== true });
+      await using _lock = await target.device.lock();
+      await using mount = await mountLocally({
+        ...target,
+        directory,
+        readOnly: options.readOnly === true,
+        node: await localNode(),
+        logger,
+      });
+      if (words.length > 0) {
+        process.exitCode = await run(words, stopped);
+        return;
+      }
+      if (output === "json") printJson({ device: target.device.path, directory: mount.directory, ready: true });
+      else print(`${target.device.path} is mounted at ${mount.directory}; Ctrl-C unmounts`);
+      await Promise.race([untilAborted(stopped), mount.ended]);
+    });
+}
+
+/** "A blank device named on a command line is initialised"; anything else is left for openTarget to judge. */
+async function formatIfBlank(name: string, options: MountOptions): Promise<void> {
+  await using device = await openDevice(name, { writable: options.readOnly !== true });
+  if ((await device.inspect()).type !== "blank") return;
+  if (options.readOnly === true) {
+    throw new FamfsError(
+      "DEVICE_NOT_FOUND",
+      `${device.path} is blank, and nothing can be made on it read-only; run: famfs-csi mkfs ${name}`,
+    );
+  }
+  await using _lock = await device.lock();
+  await formatVolume(device, device.whole, {
+    uuid: randomUUID(),
+    name: "",
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    mode: 0o755,
+    generation: 1,
+    createdSeconds: Math.floor(Date.now() / 1000),
+  });
+}
+
+/** Runs a command; its exit status, 128 + the signal's number when one ended it. */
+async function run(words: readonly string[], stopped: AbortSignal): Promise<number> {
+  const [program = "", ...args] = words;
+  const child = spawn(program, args, { stdio: "inherit" });
+  const stop = () => child.kill("SIGTERM");
+  stopped.addEventListener("abort", stop, { once: true });
+  return new Promise((resolve, reject) => {
+    child.on("error", (error) => reject(new FamfsError("FILE_NOT_FOUND", `cannot run ${program}: ${error.message}`)));
+    child.on("exit", (status, signal) => resolve(status ?? 128 + (signal === null ? 0 : constants.signals[signal])));
+  });
+}

@@ -1,0 +1,76 @@
+import { closeSync } from "node:fs";
+import { native } from "../../native/index.ts";
+import { FamfsError, fromSystemError, type Logger } from "../base/index.ts";
+import { FuseServer } from "../fuse/index.ts";
+import type { Device, Range } from "../media/index.ts";
+import { alwaysMine, chooseSlot } from "../tree/index.ts";
+import { mountVolume, pathKind, resolveMountPath, unmountAll } from "./mounts.ts";
+import { serveVolume } from "./volume-server.ts";
+
+export interface LocalMountOptions {
+  /** Open and locked by the caller. */
+  readonly device: Device;
+  readonly region: Range;
+  readonly directory: string;
+  readonly readOnly: boolean;
+  /** Who this is in the volume's owner slots. */
+  readonly node: { readonly nodeId: string; readonly bootId: string };
+  readonly logger: Logger;
+}
+
+export interface LocalMount extends AsyncDisposable {
+  readonly directory: string;
+  /** Resolves when somebody else unmounted it. */
+  readonly ended: Promise<void>;
+}
+
+/**
+ * A volume mounted and served by this process, without any driver around it: what `famfs-csi mount` is. The writer
+ * grant is always this process's, which the device's lock makes true on this host; other hosts must not write
+ * meanwhile. Disposing seals, unmounts and gives the log up. NOT_A_DIRECTORY, and what opening a volume throws.
+ */
+export async function mountLocally(options: LocalMountOptions): Promise<LocalMount> {
+  const { device, region, node, logger } = options;
+  const directory = (await resolveMountPath(options.directory, "directory")) ?? options.directory;
+  if ((await pathKind(directory)) !== "directory") {
+    throw new FamfsError(
+      "NOT_A_DIRECTORY",
+      `${options.directory} is not a directory; make it first: mkdir -p ${options.directory}`,
+    );
+  }
+  await using stack = new AsyncDisposableStack();
+  const fuse = stack.use(await FuseServer.open({ logger }));
+  const fd = openFuse();
+  try {
+    await mountVolume(fd, directory, { source: device.path, readOnly: options.readOnly });
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  stack.defer(() => unmountAll(directory, { force: true }));
+  const served = stack.use(
+    await serveVolume({
+      device,
+      region,
+      fuse,
+      fd,
+      node: { ...node, slot: (media) => chooseSlot(media, node.nodeId) },
+      terms: alwaysMine,
+      settings: { readOnly: options.readOnly },
+      exclusive: true,
+      logger,
+    }),
+  );
+  // Unmounted before the server goes: whatever the kernel still has to write comes while there is somebody to take it.
+  stack.defer(() => unmountAll(directory));
+  const owned = stack.move();
+  return { directory, ended: served.ended, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function openFuse(): number {
+  try {
+    return native.openFuse();
+  } catch (error) {
+    throw fromSystemError(error, "open", "/dev/fuse");
+  }
+}
