@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import type { Command } from "commander";
-import { FamfsError } from "../../base/index.ts";
+import { FamfsError, fromSystemError } from "../../base/index.ts";
 import { formatVolume, openDevice } from "../../media/index.ts";
 import { mountLocally } from "../../node/index.ts";
 import { globals } from "../globals.ts";
@@ -89,14 +89,16 @@ async function formatIfBlank(name: string, options: MountOptions): Promise<void>
   });
 }
 
-/** Runs a command; its exit status, 128 + the signal's number when one ended it. */
+/**
+ * Runs a command; its exit status, 128 + the signal's number when one ended it. Through a shell, because `spawn` blocks
+ * this thread until the exec is done, and a program that lies on the mount could then never be read.
+ */
 async function run(words: readonly string[], stopped: AbortSignal): Promise<number> {
-  const [program = "", ...args] = words;
-  const child = spawn(program, args, { stdio: "inherit" });
+  const child = spawn("/bin/sh", ["-c", 'exec "$0" "$@"', ...words], { stdio: "inherit" });
   const stop = () => child.kill("SIGTERM");
   stopped.addEventListener("abort", stop, { once: true });
   return new Promise((resolve, reject) => {
-    child.on("error", (error) => reject(new FamfsError("FILE_NOT_FOUND", `cannot run ${program}: ${error.message}`)));
+    child.on("error", (error) => reject(fromSystemError(error, "spawn", "/bin/sh")));
     child.on("exit", (status, signal) => resolve(status ?? 128 + (signal === null ? 0 : constants.signals[signal])));
   });
 }
