@@ -81,6 +81,7 @@ napi_value throw_errno(napi_env env, int error, const char *what);
 // "EIO" for 5; "E5" for one without a name.
 const char *errno_name(int error);
 
+napi_value make_undefined(napi_env env);
 napi_value make_u32(napi_env env, uint32_t value);
 napi_value make_i32(napi_env env, int32_t value);
 napi_value make_number(napi_env env, double value);

@@ -1,9 +1,17 @@
-// Files that stand for devices: holes, and the lock that a killed process cannot leave behind.
-#include "addon.h"
+// Zeroing of ranges on threads of their own, and the lock that a killed process cannot leave behind.
+#include "job.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+
+static void run_punch_hole(job *self) {
+  int result;
+  do {
+    result = fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)self->offset, (off_t)self->length);
+  } while (result < 0 && errno == EINTR);
+  self->error = result < 0 ? errno : 0;
+}
 
 static napi_value punch_hole(napi_env env, napi_callback_info info) {
   napi_value values[MAX_ARGUMENTS];
@@ -12,11 +20,59 @@ static napi_value punch_hole(napi_env env, napi_callback_info info) {
   if (!read_arguments(env, info, 3, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
       !arg_u64(env, values[2], &length))
     return NULL;
-  int result;
-  do {
-    result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
-  } while (result < 0 && errno == EINTR);
-  return result < 0 ? throw_errno(env, errno, "fallocate") : NULL;
+  job *self = job_create(env);
+  if (self == NULL) return NULL;
+  // A copy: the caller may close its own, and the number be used again, before the job runs.
+  self->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (self->fd < 0) {
+    int error = errno;
+    job_free(self);
+    return throw_errno(env, error, "fcntl");
+  }
+  self->offset = offset;
+  self->length = length;
+  self->run = run_punch_hole;
+  return job_start(env, self, "fallocate");
+}
+
+// What is zeroed before the window is let go for a moment, so that closing it waits for milliseconds only.
+#define ZERO_STEP (UINT64_C(4) << 20)
+
+struct zero {
+  char *at;
+  size_t length;
+};
+
+static void do_zero(void *context) {
+  struct zero *zero = context;
+  store_durable(zero->at, NULL, zero->length);
+}
+
+static void run_zero_range(job *self) {
+  for (uint64_t done = 0; done < self->length && self->error == 0; done += ZERO_STEP) {
+    uint64_t left = self->length - done;
+    struct zero zero = {.length = left < ZERO_STEP ? left : ZERO_STEP};
+    zero.at = window_acquire(self->window, self->offset + done, zero.length, true, &self->error);
+    if (zero.at == NULL) return;
+    self->error = guarded_run(do_zero, &zero);
+    window_release(self->window);
+  }
+}
+
+static napi_value zero_range(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t window;
+  uint64_t offset, length;
+  if (!read_arguments(env, info, 3, values) || !arg_u32(env, values[0], &window) ||
+      !arg_u64(env, values[1], &offset) || !arg_u64(env, values[2], &length))
+    return NULL;
+  job *self = job_create(env);
+  if (self == NULL) return NULL;
+  self->window = window;
+  self->offset = offset;
+  self->length = length;
+  self->run = run_zero_range;
+  return job_start(env, self, "zeroRange");
 }
 
 static napi_value try_lock(napi_env env, napi_callback_info info) {
@@ -33,5 +89,6 @@ static napi_value try_lock(napi_env env, napi_callback_info info) {
 
 void device_register(napi_env env, napi_value exports) {
   export_function(env, exports, "punchHole", punch_hole);
+  export_function(env, exports, "zeroRange", zero_range);
   export_function(env, exports, "tryLock", try_lock);
 }

@@ -230,7 +230,7 @@ describe("population", () => {
     return Number(/[0-9]+/.exec(rss ?? "")?.[0]) * 1024;
   };
 
-  it("maps whole units in once, until they are forgotten", () => {
+  it("maps whole units in once, until they are forgotten", async () => {
     using file = open("populate", 4 * UNIT);
     assert.equal(residentBytes("populate"), 0);
     native.populate(file.window, UNIT + 5, 0);
@@ -239,7 +239,7 @@ describe("population", () => {
     assert.equal(residentBytes("populate"), UNIT);
     native.populate(file.window, 3 * UNIT - 1, 2);
     assert.equal(residentBytes("populate"), 3 * UNIT);
-    native.punchHole(file.fd, UNIT, UNIT);
+    await native.punchHole(file.fd, UNIT, UNIT);
     assert.equal(residentBytes("populate"), 2 * UNIT);
     native.populate(file.window, UNIT, 1); // remembered, so nothing happens
     assert.equal(residentBytes("populate"), 2 * UNIT);
@@ -257,38 +257,73 @@ describe("population", () => {
 });
 
 describe("holes", () => {
-  it("read as zeroes and give the memory back", () => {
+  it("read as zeroes and give the memory back", async () => {
     using file = open("hole", 4 * UNIT);
     native.copyIn(file.window, 0, Buffer.alloc(4 * UNIT, 7));
     const before = statSync(join(folder, "hole")).blocks;
-    native.punchHole(file.fd, UNIT, 2 * UNIT);
+    await native.punchHole(file.fd, UNIT, 2 * UNIT);
     assert.ok(statSync(join(folder, "hole")).blocks <= before - (2 * UNIT) / 512);
     const back = new Uint8Array(3);
     native.copyOut(file.window, UNIT - 1, back);
     assert.deepEqual([...back], [7, 0, 0]);
   });
 
-  it("are refused where the file does not allow them", () => {
+  it("are refused where the file does not allow them", async () => {
     const fd = openSync(join(folder, "hole-ro"), "w");
     writeSync(fd, "x");
     closeSync(fd);
     const readonly = openSync(join(folder, "hole-ro"), "r");
-    fails("EBADF", () => native.punchHole(readonly, 0, 1));
+    await assert.rejects(native.punchHole(readonly, 0, 1), { code: "EBADF" });
     closeSync(readonly);
+    fails("EBADF", () => native.punchHole(9999, 0, 1));
   });
 
-  it("make a window of 1 TiB cost nothing", () => {
+  it("make a window of 1 TiB cost nothing", async () => {
     const length = 2 ** 40;
     using file = open("huge", length);
     const rss = process.memoryUsage.rss();
     native.copyIn(file.window, length - 3, Buffer.from("end"));
     native.copyIn(file.window, length / 2, Buffer.from("middle"));
-    native.punchHole(file.fd, 0, length / 2);
+    await native.punchHole(file.fd, 0, length / 2);
     const back = Buffer.alloc(3);
     native.copyOut(file.window, length - 3, back);
     assert.equal(back.toString(), "end");
     fails("ERANGE", () => native.copyOut(file.window, length - 2, back));
     assert.ok(statSync(join(folder, "huge")).blocks * 512 < MIB);
     assert.ok(process.memoryUsage.rss() - rss < 64 * MIB);
+  });
+});
+
+describe("zeroing on a thread of its own", () => {
+  it("zeroes exactly the range", async () => {
+    using file = open("zero-range", 8 * UNIT);
+    native.copyIn(file.window, 0, Buffer.alloc(8 * UNIT, 7));
+    await native.zeroRange(file.window, 5, 6 * UNIT);
+    const back = Buffer.alloc(8 * UNIT);
+    native.copyOut(file.window, 0, back);
+    const expected = Buffer.alloc(8 * UNIT, 7);
+    expected.fill(0, 5, 5 + 6 * UNIT);
+    assert.ok(back.equals(expected));
+    await native.zeroRange(file.window, 0, 0);
+  });
+
+  it("rejects what is outside, closed, read-only or bad", async () => {
+    using file = open("zero-bad", 2 * UNIT);
+    using readonly = open("zero-readonly", UNIT, false);
+    await assert.rejects(native.zeroRange(file.window, UNIT, UNIT + 1), { code: "ERANGE" });
+    await assert.rejects(native.zeroRange(readonly.window, 0, 1), { code: "EROFS" });
+    await assert.rejects(native.zeroRange(0, 0, 1), { code: "EBADF" });
+    ftruncateSync(file.fd, UNIT);
+    await assert.rejects(native.zeroRange(file.window, 0, 2 * UNIT), { code: "EIO" });
+  });
+
+  it("ends soon when the window is closed meanwhile", async () => {
+    using file = open("zero-closed", 128 * UNIT);
+    const zeroed = native.zeroRange(file.window, 0, 128 * UNIT).then(
+      () => "done",
+      (error: { code?: string }) => error.code,
+    );
+    native.windowUnmap(file.window);
+    assert.ok(["done", "EBADF"].includes((await zeroed) ?? ""));
   });
 });

@@ -99,6 +99,12 @@ napi_value throw_errno(napi_env env, int error, const char *what) {
   return NULL;
 }
 
+napi_value make_undefined(napi_env env) {
+  napi_value value;
+  napi_get_undefined(env, &value);
+  return value;
+}
+
 napi_value make_u32(napi_env env, uint32_t value) {
   napi_value result;
   napi_create_uint32(env, value, &result);

@@ -1,11 +1,10 @@
 // Mounts and descriptors. A call that may wait for a file system server runs on a thread of its own and gives a
 // promise; it cannot be cancelled, so callers stop waiting and clean up what it brings later.
-#include "addon.h"
+#include "job.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,105 +20,13 @@
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 int umount2(const char *target, int flags);
 
-#define JOB_STRINGS 4
-
-typedef struct job {
-  napi_deferred deferred;
-  napi_threadsafe_function settle;
-  void (*run)(struct job *);                     // on the job's thread; sets error
-  napi_value (*result)(napi_env, struct job *);  // on the JavaScript thread, when error is 0
-  const char *what;                              // the system call that failed, for the message
-  int error;
-  char *strings[JOB_STRINGS];
-  uint64_t flags;
-  union {
-    struct statfs statfs;
-    struct stat stat;
-  };
-} job;
-
-static void job_free(job *self) {
-  for (int i = 0; i < JOB_STRINGS; i++) free(self->strings[i]);
-  free(self);
-}
-
-static napi_value undefined(napi_env env) {
-  napi_value value;
-  napi_get_undefined(env, &value);
-  return value;
-}
-
-static void job_settle(napi_env env, napi_value callback, void *context, void *data) {
-  (void)callback;
-  (void)context;
-  job *self = data;
-  if (env != NULL) {
-    napi_value value;
-    if (self->error == 0) {
-      napi_resolve_deferred(env, self->deferred, self->result ? self->result(env, self) : undefined(env));
-    } else {
-      throw_errno(env, self->error, self->what);
-      napi_get_and_clear_last_exception(env, &value);
-      napi_reject_deferred(env, self->deferred, value);
-    }
-  }
-  job_free(self);
-}
-
-static void *job_thread(void *data) {
-  job *self = data;
-  napi_threadsafe_function settle = self->settle;
-  self->run(self);
-  // After the environment is gone nobody takes the job: napi_closing.
-  if (napi_call_threadsafe_function(settle, self, napi_tsfn_nonblocking) == napi_ok)
-    napi_release_threadsafe_function(settle, napi_tsfn_release);
-  else
-    job_free(self);
-  return NULL;
-}
-
-// Starts `self` (which it owns from now on) and returns its promise, or throws.
-static napi_value job_start(napi_env env, job *self, const char *what) {
-  napi_value promise, name;
-  self->what = what;
-  napi_create_string_utf8(env, what, NAPI_AUTO_LENGTH, &name);
-  if (napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, NULL, job_settle, &self->settle) !=
-      napi_ok) {
-    job_free(self);
-    return throw_errno(env, ENOMEM, what);
-  }
-  napi_create_promise(env, &self->deferred, &promise);
-  pthread_attr_t attributes;
-  pthread_t thread;
-  sigset_t all, before;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, 256 * 1024);
-  sigfillset(&all);  // signals are for Node's threads
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int error = pthread_create(&thread, &attributes, job_thread, self);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  pthread_attr_destroy(&attributes);
-  if (error != 0) {
-    napi_threadsafe_function settle = self->settle;
-    self->error = error;
-    self->what = "pthread_create";
-    job_settle(env, NULL, NULL, self);
-    napi_release_threadsafe_function(settle, napi_tsfn_abort);
-  }
-  return promise;
-}
-
 // A job whose first `count` arguments are strings and, when `with_flags`, whose next one is a number.
 static job *job_from_arguments(napi_env env, napi_callback_info info, size_t count, bool with_flags) {
   napi_value argv[JOB_STRINGS + 1];
   size_t argc = count + (with_flags ? 1 : 0);
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-  job *self = calloc(1, sizeof *self);
-  if (self == NULL) {
-    throw_errno(env, ENOMEM, "calloc");
-    return NULL;
-  }
+  job *self = job_create(env);
+  if (self == NULL) return NULL;
   for (size_t i = 0; i < count; i++) {
     if (!arg_string(env, argv[i], &self->strings[i])) {
       job_free(self);
@@ -310,7 +217,7 @@ static napi_value system_send_descriptor(napi_env env, napi_callback_info info) 
   header->cmsg_len = CMSG_LEN(sizeof fd);
   memcpy(CMSG_DATA(header), &fd, sizeof fd);
   if (sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return throw_errno(env, errno, "sendmsg");
-  return undefined(env);
+  return make_undefined(env);
 }
 
 static napi_value system_receive_descriptor(napi_env env, napi_callback_info info) {

@@ -72,6 +72,15 @@ export class Window implements AsyncDisposable {
     this.#run("zero", offset, length, () => native.zero(this.id, offset, length));
   }
 
+  /** `zero` on a thread of its own. Rejects with HANDLE_STALE when the window is closed meanwhile. */
+  async zeroRange(offset: number, length: number): Promise<void> {
+    try {
+      await native.zeroRange(this.id, offset, length);
+    } catch (error) {
+      throw this.#wrap("zero", offset, length, error);
+    }
+  }
+
   load64(offset: number): bigint {
     return this.#run("load", offset, 8, () => native.load64(this.id, offset));
   }
@@ -100,24 +109,28 @@ export class Window implements AsyncDisposable {
     try {
       return call();
     } catch (error) {
-      switch ((error as { code?: unknown }).code) {
-        case "EIO":
-          throw new FamfsError(
-            "MEMORY_ERROR",
-            `${verb} of ${length} bytes at ${offset} of ${this.what}: the memory does not answer (SIGBUS)`,
-            { cause: error },
-          );
-        case "ERANGE":
-          throw this.#outside(verb, offset, length);
-        case "EROFS":
-          throw new FamfsError("READ_ONLY", `${verb} at ${offset} of ${this.what}: mapped read-only`);
-        case "EBADF":
-          throw new FamfsError("HANDLE_STALE", `${verb} at ${offset} of ${this.what}: the window is closed`);
-        default:
-          throw error instanceof TypeError
-            ? this.#outside(verb, offset, length)
-            : fromSystemError(error, verb, this.what);
-      }
+      throw this.#wrap(verb, offset, length, error);
+    }
+  }
+
+  #wrap(verb: string, offset: number, length: number, error: unknown): FamfsError {
+    switch ((error as { code?: unknown }).code) {
+      case "EIO":
+        return new FamfsError(
+          "MEMORY_ERROR",
+          `${verb} of ${length} bytes at ${offset} of ${this.what}: the memory does not answer (SIGBUS)`,
+          { cause: error },
+        );
+      case "ERANGE":
+        return this.#outside(verb, offset, length);
+      case "EROFS":
+        return new FamfsError("READ_ONLY", `${verb} at ${offset} of ${this.what}: mapped read-only`);
+      case "EBADF":
+        return new FamfsError("HANDLE_STALE", `${verb} at ${offset} of ${this.what}: the window is closed`);
+      default:
+        return error instanceof TypeError
+          ? this.#outside(verb, offset, length)
+          : fromSystemError(error, verb, this.what);
     }
   }
 
