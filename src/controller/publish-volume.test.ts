@@ -55,11 +55,16 @@ test("MULTI_NODE_SINGLE_WRITER: many readers, one writer, who moves by unpublish
   assert.equal(await at.publish("a", mode), "writer");
   assert.equal(await at.publish("b", mode, true), "reader");
   await assert.rejects(at.publish("c", mode), answers("FAILED_PRECONDITION", /its one writer on node a/));
+  await assert.rejects(at.publish("b", mode), answers("FAILED_PRECONDITION", /its one writer on node a/));
   assert.equal(await at.publish("c", mode, true), "reader");
   const first = (await at.volume()).writer;
   assert.deepEqual([first?.nodeId, first?.epoch], ["a", 1]);
   await at.unpublish("a");
   assert.equal((await at.volume()).writer, undefined);
+  await assert.rejects(
+    at.publish("b", mode),
+    answers("ALREADY_EXISTS", /node b as MULTI_NODE_SINGLE_WRITER, read-only/),
+  );
   await at.unpublish("b");
   assert.equal(await at.publish("b", mode), "writer");
   const second = await at.volume();

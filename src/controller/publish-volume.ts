@@ -32,14 +32,14 @@ export async function publishVolume(
   const volume = await updateRecord(store, "volumes", volumeId, (found) => {
     if (found.phase !== "Ready") throw notFound(volumeId);
     const present = found.published[nodeId];
+    if (present?.accessMode === use.accessMode && present.readonly === use.readonly) return undefined;
+    assertCompatible(found, request, readonly);
     if (present !== undefined) {
-      if (present.accessMode === use.accessMode && present.readonly === use.readonly) return undefined;
       throw new FamfsError(
         "VOLUME_EXISTS",
         `volume ${volumeId} is published to node ${nodeId} as ${show(present)}, asked for is ${show(use)}`,
       );
     }
-    assertCompatible(found, request, readonly);
     const published = { ...found.published, [nodeId]: use };
     if (readonly || capability.rules.writer !== "one") return { ...found, published };
     const epoch = found.epoch + 1;
@@ -114,6 +114,7 @@ function assertCompatible(
     );
   }
   for (const [other, use] of Object.entries(volume.published)) {
+    if (other === nodeId) continue;
     const mode = ACCESS_MODES.find((known) => known === use.accessMode);
     const rules = mode === undefined ? undefined : ACCESS_MODE_RULES[mode];
     const alone = !capability.rules.multiNode || rules?.multiNode !== true;
