@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ftruncateSync, openSync } from "node:fs";
 import { test } from "node:test";
+import { native } from "../../native/index.ts";
 import { directory, simulatedVolume, taker } from "../../test/support/simulated-volume.ts";
 import {
   CHANGE_RING_SLOTS,
@@ -12,7 +13,7 @@ import {
   type LogEntry,
   MAX_TRANSACTION,
 } from "../format/index.ts";
-import type { VolumeMedia } from "./index.ts";
+import { formatVolume, type VolumeMedia } from "./index.ts";
 
 const code = (expected: string) => ({ code: expected });
 
@@ -149,8 +150,9 @@ test("a full log is LOG_FULL, and a transaction is whole or not there", async ()
 test("a formatted-again region stops owner and reader", async () => {
   await using volume = await simulatedVolume();
   const media = await volume.open();
+  const late = await volume.open();
   await using writer = await media.takeOver(taker(0, 1));
-  const { formatVolume } = await import("./format-volume.ts");
+  assert.ok(native.guardHolds(media.regionGuard()), "claims do not concern it");
   await formatVolume(volume.device, volume.region, {
     uuid: "11111111-2222-3333-4444-555555555555",
     name: "other",
@@ -161,6 +163,7 @@ test("a formatted-again region stops owner and reader", async () => {
     createdSeconds: 0,
   });
   assert.equal(media.isCurrent(), false);
+  for (const view of [media, late]) assert.equal(native.guardHolds(view.regionGuard()), false);
   assert.equal(writer.holds(), false);
   assert.throws(() => writer.append([directory("foreign")]), code("OWNER_STALE"));
   await assert.rejects(media.takeOver(taker(0, 9)), code("OWNER_STALE"));

@@ -4,11 +4,11 @@ import {
   CHANGE_COUNTER_OFFSET,
   CHANGE_RING_OFFSET,
   CHANGE_RING_SIZE,
+  encodeIdentity,
   type Finding,
   GUARD_OFFSET,
   type GuardRange,
   guardLength,
-  IDENTITY_SIZE,
   type Inspected,
   inspectGuardRange,
   inspectOwnerSlot,
@@ -161,8 +161,10 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
    * is given to another volume. Lives as long as this object; 0 for a stock volume.
    */
   regionGuard(): number {
-    if (!this.extended) return 0;
-    const identity = this.guardBytes().subarray(0, IDENTITY_SIZE);
+    if (this.record === undefined) return 0;
+    // What was there when the volume was opened, not what is there now.
+    const { volumeUuid, generation, slots } = this.record;
+    const identity = encodeIdentity({ volumeUuid, generation, slots });
     this.#regionGuard ??= native.guardCreate(this.window.id, GUARD_OFFSET, identity, !this.coherent);
     return this.#regionGuard;
   }
