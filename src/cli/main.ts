@@ -24,9 +24,8 @@ const program = new Command("famfs-csi")
   .version(process.env["npm_package_version"] ?? "0.1.0")
   .addOption(new Option("--output <format>", "facts as text or JSON").choices(["text", "json"]).default("text"))
   .addOption(
-    new Option("--log-level <level>", "lowest level of log lines on standard error")
+    new Option("--log-level <level>", "lowest level of log lines on standard error (default: warn)")
       .choices([...LOG_LEVELS])
-      .default("warn")
       .env("FAMFS_CSI_LOG_LEVEL"),
   )
   .showHelpAfterError("(famfs-csi --help, or famfs-csi COMMAND --help, tells more)")

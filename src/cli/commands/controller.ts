@@ -13,7 +13,7 @@ export function registerControllerCommand(program: Command): void {
     .addOption(endpointOption())
     .addOption(stateDirOption())
     .action(async ({ endpoint, stateDir }: { endpoint: string; stateDir: string }, command: Command) => {
-      const { logger } = globals(command);
+      const { logger } = globals(command, "info");
       const stopped = stopSignal();
       await using store = await EmbeddedStore.open({ stateDir });
       await using controller = await Controller.open({ store, logger });

@@ -32,7 +32,7 @@ left behind. Without root everything happens in a user namespace of its own.
     .action(async (paths: string[], options: { check?: boolean }, command: Command) => {
       const files = await demoFiles(paths);
       await enterNamespaceIfNeeded(["demo", ...paths].join(" "));
-      const { output, logger } = globals(command);
+      const { output, logger } = globals(command, "error"); // refusals are part of the story
       const stopped = stopSignal();
       const story = new Story(output === "text");
       const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);

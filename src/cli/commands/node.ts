@@ -19,7 +19,7 @@ export function registerNodeCommand(program: Command): void {
     .addOption(endpointOption())
     .addOption(stateDirOption());
   addNodeOptions(command).action(async (flags: NodeCommandFlags, self: Command) => {
-    const { logger } = globals(self);
+    const { logger } = globals(self, "info");
     const stopped = stopSignal();
     await using store = await EmbeddedStore.open({ stateDir: flags.stateDir });
     await using node = await NodePlugin.start({

@@ -36,7 +36,7 @@ SIGTERM and Ctrl-C stop it; what is mounted stays mounted (and does not answer u
       if (flags.device.length === 0) {
         throw new FamfsError("INVALID_ARGUMENT", "standalone needs a --device, such as file:///dev/shm/pool0?size=4Gi");
       }
-      const { output, logger } = globals(self);
+      const { output, logger } = globals(self, "info");
       const stopped = stopSignal();
       await using store = await EmbeddedStore.open({ stateDir: flags.stateDir });
       await using node = await NodePlugin.start({

@@ -35,6 +35,9 @@ export async function runDemo(stack: Stack, files: readonly DemoFile[], story: S
     () => orchestrator.attach(volume, a, { accessMode: mode, readonly: false }),
     (path) => path,
   );
+  await story.refused(`node ${b.nodeId}: publish as a second writer`, ["FAILED_PRECONDITION"], () =>
+    orchestrator.publish(volume, b, { accessMode: mode, readonly: false }),
+  );
   const onB = await story.step(
     `node ${b.nodeId}: publish as a reader`,
     () => orchestrator.attach(volume, b, { accessMode: mode, readonly: true }),
@@ -53,9 +56,6 @@ export async function runDemo(stack: Stack, files: readonly DemoFile[], story: S
   await story.refused(`write on ${b.nodeId}, a reader`, ["EROFS"], () => openAndClose(join(onB, "new-file"), "w"));
   await story.refused("append to a sealed file", ["EPERM", "EFBIG"], () => append(join(onA, name)));
   await story.refused("truncate a sealed file", ["EPERM"], () => truncate(join(onA, name)));
-  await story.refused("a second writer", ["FAILED_PRECONDITION"], async () => {
-    await orchestrator.publish(volume, b, { accessMode: mode, readonly: false });
-  });
 
   story.heading(`The writer moves from ${a.nodeId} to ${b.nodeId}`);
   const movedB = await story.step(
@@ -73,11 +73,12 @@ export async function runDemo(stack: Stack, files: readonly DemoFile[], story: S
     (path) => path,
   );
   await mkdir(join(movedB, "results"));
+  const text = `written on node ${b.nodeId}\n`;
   await share(
     {
       name: "results/from-the-other-node",
-      sizeBytes: 27,
-      writeTo: (target) => writeText(target, `written on node ${b.nodeId}, epoch 2\n`),
+      sizeBytes: text.length,
+      writeTo: (target) => writeText(target, text),
     },
     movedB,
     movedA,
