@@ -25,8 +25,10 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
     .join("\n");
 }
 
+const graphemes = new Intl.Segmenter();
+
 function displayWidth(text: string): number {
-  return [...text].length;
+  return [...graphemes.segment(text)].length;
 }
 
 export function print(text: string): void {
@@ -44,8 +46,7 @@ export function printJson(value: unknown): void {
  */
 export function showName(binary: string): string {
   const text = Buffer.from(binary, "latin1").toString("utf8");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: escaping control characters is the purpose
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\ufffd\\]/g, (char) =>
+  return text.replace(/[\p{Cc}\ufffd\\]/gu, (char) =>
     char === "\\" ? "\\\\" : `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

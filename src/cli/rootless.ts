@@ -21,7 +21,8 @@ export function inOwnNamespace(environment: NodeJS.ProcessEnv): boolean {
 }
 
 /** Ends this process with the exit status of its copy in a namespace; returns only when no copy was needed. */
-export async function enterNamespaceIfNeeded(command: string): Promise<void> {
+export async function enterNamespaceIfNeeded(): Promise<void> {
+  const command = process.argv.slice(2).map(quote).join(" ");
   if (canMount()) {
     assertFuseDevice(command);
     return;
@@ -47,6 +48,11 @@ export async function enterNamespaceIfNeeded(command: string): Promise<void> {
     child.on("exit", (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : os.signals[signal])));
   });
   process.exit(status);
+}
+
+/** For a line that is pasted into a shell. */
+function quote(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function assertFuseDevice(command: string): void {

@@ -18,11 +18,11 @@ export function components(path: string): string[] {
 export type Found = { readonly nodeid: number; readonly directory: boolean };
 
 /** The node at `parts`; undefined when the last one is missing. FILE_NOT_FOUND, NOT_A_DIRECTORY for one before it. */
-export async function find(tree: VolumeTree, parts: readonly string[]): Promise<Found | undefined> {
+export function find(tree: VolumeTree, parts: readonly string[]): Found | undefined {
   let at: Found = { nodeid: ROOT, directory: true };
   for (const [i, name] of parts.entries()) {
     if (!at.directory) throw new FamfsError("NOT_A_DIRECTORY", `${parts.slice(0, i).join("/")} is not a directory`);
-    const answer = await tree.lookup(at.nodeid, name);
+    const answer = tree.lookup(at.nodeid, name);
     if ("missingForSeconds" in answer) {
       if (i === parts.length - 1) return undefined;
       throw new FamfsError("FILE_NOT_FOUND", `there is no ${parts.slice(0, i + 1).join("/")} in the volume`);

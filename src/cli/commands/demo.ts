@@ -31,7 +31,7 @@ left behind. Without root everything happens in a user namespace of its own.
     )
     .action(async (paths: string[], options: { check?: boolean }, command: Command) => {
       const files = await demoFiles(paths);
-      await enterNamespaceIfNeeded(["demo", ...paths].join(" "));
+      await enterNamespaceIfNeeded();
       const { output, logger } = globals(command, "error"); // refusals are part of the story
       const stopped = stopSignal();
       const story = new Story(output === "text");

@@ -80,7 +80,7 @@ function toJson({ path, node }: Row) {
 const KIND = { directory: "d", file: "-", symlink: "l" } as const;
 
 function modeText(node: SealedNode): string {
-  const bits = [..."rwxrwxrwx"].map((letter, i) => ((node.mode >> (8 - i)) & 1 ? letter : "-"));
+  const bits = Array.from("rwxrwxrwx", (letter, i) => ((node.mode >> (8 - i)) & 1 ? letter : "-"));
   return KIND[node.kind] + bits.join("");
 }
 

@@ -41,7 +41,7 @@ export function registerMkdirCommand(program: Command): void {
       const start = options.parents === true ? 1 : Math.max(parts.length, 1);
       for (let depth = start; depth <= parts.length; depth++) {
         const upTo = parts.slice(0, depth);
-        const there = await find(volume.tree, upTo);
+        const there = find(volume.tree, upTo);
         if (there !== undefined) {
           if (options.parents === true && there.directory) continue;
           throw new FamfsError(
@@ -49,7 +49,7 @@ export function registerMkdirCommand(program: Command): void {
             `${upTo.join("/")} exists${there.directory ? "" : " and is not a directory"}`,
           );
         }
-        const parent = await find(volume.tree, upTo.slice(0, -1));
+        const parent = find(volume.tree, upTo.slice(0, -1));
         if (parent === undefined || !parent.directory)
           throw new FamfsError("NOT_A_DIRECTORY", `the parent of ${upTo.join("/")} is not a directory`);
         await volume.tree.makeDirectory(parent.nodeid, upTo.at(-1) ?? "", options.mode, caller);

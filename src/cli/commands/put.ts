@@ -36,7 +36,7 @@ export function registerPutCommand(program: Command): void {
       await using target = await openTarget(name, { volume: options.volume, writable: true });
       await using _lock = await target.device.lock();
       await using volume = await LocalVolume.open(target, logger);
-      const directory = await find(volume.tree, components(options.to));
+      const directory = find(volume.tree, components(options.to));
       if (directory === undefined || !directory.directory) {
         throw new FamfsError(
           "NOT_A_DIRECTORY",
@@ -77,7 +77,7 @@ async function copy(volume: LocalVolume, path: string, directory: number, option
     await tree.unlink(directory, name); // not sealed yet: nobody has seen it
     throw error;
   } finally {
-    await tree.release(opened.handle);
+    tree.release(opened.handle);
   }
   return { path, sizeBytes: info.size };
 }
