@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -28,10 +27,6 @@ static struct {
   struct worker *idle; // set while the main thread looks at the queue itself
   bool waiting;        // and is asleep
 } queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .tail = &queue.head};
-
-static _Atomic bool main_is_serving;
-
-bool events_main_is_serving(void) { return atomic_load_explicit(&main_is_serving, memory_order_relaxed); }
 
 static struct event *event_new(enum event_kind kind, uint32_t connection, uint32_t token, int error,
                                const uint8_t *bytes, size_t length) {
@@ -66,7 +61,6 @@ int event_push(enum event_kind kind, uint32_t connection, uint32_t token, int er
 void events_enter(struct worker *worker) {
   pthread_mutex_lock(&queue.lock);
   queue.idle = worker;
-  main_is_serving = true;
   pthread_mutex_unlock(&queue.lock);
 }
 
@@ -74,7 +68,6 @@ void events_leave(void) {
   pthread_mutex_lock(&queue.lock);
   queue.idle = NULL;
   queue.waiting = false;
-  main_is_serving = false;
   if (queue.head != NULL && !queue.woken && queue.wake != NULL)
     queue.woken = napi_call_threadsafe_function(queue.wake, NULL, napi_tsfn_nonblocking) == napi_ok;
   pthread_mutex_unlock(&queue.lock);
@@ -84,7 +77,6 @@ bool events_before_wait(void) {
   pthread_mutex_lock(&queue.lock);
   bool empty = queue.head == NULL;
   queue.waiting = empty;
-  main_is_serving = !empty;
   pthread_mutex_unlock(&queue.lock);
   return empty;
 }
@@ -92,7 +84,6 @@ bool events_before_wait(void) {
 void events_after_wait(void) {
   pthread_mutex_lock(&queue.lock);
   queue.waiting = false;
-  main_is_serving = true;
   pthread_mutex_unlock(&queue.lock);
 }
 

@@ -35,8 +35,6 @@ void events_leave(void);
 // False when there are events: then it must not wait.
 bool events_before_wait(void);
 void events_after_wait(void);
-// True while the main thread is busy with a request and will look for the next one itself. A hint.
-bool events_main_is_serving(void);
 
 // ---- replies (fuse.c) ----
 

@@ -16,9 +16,12 @@ const SEEK_HOLE = 4;
  * FOPEN_PASSTHROUGH joins here (design 8).
  */
 function openFlags(opened: Opened): number {
-  if (!opened.directIo) return opened.keepCache ? FOPEN.KEEP_CACHE : 0;
-  // Writes that do not extend the file may run side by side: they land in disjoint or raced bytes, as in memory.
-  return FOPEN.DIRECT_IO | FOPEN.PARALLEL_DIRECT_WRITES | (opened.keepCache ? FOPEN.KEEP_CACHE : 0);
+  const cached = opened.keepCache ? FOPEN.KEEP_CACHE : 0;
+  // FLUSH reports errors of writes to come: readers need not wait for one when they close.
+  const unflushed = opened.writable ? 0 : FOPEN.NOFLUSH;
+  // Direct writes that do not extend the file may run side by side: they land as stores to shared memory do.
+  const direct = opened.directIo ? FOPEN.DIRECT_IO | FOPEN.PARALLEL_DIRECT_WRITES : 0;
+  return cached | unflushed | direct;
 }
 
 function writeOpened(reply: ReplyWriter, opened: Opened, on: ServedConnection, nodeid: number): void {

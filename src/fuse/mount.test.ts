@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { accessSync, constants, truncateSync } from "node:fs";
+import { accessSync, closeSync, constants, truncateSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
@@ -39,13 +39,12 @@ after(async () => {
   if (skip === false) await server[Symbol.asyncDispose]();
 });
 
+type Maker = (from: ScratchOptions) => ScratchFileSystem;
+
 /** A mounted scratch file system; everything is gone at the end of the scope. */
-async function mounted(
-  scratch: ScratchOptions = {},
-  make = (from: ScratchOptions) => new ScratchFileSystem(server.fileMaps, from),
-) {
-  const files = make(scratch);
-  const mount = await TestMount.open(server, files);
+async function mounted(scratch: ScratchOptions = {}, make?: Maker, onDescriptor?: (fd: number) => void) {
+  const files = make?.(scratch) ?? new ScratchFileSystem(server.fileMaps, scratch);
+  const mount = await TestMount.open(server, files, {}, onDescriptor);
   return {
     files,
     path: mount.path,
@@ -55,6 +54,16 @@ async function mounted(
       files[Symbol.dispose]();
     },
   };
+}
+
+/** dup(2), which Node lacks: a descriptor sent to oneself. */
+function duplicate(fd: number): number {
+  const [here, there] = native.socketPair();
+  native.sendDescriptor(here, fd, 0);
+  const { descriptor } = native.receiveDescriptor(there);
+  closeSync(here);
+  closeSync(there);
+  return descriptor;
 }
 
 /** In a process of its own: this one has to answer. */
@@ -412,6 +421,38 @@ test("a write under a guard that no longer holds is refused and writes nothing",
   } finally {
     native.guardDestroy(guard);
   }
+});
+
+test("a successor goes on with the mount, without INIT and without an error", options, async () => {
+  let kept = -1; // a second descriptor of the same open file, as a descriptor store holds it
+  await using on = await mounted({}, undefined, (fd) => {
+    kept = duplicate(fd);
+  });
+  await fs.writeFile(join(on.path, "kept"), "before");
+  const { kernel } = on.session;
+  on.session.detach();
+  const reading = fs.readFile(join(on.path, "kept"), "utf8"); // waits for whoever comes
+  const successor = await server.attach({ fd: kept, operations: on.files, options: { resume: kernel } });
+  assert.equal(await reading, "before");
+  assert.equal(await fs.readFile(join(on.path, "kept"), "utf8"), "before");
+  successor.detach();
+});
+
+test("replies by way of the bounce buffer are the same bytes", options, async () => {
+  const program = `
+    const { FuseServer } = await import(${JSON.stringify(new URL("./server.ts", import.meta.url).href)});
+    const { ScratchFileSystem } = await import(${JSON.stringify(new URL("./testing/scratch-file-system.ts", import.meta.url).href)});
+    const { TestMount } = await import(${JSON.stringify(new URL("./testing/mount.ts", import.meta.url).href)});
+    const { readFile, writeFile } = await import("node:fs/promises");
+    const { randomBytes } = await import("node:crypto");
+    await using server = await FuseServer.open({ workers: 1, bounce: true });
+    using files = new ScratchFileSystem(server.fileMaps, { sizeBytes: 1 << 24, directIo: true });
+    await using mount = await TestMount.open(server, files);
+    const data = randomBytes(3_000_001);
+    await writeFile(mount.path + "/f", data);
+    if (!data.equals(await readFile(mount.path + "/f"))) process.exitCode = 1;
+  `;
+  await run(process.execPath, ["--input-type=module", "-e", program], { timeout: 20_000 });
 });
 
 test("a process that exits or dies with a mount being served does not hang", options, async () => {

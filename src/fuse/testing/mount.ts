@@ -17,7 +17,12 @@ export class TestMount implements AsyncDisposable {
     this.session = session;
   }
 
-  static async open(server: FuseServer, operations: Operations, options: SessionOptions = {}): Promise<TestMount> {
+  static async open(
+    server: FuseServer,
+    operations: Operations,
+    options: SessionOptions = {},
+    onDescriptor?: (fd: number) => void,
+  ): Promise<TestMount> {
     const path = mkdtempSync(join(tmpdir(), "famfs-mount-"));
     const fd = native.openFuse();
     try {
@@ -27,6 +32,7 @@ export class TestMount implements AsyncDisposable {
       rmdirSync(path);
       throw error;
     }
+    onDescriptor?.(fd);
     try {
       return new TestMount(path, await server.attach({ fd, operations, options }));
     } catch (error) {
