@@ -29,7 +29,8 @@ export function makeAttachment(
       `volume ${name} is on device ${region.deviceUuid}, which node ${node.nodeId} does not reach`,
     );
   }
-  const slot = volume.slots[node.nodeId];
+  // A reader may have none, and uses none.
+  const slot = volume.slots[node.nodeId] ?? (wanted.readOnly ? 0 : undefined);
   if (slot === undefined) throw new FamfsError("INTERNAL", `volume ${name}: no owner slot for ${node.nodeId}`);
   return {
     volumeId: name,

@@ -1,4 +1,5 @@
 import { closeSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
@@ -57,6 +58,11 @@ export interface PublishRequest extends StageRequest {
 const ATTACH_TIMEOUT_MS = 60_000;
 const SEAL_TIMEOUT_MS = 30_000;
 const HEALTH_TIMEOUT_MS = 5_000;
+/**
+ * Other nodes that have the volume must have heard of this one before anything here can open a file: a node that
+ * believes to be the only one reuses the space of a removed file at once.
+ */
+const SETTLE_MS = 150;
 
 /**
  * What is staged and published on this node. What is mounted is asked of the kernel's mount table each time, so a
@@ -133,10 +139,12 @@ export class NodeVolumes {
     };
     if (await this.#isStaged(wanted, call.logger)) return;
 
-    const claimed = await claimStaging(store, volumeId, node, this.#options.slotCount);
+    const claimed = await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
+    const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
     try {
       await records.put(wanted);
       await this.#serve(makeAttachment(claimed, wanted, this.#options), path, call);
+      await heard;
       this.#lost.delete(volumeId);
       this.#exclusive.delete(volumeId);
       await this.#options.onStaged(volumeId);
@@ -154,13 +162,16 @@ export class NodeVolumes {
     const record = records.get(volumeId);
     if (record !== undefined && path !== record.stagingPath) return; // not staged there
     const table = await readMountTable();
-    const targets = table.filter((entry) => this.#isOurs(entry, volumeId) && entry.target !== path);
+    const staged = path === undefined ? undefined : mountAt(table, path);
+    if (record === undefined && (staged === undefined || !this.#isOurs(staged, volumeId))) return; // done before
+    // The mount table is that of the whole host: another cluster's node may have the same name.
+    const isOfIt = (entry: MountEntry) => this.#isOurs(entry, volumeId) && entry.device === (staged ?? entry).device;
+    const targets = table.filter((entry) => isOfIt(entry) && entry.target !== path);
     if (targets.length > 0) {
       const where = targets.map((entry) => entry.target).join(", ");
       throw new FamfsError("VOLUME_PUBLISHED", `volume ${volumeId} is still published at ${where}`);
     }
     if (server.serves(volumeId)) await this.#seal(volumeId, call);
-    const staged = path === undefined ? undefined : mountAt(table, path);
     if (path !== undefined && staged !== undefined && this.#isOurs(staged, volumeId)) {
       await unmountAll(path, { force: !server.serves(volumeId) });
     }

@@ -31,21 +31,27 @@ export function assertServable(volumeId: string, volume: FamfsVolume): void {
   }
 }
 
-/** Records that this node stages the volume, and gives it an owner slot if it has none. VOLUME_NOT_FOUND. */
+/**
+ * Records that this node stages the volume. One that may write gets an owner slot if it has none; readers need none,
+ * so there may be more of them than slots. VOLUME_NOT_FOUND.
+ */
 export async function claimStaging(
   store: Store,
   volumeId: string,
   node: NodeIdentity,
-  slotCount: number,
+  writable: { readonly slotCount: number } | undefined,
 ): Promise<StoredRecord<"volumes">> {
   const volume = await updateRecord(store, "volumes", volumeId, (record) => {
     assertServable(volumeId, record);
-    const slot = record.slots[node.nodeId] ?? freeSlot(volumeId, record, slotCount);
+    const slot =
+      writable === undefined
+        ? undefined
+        : (record.slots[node.nodeId] ?? freeSlot(volumeId, record, writable.slotCount));
     if (record.staged[node.nodeId]?.bootId === node.bootId && record.slots[node.nodeId] === slot) return undefined;
     return {
       ...record,
       staged: { ...record.staged, [node.nodeId]: { bootId: node.bootId } },
-      slots: { ...record.slots, [node.nodeId]: slot },
+      slots: slot === undefined ? record.slots : { ...record.slots, [node.nodeId]: slot },
     };
   });
   if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
