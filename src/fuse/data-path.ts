@@ -82,10 +82,19 @@ export class DataPath {
   /** Deals with the request of `length` bytes in the buffer. */
   serve(length: number): void {
     this.#length = length;
-    const opcode = this.#view.getUint32(InHeader.offsets.opcode, true);
-    if (opcode === OPCODES.READ.opcode) this.#read(length);
-    else if (opcode === OPCODES.WRITE.opcode) this.#write(length);
-    else this.#passOnRequest(this, this.#state[0] as number, this.#bytes, length);
+    switch (this.#view.getUint32(InHeader.offsets.opcode, true)) {
+      case OPCODES.READ.opcode:
+        this.#read(length);
+        return;
+      case OPCODES.WRITE.opcode:
+        this.#write(length);
+        return;
+      case OPCODES.FORGET.opcode:
+      case OPCODES.BATCH_FORGET.opcode:
+        return;
+      default:
+        this.#passOnRequest(this, this.#state[0] as number, this.#bytes, length);
+    }
   }
 
   #read(length: number): void {

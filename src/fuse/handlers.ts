@@ -21,7 +21,6 @@ export const HANDLERS: Readonly<Record<Opcode, Row>> = {
   INIT: never, // session.ts
   INTERRUPT: never, // session.ts
   DESTROY: { run() {} },
-  // Lookup counts are not relied on: they are lost in a crash (design 7).
   FORGET: { ignored: true },
   BATCH_FORGET: { ignored: true },
   NOTIFY_REPLY: { ignored: true }, // we never send RETRIEVE

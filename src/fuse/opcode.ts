@@ -15,8 +15,8 @@ export interface OpcodeRow {
   readonly data: boolean;
   /** What a successful answer carries: nothing, a structure of exactly that size, or as many bytes as there are. */
   readonly reply: "never" | "empty" | "bytes" | AnyStruct;
-  /** `worker`: answered from file maps, the rest by the main thread. */
-  readonly by: "worker" | "main";
+  /** `worker`: from file maps, by whichever thread read it; `nobody`: dropped there; `main`: by the tree's thread. */
+  readonly by: "worker" | "main" | "nobody";
 }
 
 function row(opcode: number, fixed: AnyStruct | undefined, reply: OpcodeRow["reply"], more?: Partial<OpcodeRow>) {
@@ -27,7 +27,8 @@ const named = { names: 1 } as const;
 
 export const OPCODES = {
   LOOKUP: row(1, undefined, wire.EntryOut, named),
-  FORGET: row(2, wire.ForgetIn, "never"),
+  // Lookup counts are not relied on: they are lost in a crash (design 7).
+  FORGET: row(2, wire.ForgetIn, "never", { by: "nobody" }),
   GETATTR: row(3, wire.GetattrIn, wire.AttrOut),
   SETATTR: row(4, wire.SetattrIn, wire.AttrOut),
   READLINK: row(5, undefined, "bytes"),
@@ -67,7 +68,7 @@ export const OPCODES = {
   IOCTL: row(39, wire.IoctlIn, "empty", { data: true }),
   POLL: row(40, wire.PollIn, "empty"),
   NOTIFY_REPLY: row(41, undefined, "never", { data: true }),
-  BATCH_FORGET: row(42, wire.BatchForgetIn, "never", { data: true }),
+  BATCH_FORGET: row(42, wire.BatchForgetIn, "never", { data: true, by: "nobody" }),
   FALLOCATE: row(43, wire.FallocateIn, "empty"),
   READDIRPLUS: row(44, wire.ReadIn, "bytes"),
   RENAME2: row(45, wire.Rename2In, "empty", { names: 2 }),

@@ -13,7 +13,7 @@ import { MAX_WRITE } from "./negotiate.ts";
 import type { Operations } from "./operations.ts";
 import { ReplyWriter } from "./reply.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { SharedMemory } from "./shared-memory.ts";
+import { ACTIVITY, SharedMemory } from "./shared-memory.ts";
 import { WorkerCounters } from "./stats.ts";
 import type { Transport } from "./transport.ts";
 import type { WorkerData, WorkerReady } from "./worker-data.ts";
@@ -76,7 +76,12 @@ export class FuseServer implements AsyncDisposable {
     const workers = options.workers ?? 2;
     const bounce = options.bounce === true;
     const server = new FuseServer(workers, bounce, options.logger ?? silentLogger);
-    native.fuseListen(server.#serveEvents);
+    try {
+      native.fuseListen(server.#serveEvents);
+    } catch (error) {
+      server.#path.close();
+      throw error; // EBUSY: there is a server in this process already
+    }
     native.fuseIdleStart(server.#path.worker, (length) => {
       if (length > 0) server.#path.serve(length);
       else server.#serveEvents();
@@ -175,6 +180,7 @@ export class FuseServer implements AsyncDisposable {
     });
     thread.once("exit", () => {
       ready.reject(new FamfsError("INTERNAL", `FUSE worker ${index} ended before it was ready`));
+      Atomics.store(this.#memory.activity, index * ACTIVITY.words + ACTIVITY.map, 0); // nobody need wait for it
       exit.resolve();
     });
     const { worker } = await ready.promise;

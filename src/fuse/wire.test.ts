@@ -7,7 +7,8 @@ import test from "node:test";
 import { Struct } from "../base/index.ts";
 import { ERRNO, errnoOf, FUSE_ERRNO } from "./errno.ts";
 import { INIT_BIT } from "./flags.ts";
-import { OPCODES } from "./opcode.ts";
+import { HANDLERS } from "./handlers.ts";
+import { OPCODE_NAMES, OPCODES } from "./opcode.ts";
 import * as wire from "./wire.ts";
 
 const compiler = process.env["CC"] ?? "cc";
@@ -129,4 +130,14 @@ test("an errno of the system passes only when a file system may return it", () =
   assert.equal(errnoOf(system("NONSENSE")), ERRNO.EIO);
   assert.equal(errnoOf(new TypeError("a bug")), ERRNO.EIO);
   assert.equal(errnoOf("thrown text"), ERRNO.EIO);
+});
+
+test("the opcode table and those who act on it agree", () => {
+  for (const [name, row] of Object.entries(OPCODES)) {
+    const handler = HANDLERS[name as keyof typeof OPCODES];
+    assert.equal(OPCODE_NAMES[row.opcode], name);
+    assert.equal("ignored" in handler, row.reply === "never" && name !== "INTERRUPT", name);
+    if (row.by !== "main")
+      assert.ok(["READ", "WRITE", "FORGET", "BATCH_FORGET"].includes(name), `DataPath.serve: ${name}`);
+  }
 });
