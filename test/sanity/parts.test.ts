@@ -1,0 +1,179 @@
+/** The services in processes of their own, as a container orchestrator meets them, beyond what csi-sanity asks. */
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rename } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { type AccessMode, CsiClient, RpcError } from "../../src/csi/index.ts";
+import { EmbeddedStore } from "../../src/state/index.ts";
+import { skipWithoutMounts } from "../support/kernel.ts";
+import { mountsBelow } from "../support/leftovers.ts";
+import { type Running, runProgram, simulatedDevice, startProgram } from "../support/program.ts";
+import { startStandalone } from "../support/standalone.ts";
+
+const skip = skipWithoutMounts();
+const START_MS = 30_000;
+
+const mountCapability = (mode: AccessMode) => ({ mount: {}, accessType: "mount" as const, accessMode: { mode } });
+
+/** One node of a pretended cluster: its plugin's client and its directories. */
+class Node {
+  readonly id: string;
+  readonly client: CsiClient;
+  readonly #controller: CsiClient;
+  readonly #directory: string;
+
+  constructor(
+    id: string,
+    { client, controller, directory }: { client: CsiClient; controller: CsiClient; directory: string },
+  ) {
+    this.id = id;
+    this.client = client;
+    this.#controller = controller;
+    this.#directory = join(directory, `kubelet-${id}`);
+    mkdirSync(join(this.#directory, "pods"), { recursive: true });
+  }
+
+  get target(): string {
+    return join(this.#directory, "pods", "volume");
+  }
+
+  get #staging(): string {
+    return join(this.#directory, "staging");
+  }
+
+  async attach(volumeId: string, mode: AccessMode, readonly = false): Promise<void> {
+    const volumeCapability = mountCapability(mode);
+    const request = { volumeId, volumeCapability, readonly, stagingTargetPath: this.#staging };
+    await this.#controller.call("controller", "ControllerPublishVolume", { ...request, nodeId: this.id });
+    await this.client.call("node", "NodeStageVolume", request);
+    await this.client.call("node", "NodePublishVolume", { ...request, targetPath: this.target });
+  }
+
+  async detach(volumeId: string): Promise<void> {
+    await this.client.call("node", "NodeUnpublishVolume", { volumeId, targetPath: this.target });
+    await this.client.call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: this.#staging });
+    await this.#controller.call("controller", "ControllerUnpublishVolume", { volumeId, nodeId: this.id });
+  }
+}
+
+async function serving(server: Running, client: CsiClient, service: "controller" | "node"): Promise<void> {
+  const deadline = performance.now() + START_MS;
+  for (;;) {
+    try {
+      if (service === "controller") await client.call("controller", "ControllerGetCapabilities", {});
+      else await client.call("node", "NodeGetInfo", {});
+      return;
+    } catch (error) {
+      if (server.child.exitCode !== null || performance.now() > deadline)
+        throw new Error(server.said(), { cause: error });
+      await setTimeout(50);
+    }
+  }
+}
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`after 20 s it does not hold that ${what}`);
+    await setTimeout(20);
+  }
+}
+
+test("controller and two nodes apart share one volume; the writer moves on demand; deleting leaves zeroes", {
+  skip,
+}, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "famfs-parts-"));
+  using device = simulatedDevice("256Mi");
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rmSync(directory, { recursive: true, force: true }));
+  const stateDir = join(directory, "state");
+  const start = async (service: "controller" | "node", name: string, ...flags: string[]) => {
+    const endpoint = `unix://${join(directory, `${name}.sock`)}`;
+    const server = startProgram(service, `--endpoint=${endpoint}`, `--state-dir=${stateDir}`, ...flags);
+    stack.defer(async () => {
+      await server.stop();
+    });
+    const client = stack.use(CsiClient.open(endpoint));
+    await serving(server, client, service);
+    return client;
+  };
+  const controller = await start("controller", "controller");
+  const nodes: Node[] = [];
+  for (const id of ["a", "b"]) {
+    const client = await start("node", id, `--node-id=${id}`, `--device=${device.url}`);
+    nodes.push(new Node(id, { client, controller, directory }));
+  }
+  const [a, b] = nodes;
+  assert.ok(a !== undefined && b !== undefined);
+
+  const mode = "MULTI_NODE_MULTI_WRITER";
+  const { volume } = await controller.call("controller", "CreateVolume", {
+    name: "shared",
+    capacityRange: { requiredBytes: 64n << 20n },
+    volumeCapabilities: [mountCapability(mode)],
+    parameters: { sealDelay: "100ms", mode: "0777" },
+  });
+  assert.ok(volume);
+  const { volumeId } = volume;
+  for (const node of nodes) await node.attach(volumeId, mode);
+
+  const secret = "left by the former tenant ".repeat(1000);
+  writeFileSync(join(a.target, "from-a"), secret);
+  await until("b reads what a wrote", () => reads(join(b.target, "from-a")) === secret);
+  // b asks, a gives way: nobody is told to.
+  writeFileSync(join(b.target, "from-b"), "written by b");
+  await rename(join(b.target, "from-a"), join(b.target, "renamed-by-b"));
+  await until("a reads what b wrote", () => reads(join(a.target, "from-b")) === "written by b");
+  await until("a sees the new name", () => readdirSync(a.target).toSorted().join() === "from-b,renamed-by-b");
+
+  assert.ok(readFileSync(device.path).includes("left by the former tenant"));
+  for (const node of nodes) await node.detach(volumeId);
+  await controller.call("controller", "DeleteVolume", { volumeId });
+  await using store = await EmbeddedStore.open({ stateDir });
+  await until("the volume is erased", async () => (await store.get("volumes", volumeId)) === undefined);
+  assert.ok(!readFileSync(device.path).includes("left by the former tenant"), "nothing is left for the next one");
+  assert.deepEqual(mountsBelow(directory), []);
+});
+
+function reads(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+test("a device that the stock tools formatted is published read-only under its static volume id", {
+  skip,
+}, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "famfs-adopted-"));
+  using device = simulatedDevice("4Gi");
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rmSync(directory, { recursive: true, force: true }));
+  const made = await runProgram("--output=json", "mkfs", "--stock", device.url);
+  assert.equal(made.status, 0, made.stderr);
+  await using standalone = await startStandalone(directory, device.url);
+  const { client } = standalone;
+  const listed = (await client.call("controller", "ListVolumes", {})).entries.map((entry) => entry.volume?.volumeId);
+  const volumeId = listed[0] ?? "";
+  assert.match(volumeId, /^adopted-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+  const node = new Node("test-node", { client, controller: client, directory });
+  await assert.rejects(node.attach(volumeId, "MULTI_NODE_MULTI_WRITER"), refused(/served read-only/));
+  await node.attach(volumeId, "MULTI_NODE_READER_ONLY");
+  assert.throws(() => writeFileSync(join(node.target, "new"), "x"), { code: "EROFS" });
+  const { usage, volumeCondition } = await client.call("node", "NodeGetVolumeStats", {
+    volumeId,
+    volumePath: node.target,
+  });
+  assert.equal(volumeCondition?.abnormal, false);
+  assert.equal(usage.find(({ unit }) => unit === "INODES")?.total, 15_420n);
+  await node.detach(volumeId);
+  await assert.rejects(client.call("controller", "DeleteVolume", { volumeId }), refused(/not ours to erase/));
+  assert.deepEqual(mountsBelow(directory), []);
+});
+
+const refused = (message: RegExp) => (error: unknown) =>
+  error instanceof RpcError && error.code === "FAILED_PRECONDITION" && message.test(error.message);
