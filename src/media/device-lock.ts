@@ -13,6 +13,8 @@ export interface LockedFile {
    * for devdax a file in a folder of the host, because each container has device nodes of its own.
    */
   readonly file: string;
+  /** Whether `file` is of our making: created when it is missing, and never a symlink. */
+  readonly ours: boolean;
 }
 
 /**
@@ -22,7 +24,8 @@ export interface LockedFile {
 export async function lockDevice(target: LockedFile, options: { readonly shared: boolean }): Promise<AsyncDisposable> {
   let handle: FileHandle;
   try {
-    handle = await open(target.file, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o644);
+    const flags = target.ours ? constants.O_CREAT | constants.O_NOFOLLOW : 0;
+    handle = await open(target.file, constants.O_RDONLY | constants.O_NONBLOCK | flags, 0o600);
   } catch (error) {
     throw fromSystemError(error, "open", target.file);
   }

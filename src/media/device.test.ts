@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { GIB, MIB, TIB } from "../base/index.ts";
 import { deviceNumbers, readDaxAttributes } from "./dax-attributes.ts";
+import { lockDevice } from "./device-lock.ts";
 import {
   Device,
   describeContents,
@@ -305,6 +306,28 @@ describe("the lock of a device", () => {
     await using _one = await device.lock({ shared: true });
     await using _two = await device.lock({ shared: true });
     await assert.rejects(device.lock(), code("DEVICE_IN_USE"));
+  });
+});
+
+describe("a lock file", () => {
+  it("is made when it is missing, and is never a symlink", async () => {
+    const target = { device: "/dev/dax9.9", file: at("dax-9-9.lock"), ours: true };
+    {
+      await using _lock = await lockDevice(target, { shared: false });
+      await assert.rejects(lockDevice(target, { shared: false }), /dax9\.9 is in use by process/);
+    }
+    await using _again = await lockDevice(target, { shared: false });
+    symlinkSync(at("elsewhere"), at("link.lock"));
+    await assert.rejects(lockDevice({ ...target, file: at("link.lock") }, { shared: false }), code("SYSTEM"));
+    assert.ok(!existsSync(at("elsewhere")));
+  });
+
+  it("of a simulated device is that of the file behind a symlink", async () => {
+    await using device = await open("behind", "64Mi");
+    symlinkSync(at("behind"), at("symlink"));
+    await using other = await openDevice(at("symlink"), { writable: true });
+    await using _lock = await device.lock();
+    await assert.rejects(other.lock(), code("DEVICE_IN_USE"));
   });
 });
 

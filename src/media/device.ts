@@ -177,9 +177,9 @@ export class Device implements AsyncDisposable {
 
   /** See `lockDevice`. Disposing releases. */
   async lock(options: { readonly shared: boolean } = { shared: false }): Promise<AsyncDisposable> {
-    const file =
-      this.kind === "file" ? this.path : join(await lockFolder(), `${this.identity.replaceAll(/[ :]/g, "-")}.lock`);
-    return lockDevice({ device: this.path, file }, options);
+    if (this.kind === "file") return lockDevice({ device: this.path, file: this.path, ours: false }, options);
+    const file = join(await lockFolder(), `${this.identity.replaceAll(/[ :]/g, "-")}.lock`);
+    return lockDevice({ device: this.path, file, ours: true }, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
