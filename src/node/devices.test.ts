@@ -44,6 +44,18 @@ test("nodes that start at the same time agree on one label", async (t) => {
   assert.deepEqual(Object.keys(records[0]?.nodes ?? {}).toSorted(), ["a", "b", "c"]);
 });
 
+test("a node that no longer has a device is no longer among those that reach it", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const [first, second] = [join(directory, "pool0"), join(directory, "pool1")];
+  await openDevices(t, store, `file://${first}?size=64Mi`);
+  await openDevices(t, store, first, { nodeId: "b" });
+  await openDevices(t, store, `file://${second}?size=64Mi`);
+  const reached = (await store.list("devices")).map(({ nodes }) => nodes);
+  assert.ok(reached.some((nodes) => nodes["a"]?.path === second));
+  assert.ok(reached.some((nodes) => nodes["a"] === undefined && nodes["b"]?.path === first));
+});
+
 test("a device of another fabric is refused", async (t) => {
   const directory = await scratchDirectory(t);
   const store = await openStore(t, directory);

@@ -51,6 +51,7 @@ export class Devices implements AsyncDisposable {
     const devices = new Devices(options);
     try {
       for (const option of wanted) await devices.#add(option);
+      await devices.#withdrawFromOthers();
     } catch (error) {
       await devices[Symbol.asyncDispose]();
       throw error;
@@ -156,6 +157,18 @@ export class Devices implements AsyncDisposable {
       }));
     if (found.adopted) await this.#registerAdopted(device, found.uuid);
     return record.coherency;
+  }
+
+  /** Devices that this node reached in an earlier life: nothing may be scheduled here for them. */
+  async #withdrawFromOthers(): Promise<void> {
+    const { store, nodeId } = this.#options;
+    for (const { uuid, nodes } of await store.list("devices")) {
+      if (nodes[nodeId] === undefined || this.#held.has(uuid)) continue;
+      await updateRecord(store, "devices", uuid, (record) => {
+        const { [nodeId]: _, ...others } = record.nodes;
+        return { ...record, nodes: others };
+      });
+    }
   }
 
   async #registerAdopted(device: Device, uuid: string): Promise<void> {

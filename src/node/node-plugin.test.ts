@@ -107,6 +107,49 @@ test("the right to write moves between idle nodes, with their data", { skip }, a
   }
 });
 
+test("a node waits for the right to write while files are open for writing on another", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const [a, b] = [await cluster.node("a"), await cluster.node("b")];
+  await cluster.volume("v1");
+  for (const node of [a, b]) await node.stage("v1");
+  const busy = await open(join(a.stagingPath("v1"), "long"), "w");
+  await busy.write("first half, ");
+  const waiting = writeElsewhere(join(b.stagingPath("v1"), "short"), "by b");
+  const outcome = await Promise.race([waiting.then(() => "written"), delay(600, "waiting")]);
+  assert.equal(outcome, "waiting");
+  assert.deepEqual((await cluster.store.get("volumes", "v1"))?.waiters, ["b"]);
+  await busy.write("second half");
+  await busy.close();
+  await waiting;
+  const { writer, waiters } = (await cluster.store.get("volumes", "v1")) ?? {};
+  assert.equal(writer?.nodeId, "b");
+  assert.deepEqual(waiters, []);
+  assert.equal(await readFile(join(b.stagingPath("v1"), "long"), "utf8"), "first half, second half");
+});
+
+test("with dataWriters any, every node writes sealed files in place, and only names need the grant", {
+  skip,
+}, async (t) => {
+  const cluster = await testCluster(t);
+  const [a, b] = [await cluster.node("a"), await cluster.node("b")];
+  await cluster.volume("v1", { parameters: { dataWriters: "any", sealDelay: "0ms" } });
+  for (const node of [a, b]) await node.stage("v1");
+  await writeFile(join(a.stagingPath("v1"), "arena"), Buffer.alloc(8192));
+  const there = join(b.stagingPath("v1"), "arena");
+  await eventually("b sees the arena", () => existsSync(there) || undefined);
+  const [left, right] = [await open(join(a.stagingPath("v1"), "arena"), "r+"), await open(there, "r+")];
+  await left.write("from a", 0);
+  await right.write("from b", 4096);
+  await Promise.all([left.close(), right.close()]);
+  assert.equal((await cluster.store.get("volumes", "v1"))?.writer?.nodeId, "a");
+  await using device = await Device.open(
+    { type: "path", path: cluster.devicePath, sizeBytes: undefined },
+    { writable: false },
+  );
+  const memory = Buffer.from(await device.read(2 * 2 ** 20 + 10 * 2 ** 20, 8192));
+  assert.ok(memory.includes("from a") && memory.includes("from b"));
+});
+
 test("a read-only target refuses writes and is read-only outside the plugin's view", { skip }, async (t) => {
   const cluster = await testCluster(t);
   const outside = await otherMountNamespace(t, cluster.directory);
