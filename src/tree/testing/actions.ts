@@ -18,6 +18,7 @@ export function find(node: ServedNode, path: string): NodeEntry | undefined {
   let nodeid = ROOT;
   let entry: NodeEntry | undefined;
   for (const name of path.split("/")) {
+    if (entry !== undefined && (entry.attributes.mode & 0o170000) !== 0o040000) return undefined;
     const found = node.tree.lookup(nodeid, name);
     if (!("attributes" in found)) return undefined;
     entry = found;

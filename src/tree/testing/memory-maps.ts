@@ -1,4 +1,5 @@
 import type { FileMaps, MapInit, MapLayout } from "../ports.ts";
+import type { SparseBytes } from "./sparse-bytes.ts";
 
 interface MapState {
   layout: MapLayout;
@@ -13,11 +14,11 @@ interface MapState {
 /** File maps over one buffer, with what workers do on READ and WRITE. */
 export class MemoryMaps implements FileMaps {
   readonly #maps = new Map<number, MapState>();
-  readonly #bytes: Uint8Array;
+  readonly #bytes: SparseBytes;
   readonly #now: () => number;
   #next = 1;
 
-  constructor(bytes: Uint8Array, now: () => number) {
+  constructor(bytes: SparseBytes, now: () => number) {
     this.#bytes = bytes;
     this.#now = now;
   }
@@ -74,7 +75,7 @@ export class MemoryMaps implements FileMaps {
     const state = this.state(map);
     const end = offset + data.byteLength;
     if (state.paused || end > (state.sealed ? state.size : state.capacity)) return false;
-    for (let at = 0; at < data.byteLength; at++) this.#bytes[this.#locate(state, offset + at)] = data[at] ?? 0;
+    for (let at = 0; at < data.byteLength; at++) this.#bytes.set(this.#locate(state, offset + at), data[at] ?? 0);
     state.size = Math.max(state.size, end);
     state.lastWriteMs = this.#now();
     return true;
@@ -84,7 +85,7 @@ export class MemoryMaps implements FileMaps {
     const state = this.state(map);
     const end = Math.min(offset + length, state.size);
     const result = new Uint8Array(Math.max(0, end - offset));
-    for (let at = 0; at < result.length; at++) result[at] = this.#bytes[this.#locate(state, offset + at)] ?? 0;
+    for (let at = 0; at < result.length; at++) result[at] = this.#bytes.get(this.#locate(state, offset + at));
     return result;
   }
 

@@ -15,6 +15,7 @@ import type { ContentChange, IndexedEntry, LogReader, LogWriter, TreeCondition, 
 import { VolumeTree } from "../volume-tree.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { MemoryMaps } from "./memory-maps.ts";
+import { SparseBytes } from "./sparse-bytes.ts";
 
 const LOG_END = 10 * MIB;
 
@@ -32,7 +33,8 @@ export interface ServedNode {
 /** One volume in a buffer that several nodes serve: entries go through the codec, ownership is an epoch. */
 export class SharedVolume {
   readonly clock = new ManualClock();
-  readonly bytes: Uint8Array;
+  readonly bytes = new SparseBytes();
+  readonly regionLength: number;
   readonly #entries: Uint8Array[] = [];
   readonly #reservations = new Map<string, readonly ReservedRange[]>();
   readonly #changes: ContentChange[] = [];
@@ -44,7 +46,7 @@ export class SharedVolume {
   exclusive = true;
 
   constructor(options: { dataBytes?: number; capacity?: number } = {}) {
-    this.bytes = new Uint8Array(LOG_END + (options.dataBytes ?? 64 * MIB));
+    this.regionLength = LOG_END + (options.dataBytes ?? 64 * MIB);
     this.capacity = options.capacity ?? 1000;
   }
 
@@ -86,13 +88,13 @@ export class SharedVolume {
       memory: {
         window: 1,
         regionGuard: 0,
-        zero: (offset, length) => void this.bytes.fill(0, offset, offset + length),
+        zero: (offset, length) => void this.bytes.zero(offset, length),
         flush: () => {},
       },
       createSealed: () => this.#createSealed(),
       extended,
-      data: { offset: LOG_END, length: this.bytes.length - LOG_END },
-      createFree: () => new FreeSpace({ offset: LOG_END, length: this.bytes.length - LOG_END }),
+      data: { offset: LOG_END, length: this.regionLength - LOG_END },
+      createFree: () => new FreeSpace({ offset: LOG_END, length: this.regionLength - LOG_END }),
       logCapacity: this.capacity,
       generation: 7n,
       grant: this.#grant(name),
@@ -128,7 +130,7 @@ export class SharedVolume {
 
   #createSealed(): SealedTree {
     return new SealedTree({
-      regionLength: this.bytes.length,
+      regionLength: this.regionLength,
       dataOffset: LOG_END,
       allocUnit: ALLOC_UNIT,
       extended: true,
