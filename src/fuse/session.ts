@@ -72,7 +72,7 @@ export class Session implements ServedConnection {
   readonly #pending = new Map<number, Pending>();
   readonly #interrupted = new WeakSet<Request>();
   readonly #setId = new SetIdFiles();
-  readonly #counts = new Map<Opcode, { requests: number; errors: number }>();
+  readonly #counts = new Map<Opcode, { requests: number; bytes: number; errors: number }>();
   #kernel: KernelFacts | undefined;
   #isOver = false;
 
@@ -98,7 +98,7 @@ export class Session implements ServedConnection {
 
   stats(): SessionStats {
     const opcodes: Record<string, OpcodeCounts> = {};
-    for (const [name, counts] of this.#counts) opcodes[name] = { ...counts, bytes: 0 };
+    for (const [name, counts] of this.#counts) opcodes[name] = { ...counts };
     const { memoryErrors, ...data } = this.#parts.workerCounts();
     for (const [name, counts] of Object.entries(data)) {
       const own = opcodes[name]; // what workers passed on
@@ -270,13 +270,13 @@ export class Session implements ServedConnection {
     this.#sendError(pending.request.uniqueLow, pending.request.uniqueHigh, errno);
   }
 
-  #count(name: Opcode, what: "requests" | "errors"): void {
+  #count(name: Opcode, what: "requests" | "bytes" | "errors", by = 1): void {
     let counts = this.#counts.get(name);
     if (counts === undefined) {
-      counts = { requests: 0, errors: 0 };
+      counts = { requests: 0, bytes: 0, errors: 0 };
       this.#counts.set(name, counts);
     }
-    counts[what]++;
+    counts[what] += by;
   }
 
   // ---- what handlers ask (ServedConnection) ----
@@ -328,11 +328,14 @@ export class Session implements ServedConnection {
   }
 
   read(handle: FileHandle, offset: number, target: Uint8Array): number {
-    return this.#parts.memory.read(handle, offset, target);
+    const length = this.#parts.memory.read(handle, offset, target);
+    this.#count("READ", "bytes", length);
+    return length;
   }
 
   write(handle: FileHandle, offset: number, data: Uint8Array): void {
     this.#parts.memory.write(handle, offset, data);
+    this.#count("WRITE", "bytes", data.byteLength);
   }
 
   isInterrupted(request: Request): boolean {
