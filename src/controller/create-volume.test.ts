@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { test } from "node:test";
 import { GIB, MIB } from "../base/index.ts";
 import { parseSuperblock } from "../format/index.ts";
+import { EmbeddedStore } from "../state/index.ts";
 import {
   answers,
   claim,
@@ -208,7 +210,9 @@ test("a failed format is the failure's own status; what is left of it goes and t
 test("two controllers on one store never give one region twice, nor one name two regions", async () => {
   await using at = await testCluster({ size: "2Gi" });
   await using _second = await TestAgent.open(at.store, at.directory, { nodeId: "node-b", size: "2Gi" });
-  await using other = await TestController.open(at.store, at.directory);
+  // Its own connection, as another process would have.
+  await using otherStore = await EmbeddedStore.open({ stateDir: join(at.directory, "state"), pollMs: 5 });
+  await using other = await TestController.open(otherStore, at.directory);
   const names = Array.from({ length: 24 }, (_, index) => `pvc-${index}`);
   const until = async (client: typeof at.client, name: string) => {
     for (;;) {
