@@ -2,7 +2,7 @@ import { ALLOC_UNIT, FamfsError, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
-import { type Handle, sizeOf } from "./open-file.ts";
+import { type Handle, pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import type { RegionExtent } from "./space.ts";
 import { mergeAdjacent, rangesOf, splitExtents, UnsealedFile } from "./unsealed-file.ts";
@@ -147,22 +147,22 @@ export class FileSizes {
     const { content } = file;
     if (content.type !== "unsealed" || content.growing !== undefined) return;
     const { maps } = this.#ctx.options;
-    const map = file.open?.map;
+    const { open } = file;
     const keep = () => roundUp(Math.max(sizeOf(file, maps), content.keptBytes), ALLOC_UNIT);
     if (keep() >= content.capacity) return;
-    if (map !== undefined) {
-      maps.setPaused(map, true);
-      await maps.idle(map);
+    if (open !== undefined) {
+      pause(open, maps);
+      await maps.idle(open.map);
     }
     // The wait may have sealed or closed it.
-    if (file.content === content && file.open?.map === map && content.growing === undefined) {
+    if (file.content === content && file.open === open && content.growing === undefined) {
       const { head, tail } = splitExtents(content.extents, keep());
       this.#ctx.space.rename(content.extents, [...head, ...tail]);
       content.extents = head;
-      if (map !== undefined) maps.setLayout(map, mapLayoutOf(content), content.capacity);
+      if (open !== undefined) maps.setLayout(open.map, mapLayoutOf(content), content.capacity);
       this.#ctx.space.release(tail);
     }
-    if (map !== undefined && file.open?.map === map) maps.setPaused(map, false);
+    if (open !== undefined) resume(open, maps);
   }
 
   async #grow(file: FileNode, content: UnsealedFile, end: number): Promise<void> {

@@ -8,6 +8,8 @@ export interface OpenFile {
   handles: number;
   /** Handles that can write. */
   writers: number;
+  /** Who has stopped the writes of workers; they go on when nobody does. */
+  pauses: number;
   /** Wall clock, when times were last set explicitly: data writes until then do not count. */
   timesSetMs: number;
 }
@@ -18,6 +20,16 @@ export interface Handle {
   readonly writable: boolean;
   /** Take-over under which it was opened for write; undefined when it needed no grant. */
   readonly term: number | undefined;
+}
+
+/** From now on writes of workers come to `prepareWrite`; `idle` tells when the last one is done. */
+export function pause(open: OpenFile, maps: FileMaps): void {
+  if (open.pauses++ === 0) maps.setPaused(open.map, true);
+}
+
+/** `open` may have been closed meanwhile. */
+export function resume(open: OpenFile, maps: FileMaps): void {
+  if (--open.pauses === 0 && open.handles > 0) maps.setPaused(open.map, false);
 }
 
 export function sizeOf(file: FileNode, maps: FileMaps): number {

@@ -3,7 +3,7 @@ import type { TreeContext } from "./context.ts";
 import { writePastEnd } from "./file-size.ts";
 import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
-import { type Handle, refreshTimes, sizeOf } from "./open-file.ts";
+import { type Handle, type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { decideOpen } from "./open-policy.ts";
 import { stale } from "./ownership.ts";
 
@@ -22,6 +22,7 @@ export interface OpenedFile {
 export class OpenFiles {
   readonly #ctx: TreeContext;
   readonly #handles = new Map<number, Handle>();
+  readonly #paused = new Set<OpenFile>();
   #nextHandle = 1;
   /** Handles that were opened under the grant and keep it. */
   #granted = 0;
@@ -143,15 +144,20 @@ export class OpenFiles {
     for (const id of [...this.#handles.keys()]) this.release(id);
   }
 
-  /** Stops (or lets go on) what workers write by themselves, and waits until none is at it. */
-  async pauseWriters(paused: boolean): Promise<void> {
+  /** Stops what workers write by themselves, and waits until none is at it. */
+  async pauseWriters(): Promise<void> {
     const { maps } = this.#ctx.options;
-    const open = new Set<number>();
-    for (const handle of this.#handles.values()) {
-      if (handle.term !== undefined && handle.file.open !== undefined) open.add(handle.file.open.map);
+    for (const { term, file } of this.#handles.values()) {
+      if (term === undefined || file.open === undefined || this.#paused.has(file.open)) continue;
+      this.#paused.add(file.open);
+      pause(file.open, maps);
     }
-    for (const map of open) maps.setPaused(map, paused);
-    if (paused) await Promise.all([...open].map((map) => maps.idle(map)));
+    await Promise.all([...this.#paused].filter(({ handles }) => handles > 0).map(({ map }) => maps.idle(map)));
+  }
+
+  resumeWriters(): void {
+    for (const open of this.#paused) resume(open, this.#ctx.options.maps);
+    this.#paused.clear();
   }
 
   /** A new ownership: handles of the one before count again, unless it was lost. */
@@ -194,7 +200,7 @@ export class OpenFiles {
         capacity: content.type === "sealed" ? content.size : content.capacity,
         sealed: content.type === "sealed",
       });
-      file.open = { map, handles: 0, writers: 0, timesSetMs: 0 };
+      file.open = { map, handles: 0, writers: 0, pauses: 0, timesSetMs: 0 };
     }
     file.open.handles++;
     if (writable) file.open.writers++;

@@ -3,7 +3,7 @@ import { MAX_TRANSACTION } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import { type DirectoryNode, type FileNode, isUnsealed, isWithin, sealedContent, type TreeNode } from "./nodes.ts";
-import { refreshTimes, sizeOf } from "./open-file.ts";
+import { type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { type FinalContent, planSeal } from "./seal-plan.ts";
 import type { RegionExtent } from "./space.ts";
 import { SLOTS_PER_NODE, type Step } from "./transactions.ts";
@@ -61,19 +61,19 @@ export class Sealer {
   /** Seals `nodes`, open or not, and what they lie in. */
   async seal(nodes: readonly TreeNode[]): Promise<void> {
     const { maps } = this.#ctx.options;
-    const paused: { file: FileNode; map: number }[] = [];
+    const paused: OpenFile[] = [];
     try {
       for (const node of nodes) {
         if (node.kind !== "file" || node.content.type !== "unsealed") continue;
         while (node.content.growing !== undefined) await node.content.growing;
         if (node.open === undefined || node.open.writers === 0) continue;
-        paused.push({ file: node, map: node.open.map });
-        maps.setPaused(node.open.map, true);
+        paused.push(node.open);
+        pause(node.open, maps);
       }
-      for (const { map } of paused) await maps.idle(map);
+      for (const { map, handles } of paused) if (handles > 0) await maps.idle(map);
       this.#sealNow(nodes);
     } finally {
-      for (const { file, map } of paused) if (file.open?.map === map) maps.setPaused(map, false);
+      for (const open of paused) resume(open, maps);
     }
   }
 
@@ -132,6 +132,11 @@ export class Sealer {
   async #tick(): Promise<void> {
     const { clock, logger, maps } = this.#ctx.options;
     const nowMs = clock.monotonicMs();
+    if (this.#ctx.ownership.writer === undefined) {
+      // Being handed over, or waiting for a lease to be renewed.
+      this.#schedule(nowMs + RETRY_MS);
+      return;
+    }
     const due: TreeNode[] = [];
     for (const [node, atMs] of this.#due) {
       if (atMs > nowMs) continue;

@@ -1,5 +1,5 @@
 import type { FreeSpace } from "../alloc/index.ts";
-import { ALLOC_UNIT, FamfsError, formatSize, MIB, roundUp } from "../base/index.ts";
+import { ALLOC_UNIT, FamfsError, formatSize, MIB, roundDown, roundUp } from "../base/index.ts";
 import {
   coverRanges,
   type Layout,
@@ -18,8 +18,12 @@ export interface RegionExtent {
 
 /** An extent that can grow in place grows by its size, but not by more than this. */
 const MAX_STEP = 64 * MIB;
-/** Reservations are published this far ahead, so that not every create rewrites the owner slot. */
+/**
+ * Reservations are published this far ahead, so that not every create rewrites the owner slot; but only so much of
+ * the volume, because a successor leaves it alone.
+ */
 const PUBLISH_AHEAD = 64 * ALLOC_UNIT;
+const PUBLISH_AHEAD_SHARE = 1 / 64;
 
 interface Removed {
   readonly extents: readonly RegionExtent[];
@@ -186,10 +190,15 @@ export class Space {
 
   /** Publishes at least what is reserved, and some units beyond `growing`. */
   #publish(growing: readonly RegionExtent[] = []): void {
-    const end = this.#options.data.offset + this.#options.data.length;
-    const wanted = [...this.#reserved, ...growing.map((extent) => ahead(extent, end))];
+    const wanted = [...this.#reserved, ...growing.map((extent) => this.#ahead(extent))];
     this.#published = coverRanges(wanted);
     this.#writer?.publishReservations(this.#published);
+  }
+
+  #ahead(extent: RegionExtent): RegionExtent {
+    const { offset, length } = this.#options.data;
+    const beyond = Math.min(PUBLISH_AHEAD, roundDown(length * PUBLISH_AHEAD_SHARE, ALLOC_UNIT));
+    return { offset: extent.offset, length: Math.min(extent.length + beyond, offset + length - extent.offset) };
   }
 
   #rebuild(): void {
@@ -251,8 +260,4 @@ function first<T, R>(values: readonly T[], attempt: (value: T) => R | undefined)
 
 function covers(range: RegionExtent, extent: RegionExtent): boolean {
   return range.offset <= extent.offset && extent.offset + extent.length <= range.offset + range.length;
-}
-
-function ahead(extent: RegionExtent, end: number): RegionExtent {
-  return { offset: extent.offset, length: Math.min(extent.length + PUBLISH_AHEAD, end - extent.offset) };
 }

@@ -124,7 +124,8 @@ export class VolumeTree implements AsyncDisposable {
   /** While stalled, nothing is logged and no data is written: a lease is about to run out (design 5). */
   setStalled(stalled: boolean): void {
     this.#ctx.ownership.setStalled(stalled);
-    void this.#files.pauseWriters(stalled);
+    if (stalled) void this.#files.pauseWriters();
+    else this.#files.resumeWriters();
   }
 
   /** Looks at the log every `intervalMs` until the tree is closed. */
@@ -301,10 +302,12 @@ export class VolumeTree implements AsyncDisposable {
 
   /** fsync of a directory: what lies in it is in the log afterwards, but for files still being written. */
   async syncDirectory(nodeid: number): Promise<void> {
+    await this.#writable();
     await this.#ctx.sealer.sealAll({ forced: false, within: this.#ctx.nodes.directory(nodeid) });
   }
 
   async syncFileSystem(): Promise<void> {
+    await this.#writable();
     await this.#ctx.sealer.sealAll({ forced: false });
   }
 
@@ -334,6 +337,7 @@ export class VolumeTree implements AsyncDisposable {
   async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array): Promise<void> {
     if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
     this.#requireChangeable();
+    await this.#writable();
     await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)]);
   }
 
@@ -389,6 +393,12 @@ export class VolumeTree implements AsyncDisposable {
       .finally(() => pending[Symbol.dispose]());
   }
 
+  /** With something to seal this node owns the log, but its lease may have to be renewed first. */
+  async #writable(): Promise<void> {
+    const { ownership, sealer, settings } = this.#ctx;
+    if (sealer.unsealed.length > 0) await ownership.acquire(settings.writerTimeoutMs);
+  }
+
   #requireChangeable(): void {
     const { options, settings } = this.#ctx;
     if (!options.extended) {
@@ -432,11 +442,11 @@ export class VolumeTree implements AsyncDisposable {
     this.#feed.poll();
     this.#ctx.space.attach(writer);
     this.#files.startTerm();
-    void this.#files.pauseWriters(false);
+    this.#files.resumeWriters();
   }
 
   async #yielding(forced: boolean): Promise<void> {
-    if (forced) await this.#files.pauseWriters(true);
+    if (forced) await this.#files.pauseWriters();
     await this.#ctx.sealer.sealAll({ forced });
     this.#persistTimes();
   }
@@ -465,7 +475,7 @@ export class VolumeTree implements AsyncDisposable {
   #lost(error: FamfsError): void {
     const { sealer, transactions, nodes, sizes, invalidations, space, staleTimes } = this.#ctx;
     this.#files.loseTerm();
-    void this.#files.pauseWriters(true);
+    void this.#files.pauseWriters();
     for (const node of sealer.unsealed) {
       if (sealer.forget(node)) transactions.unreserve();
       if (node.kind === "file" && node.content.type === "unsealed") node.content.lost = true;

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { contents, find, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
+
+test("what another node does shows up at the next look, and the kernel is told which names to forget", async () => {
+  const volume = new SharedVolume();
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  assert.deepEqual(b.tree.lookup(ROOT, "f"), { missingForSeconds: Number.POSITIVE_INFINITY });
+  const entry = await put(a, "f", "1");
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  assert.ok(b.told.includes(`entry ${ROOT} f`)); // it may be cached as missing
+  const there = nodeidOf(b, "f");
+  b.told.length = 0;
+  await a.tree.rename(ROOT, "f", ROOT, "g", 0);
+  b.tree.poll();
+  assert.ok(b.told.includes(`entry ${ROOT} f`) && b.told.includes(`entry ${ROOT} g`));
+  assert.equal(nodeidOf(b, "g"), there);
+  b.told.length = 0;
+  await a.tree.setAttributes(entry.attributes.nodeid, { mode: 0o600 });
+  b.tree.poll();
+  assert.deepEqual(b.told, [`inode ${there} 0 -1`]);
+  await a.tree.unlink(ROOT, "g");
+  b.tree.poll();
+  assert.ok(b.told.includes(`delete ${ROOT} ${there} g`));
+  assert.equal(find(b, "g"), undefined);
+});
+
+test("a replaced file stays readable where it is open, and a rewritten one loses its cached pages", async () => {
+  const volume = new SharedVolume();
+  volume.exclusive = false;
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  await put(a, "f", "old");
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  const held = await b.tree.open(nodeidOf(b, "f"), O.RDONLY);
+  await put(a, "f.tmp", "new");
+  await a.tree.rename(ROOT, "f.tmp", ROOT, "f", 0);
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  assert.equal(b.read(held), "old");
+  assert.equal(await contents(b, "f"), "new");
+  b.tree.release(held.handle);
+  const writing = await a.tree.open(nodeidOf(a, "f"), O.RDWR);
+  await a.write(writing, 0, "NEW");
+  a.tree.release(writing.handle);
+  b.told.length = 0;
+  b.tree.poll();
+  assert.deepEqual(b.told, [`inode ${nodeidOf(b, "f")} 0 0`]);
+  assert.deepEqual(b.tree.getAttributes(nodeidOf(b, "f")).mtime, a.tree.getAttributes(nodeidOf(a, "f")).mtime);
+});
+
+test("names in a directory with an operation pending are forgotten after its reply, not before", async () => {
+  const volume = new SharedVolume();
+  volume.exclusive = false;
+  const [a, b] = [volume.serve("a", { minimumHoldMs: 0 }), volume.serve("b")];
+  await put(a, "from-a", "1");
+  const gate = Promise.withResolvers<void>();
+  volume.onContention = async () => {
+    await gate.promise;
+    return a.tree.handOver({ forced: false, signal: AbortSignal.timeout(100) });
+  };
+  const pending = Promise.resolve(b.tree.makeDirectory(ROOT, "from-b", 0o755, USER));
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  assert.ok(find(b, "from-a"));
+  assert.ok(!b.told.some((line) => line.startsWith("entry")), String(b.told));
+  gate.resolve();
+  await pending;
+  assert.ok(!b.told.includes(`entry ${ROOT} from-a`));
+  await volume.clock.advance(1);
+  assert.ok(b.told.includes(`entry ${ROOT} from-a`));
+});
+
+test("a listing goes on where it was, whatever is added or removed meanwhile", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  for (const name of ["a", "b", "c", "d", "e"]) await put(node, name, "");
+  const seen: string[] = [];
+  let cookie = 0;
+  for (const { name, cookie: next } of node.tree.readDirectory(ROOT, 0)) {
+    seen.push(name);
+    cookie = next;
+    if (seen.length === 2) break;
+  }
+  await node.tree.unlink(ROOT, "a");
+  await node.tree.unlink(ROOT, "c");
+  await node.tree.rename(ROOT, "b", ROOT, "z", 0);
+  await put(node, "new", "");
+  await node.tree.syncFileSystem();
+  seen.push(...[...node.tree.readDirectory(ROOT, cookie)].map(({ name }) => name));
+  assert.deepEqual(seen, ["a", "b", "d", "e", "new"]);
+});

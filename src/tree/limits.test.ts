@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ALLOC_UNIT, MIB } from "../base/index.ts";
+import { contents, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
+
+test("a full log refuses at create, and everything that was created still seals", async () => {
+  const volume = new SharedVolume({ capacity: 11 });
+  const node = volume.serve("a");
+  for (let at = 0; at < 5; at++) await put(node, "n".repeat(100 + at), "x"); // two entries each
+  await assert.rejects(put(node, "sixth", "x"), { code: "LOG_FULL" });
+  await assert.rejects(async () => node.tree.makeDirectory(ROOT, "d", 0o755, USER), { code: "LOG_FULL" });
+  await node.tree.syncFileSystem();
+  assert.equal(volume.length, 10);
+  assert.equal(node.tree.status().freeFiles, 1);
+  assert.equal(list(volume.serve("b")).length, 5);
+});
+
+test("a full volume refuses at create; space comes back when files go", async () => {
+  const volume = new SharedVolume({ dataBytes: 4 * ALLOC_UNIT });
+  const node = volume.serve("a");
+  for (const name of ["a", "b", "c", "d"]) await put(node, name, name);
+  await assert.rejects(put(node, "e", "e"), { code: "NO_SPACE" });
+  await node.tree.syncFileSystem();
+  await assert.rejects(put(node, "e", "e"), { code: "NO_SPACE" });
+  await node.tree.unlink(ROOT, "b");
+  await put(node, "e", "e");
+  assert.equal(await contents(node, "e"), "e");
+  assert.equal(node.tree.status().freeBlocks, 0);
+});
+
+test("space of a removed file comes back only when nobody can hold it", async () => {
+  const volume = new SharedVolume({ dataBytes: 4 * ALLOC_UNIT });
+  volume.exclusive = false;
+  const node = volume.serve("a");
+  await put(node, "f", "x");
+  await node.tree.syncFileSystem();
+  await node.tree.unlink(ROOT, "f");
+  assert.equal(node.tree.status().freeBlocks, (3 * ALLOC_UNIT) / 4096); // another node may have it open
+  volume.exclusive = true;
+  node.tree.poll();
+  assert.equal(node.tree.status().freeBlocks, (4 * ALLOC_UNIT) / 4096);
+  await put(node, "g", "y");
+  await node.tree.syncFileSystem();
+  const held = await node.tree.open(nodeidOf(node, "g"), O.RDONLY);
+  await node.tree.unlink(ROOT, "g");
+  assert.equal(node.tree.status().freeBlocks, (3 * ALLOC_UNIT) / 4096);
+  assert.equal(node.read(held), "y");
+  node.tree.release(held.handle);
+  assert.equal(node.tree.status().freeBlocks, (4 * ALLOC_UNIT) / 4096);
+});
+
+test("a claim of n bytes takes n bytes, also when other files hold more than they need", async () => {
+  const volume = new SharedVolume({ dataBytes: 64 * MIB });
+  const node = volume.serve("a");
+  const { opened } = await node.tree.create(ROOT, "all", 0o644, O.WRONLY, USER);
+  await node.tree.allocate(opened.handle, 0, 64 * MIB, 0);
+  await assert.rejects(node.tree.allocate(opened.handle, 0, 64 * MIB + 1, 0), { code: "NO_SPACE" });
+  node.tree.release(opened.handle);
+  await node.tree.unlink(ROOT, "all");
+  // Grows by doubling while another one does: what it holds beyond its end comes back when it is needed.
+  const one = (await node.tree.create(ROOT, "one", 0o644, O.WRONLY, USER)).opened;
+  for (let at = 0; at < 17; at += 2) await node.write(one, at * MIB, "x");
+  const two = (await node.tree.create(ROOT, "two", 0o644, O.WRONLY, USER)).opened;
+  await node.tree.allocate(two.handle, 0, 46 * MIB, 0);
+  await node.write(one, 17 * MIB, "end");
+});
+
+test("KEEP_SIZE only reserves; a hole punched or a file shrunk reads as zeroes when it grows again", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  await node.tree.allocate(opened.handle, 0, 8 * MIB, 1);
+  assert.equal(node.tree.getAttributes(entry.attributes.nodeid).size, 0);
+  assert.equal(node.maps.state(opened.map).capacity, 8 * MIB);
+  await node.write(opened, 0, "0123456789");
+  await node.tree.allocate(opened.handle, 2, 3, 3);
+  assert.equal(node.read(opened), "01\0\0\x0056789");
+  await node.tree.setAttributes(entry.attributes.nodeid, { size: 7, handle: opened.handle });
+  await node.tree.setAttributes(entry.attributes.nodeid, { size: 10, handle: opened.handle });
+  assert.equal(node.read(opened), "01\0\0\x0056\0\0\0");
+  await assert.rejects(node.tree.allocate(opened.handle, 0, 10, 8), { code: "NOT_SUPPORTED" });
+  node.tree.release(opened.handle);
+  await node.tree.syncFileSystem();
+  assert.equal(node.tree.status().freeBlocks, (64 * MIB - ALLOC_UNIT) / 4096); // the tail is trimmed
+});
+
+test("what cannot be is refused with its own code", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const file = await put(node, "f", "x");
+  const directory = await node.tree.makeDirectory(ROOT, "d", 0o755, USER);
+  await put(node, "in", "x", directory.attributes.nodeid);
+  const refused = (code: string, attempt: () => unknown) => assert.rejects(async () => attempt(), { code }, code);
+  await refused("NOT_PERMITTED", () => node.tree.link(file.attributes.nodeid, ROOT, "hard"));
+  await refused("NOT_PERMITTED", () => node.tree.createNode(ROOT, "fifo", 0o010644, USER));
+  await refused("IS_A_DIRECTORY", () => node.tree.unlink(ROOT, "d"));
+  await refused("NOT_A_DIRECTORY", () => node.tree.removeDirectory(ROOT, "f"));
+  await refused("DIRECTORY_NOT_EMPTY", () => node.tree.removeDirectory(ROOT, "d"));
+  await refused("FILE_NOT_FOUND", () => node.tree.unlink(ROOT, "none"));
+  await refused("INVALID_OPERATION", () => node.tree.rename(ROOT, "d", directory.attributes.nodeid, "x", 0));
+  await refused("INVALID_OPERATION", () => node.tree.rename(ROOT, "f", ROOT, "x", 4)); // RENAME_WHITEOUT
+  await refused("FILE_EXISTS", () => node.tree.rename(ROOT, "f", ROOT, "d", 1));
+  await refused("IS_A_DIRECTORY", () => node.tree.rename(ROOT, "f", ROOT, "d", 0));
+  await refused("HANDLE_STALE", () => node.tree.flush(12345));
+  await refused("XATTR_UNSUPPORTED", () =>
+    node.tree.setExtendedAttribute(file.attributes.nodeid, "user.x", new Uint8Array()),
+  );
+});
+
+test("a volume mounted read-only, or formatted by the stock tools, refuses every change and says why", async () => {
+  const volume = new SharedVolume();
+  await put(volume.serve("a"), "f", "x");
+  for (const [node, reason] of [
+    [volume.serve("b", { readOnly: true }), /read-only here/],
+    [volume.serve("c", {}, false), /stock tools/],
+  ] as const) {
+    const refused = (attempt: () => unknown) =>
+      assert.rejects(async () => attempt(), { code: "READ_ONLY", message: reason });
+    await refused(() => node.tree.create(ROOT, "g", 0o644, O.WRONLY, USER));
+    await refused(() => node.tree.makeDirectory(ROOT, "d", 0o755, USER));
+    await refused(() => node.tree.unlink(ROOT, "f"));
+    await refused(() => node.tree.rename(ROOT, "f", ROOT, "g", 0));
+    await refused(() => node.tree.setAttributes(ROOT, { mode: 0o700 }));
+  }
+});
