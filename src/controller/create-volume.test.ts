@@ -13,6 +13,7 @@ import {
   TestAgent,
   TestController,
   testCluster,
+  unevenStore,
 } from "./testing/fixture.ts";
 
 test("CreateVolume answers when the volume is really formatted; the same call again finds it", async () => {
@@ -212,7 +213,8 @@ test("two controllers on one store never give one region twice, nor one name two
   await using _second = await TestAgent.open(at.store, at.directory, { nodeId: "node-b", size: "2Gi" });
   // Its own connection, as another process would have.
   await using otherStore = await EmbeddedStore.open({ stateDir: join(at.directory, "state"), pollMs: 5 });
-  await using other = await TestController.open(otherStore, at.directory);
+  await using first = await TestController.open(unevenStore(at.store), at.directory);
+  await using other = await TestController.open(unevenStore(otherStore), at.directory);
   const names = Array.from({ length: 24 }, (_, index) => `pvc-${index}`);
   const until = async (client: typeof at.client, name: string) => {
     for (;;) {
@@ -225,7 +227,7 @@ test("two controllers on one store never give one region twice, nor one name two
     }
   };
   const results = await Promise.all(
-    [at.client, other.client].flatMap((client) => names.map((name) => until(client, name))),
+    [first.client, other.client].flatMap((client) => names.map((name) => until(client, name))),
   );
   const volumes = await at.store.list("volumes");
   assert.deepEqual(volumes.map((volume) => volume.name).toSorted(), names.toSorted());

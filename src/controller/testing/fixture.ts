@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { silentLogger } from "../../base/index.ts";
 import { CsiClient, CsiServer, RpcError } from "../../csi/index.ts";
 import { type Device, eraseRegion, formatVolume, initDevice, openDevice } from "../../media/index.ts";
@@ -145,6 +146,25 @@ export class TestController implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#resources.disposeAsync();
   }
+}
+
+/**
+ * The same store with a random delay before each call, so that calls of several controllers really mix: the embedded
+ * store answers at once, and one request would be done before the next begins.
+ */
+export function unevenStore(store: Store): Store {
+  const pause = async () => {
+    for (let turns = Math.floor(Math.random() * 4); turns > 0; turns--) await nextTurn();
+  };
+  return {
+    get: (...args) => pause().then(() => store.get(...args)),
+    list: (...args) => pause().then(() => store.list(...args)),
+    create: (...args) => pause().then(() => store.create(...args)),
+    replace: (...args) => pause().then(() => store.replace(...args)),
+    delete: (...args) => pause().then(() => store.delete(...args)),
+    watch: (...args) => store.watch(...args),
+    async [Symbol.asyncDispose]() {},
+  };
 }
 
 /** Everything one test needs: state, one node with a device, a controller. */
