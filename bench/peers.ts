@@ -68,7 +68,7 @@ export async function openBench(): Promise<Bench> {
     if (peer.exitCode === null) peer.kill();
     await setTimeout(100);
   });
-  const device = stack.use(simulatedDevice("4Gi"));
+  const device = stack.use(simulatedDevice("16Gi"));
   const mounted = stack.use(await mountDevice(device.url));
 
   const kept = stack.move();

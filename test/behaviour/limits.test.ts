@@ -91,8 +91,15 @@ test("a full log says ENOSPC to whatever would need an entry, and reading goes o
     await using mounted = await mountDevice(device.url);
     const at = (name: string) => join(mounted.directory, name);
     writeFileSync(at("kept"), "kept");
-    const { code, done } = untilRefused(LOG_ENTRIES + 100, (i) => mkdirSync(at(`d${i}`)));
-    assert.equal(code, "ENOSPC");
+    // What is not sealed yet reserves more of the log than it takes in the end.
+    let done = 0;
+    for (let round = -1; round !== done; ) {
+      round = done;
+      const refused = untilRefused(LOG_ENTRIES + 100, () => mkdirSync(at(`d${done++}`)));
+      assert.equal(refused.code, "ENOSPC");
+      done--;
+      syncDirectory(mounted.directory);
+    }
     assert.ok(done > LOG_ENTRIES - 200, `${done} directories`);
     assert.throws(() => writeFileSync(at("one-more"), "x"), { code: "ENOSPC" });
     assert.equal(readFileSync(at("kept"), "utf8"), "kept");
@@ -129,6 +136,6 @@ test("a device that holds something else is not overwritten", { skip }, async ()
   using device = simulatedDevice("4Gi");
   const content = Buffer.concat([Buffer.from("somebody's data"), Buffer.alloc(MIB)]);
   writeFileSync(device.path, content);
-  await assert.rejects(mountDevice(device.url), /--force|holds/);
+  await assert.rejects(mountDevice(`file://${device.path}`), /--force|holds/);
   assert.ok(readFileSync(device.path).subarray(0, content.byteLength).equals(content));
 });

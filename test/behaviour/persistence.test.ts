@@ -81,7 +81,8 @@ test("fio verifies what it wrote, on the mount and on a second one", {
 test("a large tree is the same after cp -r, after a remount, and clean for fsck", {
   skip: firstMissing(skip, missingTree),
 }, async () => {
-  using device = simulatedDevice("4Gi");
+  // Each small file takes an allocation unit of 2 MiB.
+  using device = simulatedDevice("64Gi");
   let seen: string[];
   {
     await using mounted = await mountDevice(device.url);

@@ -21,7 +21,7 @@ describe("the tool matrix on a real mount", { skip }, () => {
   let place: Place;
 
   before(async () => {
-    device = simulatedDevice("4Gi");
+    device = simulatedDevice("64Gi");
     mounted = await mountDevice(device.url);
     const scratch = mkdtempSync(join(tmpdir(), "tools-"));
     place = { directory: mounted.directory, inputs: join(scratch, "in"), scratch, elsewhere: false };

@@ -171,6 +171,7 @@ export const COPYING: readonly ToolCase[] = [
     needs: ["git", "diff"],
     bash: `
       git config --global user.name T; git config --global user.email t@example.org
+      git config --global core.logAllRefUpdates false
       git init -q -b main origin; cp -a $IN/tree/. origin; git -C origin add -A; git -C origin commit -qm one
       git -C origin gc -q; seal
       git clone -q origin clone; seal
@@ -178,6 +179,6 @@ export const COPYING: readonly ToolCase[] = [
       echo more > clone/more; git -C clone add more; git -C clone commit -qm two; git -C clone push -q origin HEAD:next
       seal; equal "$(git -C origin log --format=%s next)" $'two\\none'
       git -C origin fsck --strict; git -C clone checkout -q HEAD~1; [[ ! -e clone/more ]]`,
-    note: "objects are copied where git would link",
+    note: "and commit, push and checkout, with core.logAllRefUpdates=false",
   },
 ];

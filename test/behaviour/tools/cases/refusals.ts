@@ -64,16 +64,40 @@ assert read("f")[:8] == b"1234abcd"`,
     name: "sqlite that grows a sealed database",
     needs: ["sqlite3"],
     python: `
-import sqlite3
-def fill(n):
-    with sqlite3.connect("db") as db: db.execute("insert into t values (randomblob(?))", (n,))
-with sqlite3.connect("db") as db: db.execute("create table t (v)")
-fill(100); seal()
-try: fill(1 << 20); print("outcome: works")
+import contextlib, sqlite3
+def run(statement, *arguments):
+    with contextlib.closing(sqlite3.connect("db")) as db, db: return db.execute(statement, arguments).fetchone()
+run("create table t (v)"); run("insert into t values (randomblob(100))"); seal()
+try: run("insert into t values (randomblob(1 << 20))"); print("outcome: works")
 except sqlite3.Error as error: print("outcome:", error.sqlite_errorname)
-with sqlite3.connect("db") as db: assert db.execute("pragma integrity_check").fetchone() == ("ok",)`,
+assert run("pragma integrity_check") == ("ok",)`,
     outcome: "SQLITE_IOERR_WRITE",
     note: "write(2) says EFBIG; the database stays whole",
+  },
+  {
+    name: "git commit in a sealed repository",
+    needs: ["git"],
+    bash: `
+      git config --global user.name T; git config --global user.email t@example.org
+      git init -q -b main r; cd r; echo 1 > f; git add f; git commit -qm one; seal
+      echo 2 > f; git add f; seal
+      refused git commit -qm two; [[ $ELSEWHERE ]] || equal "$(git log --format=%s)" one; git fsck --strict`,
+    outcome: "EFBIG",
+    note: "git appends to .git/logs; core.logAllRefUpdates=false helps",
+  },
+  {
+    name: "sort -o onto its input",
+    needs: ["sort"],
+    bash: `cp $IN/text f; seal; refused sort -r -o f f; [[ $ELSEWHERE ]] || same $IN/text f`,
+    outcome: "EPERM",
+    note: "it truncates the file that it has open; sort f > g; mv g f works",
+  },
+  {
+    name: "ln -s to a name of 500 bytes",
+    needs: ["ln"],
+    bash: `refused ln -s $(printf 'x%.0s' {1..500}) l`,
+    outcome: "ENAMETOOLONG",
+    note: "464 bytes is the limit",
   },
   {
     name: "ln",

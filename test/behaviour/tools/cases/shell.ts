@@ -91,11 +91,6 @@ export const SHELL: readonly ToolCase[] = [
       equal "$(stat -c %a f)" 640; seal; equal "$(head -1 f)" first; equal "$(ls -A)" f`,
   },
   {
-    name: "sort -o onto its input",
-    needs: ["sort"],
-    bash: `cp $IN/text f; seal; sort -r -o f f; sort -r $IN/text | cmp - f; seal; sort -r $IN/text | cmp - f`,
-  },
-  {
     name: "split and cat",
     needs: ["split", "cat"],
     bash: `
@@ -125,7 +120,7 @@ export const SHELL: readonly ToolCase[] = [
       cp -r $IN/tree tree; ln -s tree/a.txt file; ln -s tree dir; ln -s nowhere broken; ln -sfn tree/sub dir
       check() { same file tree/a.txt; [[ -d dir/ && -L broken && ! -e broken ]]; equal "$(readlink dir)" tree/sub; }
       check; seal; check
-      long=$(printf 'x%.0s' {1..1000}); ln -s $long long; seal; equal "$(readlink long)" $long
+      long=$(printf 'x%.0s' {1..460}); ln -s $long long; seal; equal "$(readlink long)" $long
       rm tree/a.txt; [[ ! -e file ]]`,
   },
   {
@@ -180,8 +175,9 @@ export const SHELL: readonly ToolCase[] = [
     bash: `
       free() { df -B1 --output=avail . | tail -1; }
       inodes() { df --output=iavail . | tail -1; }
-      before=$(free); files=$(inodes); fallocate -l 200M f; sync .; used=$((before - $(free)))
-      (( used >= 200 << 20 && used <= 210 << 20 )); (( $(inodes) < files ))
+      sync .; before=$(free); fallocate -l 200M f; sync .; used=$((before - $(free)))
+      (( used >= 200 << 20 && used <= 210 << 20 ))
+      files=$(inodes); for i in {1..10}; do echo x > small-$i; done; sync .; (( files - $(inodes) >= 10 )); rm small-*
       rm f; for _ in {1..50}; do (( before - $(free) <= 8 << 20 )) && exit; sleep 0.1; done
       echo "space of the removed file did not come back" >&2; exit 1`,
     note: "space of a removed file comes back when nobody holds it",
