@@ -22,7 +22,7 @@ for (const how of ["stop", "kill"] as const) {
       running = await startStandalone(directory, device.url);
     };
     try {
-      const claim = new Claim("restarted", directory, "SINGLE_NODE_WRITER");
+      const claim = new Claim(`restarted-${process.pid}-${how}`, directory, "SINGLE_NODE_WRITER");
       const volumeId = await claim.create(running.client, 64 * MIB);
       await restart();
       assert.equal(await claim.create(running.client, 64 * MIB), volumeId, "the same claim finds its volume");

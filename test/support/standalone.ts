@@ -90,7 +90,12 @@ export class Claim {
 
   /** ControllerPublish, NodeStage, NodePublish. */
   async attach(client: CsiClient, volumeId: string): Promise<void> {
-    mkdirSync(this.staging, { recursive: true });
+    try {
+      mkdirSync(this.staging, { recursive: true });
+    } catch (error) {
+      // A mount whose server died; staging again mends it.
+      if (!(error instanceof Error && "code" in error && error.code === "ENOTCONN")) throw error;
+    }
     const volumeCapability = capability(this.#mode);
     const { publishContext } = await client.call("controller", "ControllerPublishVolume", {
       volumeId,
