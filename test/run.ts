@@ -6,7 +6,7 @@
  * a file, mount or process that bears them at the end is a failure, too.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { chmodSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -52,6 +52,34 @@ const SUITES: readonly Suite[] = [
     timeoutMinutes: 5,
   },
   { name: "vectors", what: "golden images through fsck", files: ["test/vectors.test.ts"], timeoutMinutes: 2 },
+  {
+    name: "behaviour",
+    what: "operations, limits and persistence through a real mount",
+    files: ["test/behaviour/*.test.ts"],
+    mounts: true,
+    timeoutMinutes: 5,
+  },
+  {
+    name: "tools",
+    what: "real programs on a real mount",
+    files: ["test/behaviour/tools/*.test.ts"],
+    mounts: true,
+    timeoutMinutes: 5,
+  },
+  {
+    name: "restart",
+    what: "processes stopped and killed at every step",
+    files: ["test/restart/*.test.ts"],
+    mounts: true,
+    timeoutMinutes: 3,
+  },
+  {
+    name: "sanity",
+    what: "csi-sanity against standalone",
+    files: ["test/sanity/*.test.ts"],
+    mounts: true,
+    timeoutMinutes: 5,
+  },
 ];
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -76,6 +104,8 @@ function temporaryParent(): string {
 }
 
 const temporary = mkdtempSync(join(temporaryParent(), "famfs-csi-test-"));
+// Other users must be able to go through it: volumes are mounted in it.
+chmodSync(temporary, 0o711);
 const marker = `FAMFS_TEST_RUN=${temporary}`;
 const environment = {
   ...process.env,

@@ -134,7 +134,7 @@ test("a missing device is refused with its name", { skip }, async () => {
 
 test("a device that holds something else is not overwritten", { skip }, async () => {
   using device = simulatedDevice("4Gi");
-  const content = Buffer.concat([Buffer.from("somebody's data"), Buffer.alloc(MIB)]);
+  const content = Buffer.concat([Buffer.from("somebody's data"), Buffer.alloc(16 * MIB)]);
   writeFileSync(device.path, content);
   await assert.rejects(mountDevice(`file://${device.path}`), /--force|holds/);
   assert.ok(readFileSync(device.path).subarray(0, content.byteLength).equals(content));
