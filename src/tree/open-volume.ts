@@ -1,6 +1,6 @@
 import { FreeSpace } from "../alloc/index.ts";
 import { ALLOC_UNIT, type Logger, roundDown } from "../base/index.ts";
-import { SealedTree } from "../format/index.ts";
+import { FILLER_RUN, SealedTree } from "../format/index.ts";
 import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
 import type { TreeSettings } from "./options.ts";
 import type { FileMaps, TreeCondition, WriterGrant } from "./ports.ts";
@@ -53,7 +53,8 @@ export function openVolumeTree(options: OpenVolumeOptions): VolumeTree {
     extended: media.extended,
     data,
     createFree: () => new FreeSpace(data),
-    logCapacity: media.logSlots,
+    // The log writer keeps the last slots for the next take-over.
+    logCapacity: media.logSlots - FILLER_RUN,
     generation: generationOf(record?.volumeUuid ?? media.superblock.uuid),
     grant: grantOf(media, node, options.terms, ownEpochs),
     maps: options.maps,

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import type { Command } from "commander";
 import { FamfsError, fromSystemError } from "../../base/index.ts";
-import { formatVolume, openDevice } from "../../media/index.ts";
+import { formatVolume, openDevice, showContents } from "../../media/index.ts";
 import { mountLocally } from "../../node/index.ts";
 import { globals } from "../globals.ts";
 import { localNode } from "../local-volume.ts";
@@ -70,7 +70,14 @@ Without root the mount is made in a namespace of its own, where only the command
 /** "A blank device named on a command line is initialised"; anything else is left for openTarget to judge. */
 async function formatIfBlank(name: string, options: MountOptions): Promise<void> {
   await using device = await openDevice(name, { writable: options.readOnly !== true });
-  if ((await device.inspect()).type !== "blank") return;
+  const contents = await device.inspect();
+  if (contents.type === "other") {
+    throw new FamfsError(
+      "DEVICE_NOT_BLANK",
+      `${device.path} ${showContents(contents)} and no famfs superblock; to overwrite it: famfs-csi mkfs --force ${name}`,
+    );
+  }
+  if (contents.type !== "blank") return;
   if (options.readOnly === true) {
     throw new FamfsError(
       "DEVICE_NOT_FOUND",
