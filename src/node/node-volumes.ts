@@ -57,7 +57,7 @@ export interface PublishRequest extends StageRequest {
 /** Longest a single step may take; a call's own deadline may be shorter. */
 const ATTACH_TIMEOUT_MS = 60_000;
 const SEAL_TIMEOUT_MS = 30_000;
-const HEALTH_TIMEOUT_MS = 5_000;
+const HEALTH_TIMEOUT_MS = 3_000;
 /**
  * Other nodes that have the volume must have heard of this one before anything here can open a file: a node that
  * believes to be the only one reuses the space of a removed file at once.

@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { type Logger, silentLogger } from "../../base/index.ts";
-import { EmbeddedStore, type FamfsVolume } from "../../state/index.ts";
+import { FamfsError, type Logger, silentLogger } from "../../base/index.ts";
+import { EmbeddedStore, type FamfsVolume, type Store } from "../../state/index.ts";
 import { Devices } from "../devices.ts";
 
 /** Silent, unless FAMFS_TEST_LOG is set: for finding out why a test fails. */
@@ -77,6 +77,33 @@ export function newVolume(deviceUuid: string, changes: Partial<FamfsVolume> = {}
     slots: {},
     conditions: [],
     ...changes,
+  };
+}
+
+/** `store`, failing at one of its calls about volumes: `failAt(n)` lets the n-th from now fail, once. */
+export function failingStore(store: Store): { store: Store; failAt: (call: number) => void; failed: () => boolean } {
+  let left = 0;
+  let failed = false;
+  const wrapped = new Proxy(store, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== "function") return member;
+      return (...args: unknown[]) => {
+        if (args[0] === "volumes" && name !== "watch" && left > 0 && --left === 0) {
+          failed = true;
+          return Promise.reject(new FamfsError("STORE_UNAVAILABLE", "the store does not answer"));
+        }
+        return (member as (...args: unknown[]) => unknown).apply(target, args);
+      };
+    },
+  });
+  return {
+    store: wrapped,
+    failAt(call) {
+      left = call;
+      failed = false;
+    },
+    failed: () => failed,
   };
 }
 

@@ -142,7 +142,8 @@ export interface TestCluster {
   readonly store: Store;
   readonly directory: string;
   readonly devicePath: string;
-  node(nodeId: string): Promise<TestNode>;
+  /** `store`: what this node's plugin sees as the store, such as one that fails. */
+  node(nodeId: string, options?: { store?: Store }): Promise<TestNode>;
   /** A formatted volume that every node may use as RWX. */
   volume(volumeId: string, changes?: Partial<FamfsVolume>): Promise<void>;
 }
@@ -160,14 +161,14 @@ export async function testCluster(
     store,
     directory,
     devicePath,
-    async node(nodeId) {
+    async node(nodeId, options = {}) {
       const home = join(directory, nodeId);
       await mkdir(join(home, "staging"), { recursive: true });
       await mkdir(join(home, "pods"));
       const node = await TestNode.start({
         nodeId,
         directory: home,
-        store,
+        store: options.store ?? store,
         device: `file://${devicePath}?size=${deviceSize}`,
         logger,
       });
