@@ -1,5 +1,5 @@
 import { FamfsError } from "../base/index.ts";
-import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type FamfsVolume, type NodeRecord, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import { type ControllerContext, lockVolume } from "./context.ts";
 import { assignJob } from "./jobs.ts";
 
@@ -40,7 +40,7 @@ async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): P
   if (published.length > 0) {
     throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still published to ${published.join(", ")}`);
   }
-  const holding = await nodesThatMayWrite(store, volume);
+  const holding = nodesThatMayWrite(volume, await store.list("nodes"));
   if (holding.length > 0) {
     throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still staged on ${holding.join(", ")}`);
   }
@@ -51,13 +51,11 @@ async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): P
 
 /**
  * Quarantine: the nodes that staged a volume and have neither acknowledged its end, nor booted since, nor are gone.
- * Its regions are not reused before there are none. Reads the nodes' records, after the volume's: a node has one
- * before it stages anything, so only one that is really gone is not found.
+ * Its regions are not reused before there are none. `nodes` are to be read after the volume: a node has a record
+ * before it stages anything, so only one that is really gone is not among them.
  */
-export async function nodesThatMayWrite(store: Store, { staged }: FamfsVolume): Promise<string[]> {
-  if (Object.keys(staged).length === 0) return [];
-  const nodes = new Map((await store.list("nodes")).map((node) => [node.nodeId, node]));
+export function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeRecord[]): string[] {
   return Object.entries(staged)
-    .filter(([nodeId, { bootId }]) => nodes.get(nodeId)?.bootId === bootId)
+    .filter(([nodeId, { bootId }]) => nodes.some((node) => node.nodeId === nodeId && node.bootId === bootId))
     .map(([nodeId]) => nodeId);
 }

@@ -1,5 +1,5 @@
 import { type Logger, messageOf } from "../base/index.ts";
-import { type StoredRecord, updateRecord } from "../state/index.ts";
+import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import { finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { reclaimFailed } from "./create-volume.ts";
@@ -108,7 +108,7 @@ async function tend(context: ControllerContext, volume: StoredRecord<"volumes">,
       else await assignJob(context, volume);
       return;
     case "Ready":
-      await dropGoneNodes(context, volume);
+      if (Object.keys(volume.staged).length > 0) await dropGoneNodes(store, volume);
       return;
     default:
       volume.phase satisfies never;
@@ -116,10 +116,15 @@ async function tend(context: ControllerContext, volume: StoredRecord<"volumes">,
 }
 
 /** Nodes that are gone for good, or booted since, have nothing staged any more. */
-async function dropGoneNodes({ store }: ControllerContext, volume: StoredRecord<"volumes">): Promise<void> {
+async function dropGoneNodes(store: Store, volume: StoredRecord<"volumes">): Promise<void> {
+  const remaining = async (found: FamfsVolume) => {
+    const holding = new Set(nodesThatMayWrite(found, await store.list("nodes")));
+    return Object.fromEntries(Object.entries(found.staged).filter(([nodeId]) => holding.has(nodeId)));
+  };
+  const same = (a: object, b: object) => Object.keys(a).length === Object.keys(b).length;
+  if (same(volume.staged, await remaining(volume))) return;
   await updateRecord(store, "volumes", volume.name, async (found) => {
-    const remaining = new Set(await nodesThatMayWrite(store, found));
-    const staged = Object.fromEntries(Object.entries(found.staged).filter(([nodeId]) => remaining.has(nodeId)));
-    return Object.keys(staged).length === Object.keys(found.staged).length ? undefined : { ...found, staged };
+    const staged = await remaining(found);
+    return same(staged, found.staged) ? undefined : { ...found, staged };
   });
 }

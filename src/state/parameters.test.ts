@@ -74,6 +74,7 @@ test("a wrong value names the parameter, the value and what it should be", () =>
     ["logLength", "12Mi"],
     ["logLength", "2Gi"],
     ["stripe.buckets", "8"],
+    ["stripe.strips", "16"],
   ] as const) {
     assert.throws(
       () => checkParameters({ [name]: value }),

@@ -64,8 +64,8 @@ export const PARAMETERS = {
     does: "stripe files over this many buckets, each of at least 1 GiB; wants all three `stripe.*`",
   },
   "stripe.strips": {
-    parse: (text, name) => integer(text, name, 2, 16),
-    accepts: "2 to 16, at most `stripe.buckets`",
+    parse: (text, name) => integer(text, name, 2, 15),
+    accepts: "2 to 15, at most `stripe.buckets`",
     does: "strips of one file",
   },
   "stripe.chunkSize": {
