@@ -4,6 +4,7 @@ import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
 import { type Handle, pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
+import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
 import { mergeAdjacent, rangesOf, splitExtents, UnsealedFile } from "./unsealed-file.ts";
 
@@ -20,17 +21,11 @@ export class FileSizes {
     this.#ctx = ctx;
   }
 
-  /** Content of a new file, with the space and the log slots it will need to seal. NO_SPACE, LOG_FULL. */
+  /** Content of a new file, with the space of its first bytes. NO_SPACE. */
   newContent(): UnsealedFile {
-    const { transactions, space, options } = this.#ctx;
+    const { space, options } = this.#ctx;
     const content = new UnsealedFile(options.clock.monotonicMs());
-    transactions.reserve();
-    try {
-      content.spare = this.#orReclaim(() => space.reserveUnit());
-    } catch (error) {
-      transactions.unreserve();
-      throw error;
-    }
+    content.spare = this.#orReclaim(() => space.reserveUnit());
     return content;
   }
 
@@ -47,7 +42,11 @@ export class FileSizes {
    * the log has stays there, and its extents stay taken, until the new one seals.
    */
   async unseal(file: FileNode): Promise<UnsealedFile> {
+    const { transactions } = this.#ctx;
+    const isNamed = file.parent !== undefined;
+    if (isNamed) transactions.require(MAX_SLOTS_PER_NODE); // its name was used before
     const content = this.newContent();
+    if (isNamed) transactions.promise(file, MAX_SLOTS_PER_NODE);
     file.content = content;
     const map = file.open?.map;
     if (map !== undefined) {

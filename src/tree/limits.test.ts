@@ -8,12 +8,14 @@ test("a full log refuses at create, and everything that was created still seals"
   const volume = new SharedVolume({ capacity: 11 });
   const node = volume.serve("a");
   for (let at = 0; at < 5; at++) await put(node, "n".repeat(100 + at), "x"); // two entries each
-  await assert.rejects(put(node, "sixth", "x"), { code: "LOG_FULL" });
+  await assert.rejects(put(node, "m".repeat(100), "x"), { code: "LOG_FULL" });
+  await put(node, "sixth", "x"); // one entry: its path can be logged as it is
+  await assert.rejects(put(node, "seventh", "x"), { code: "LOG_FULL" });
   await assert.rejects(async () => node.tree.makeDirectory(ROOT, "d", 0o755, USER), { code: "LOG_FULL" });
   await node.tree.syncFileSystem();
-  assert.equal(volume.length, 10);
-  assert.equal(node.tree.status().freeFiles, 1);
-  assert.equal(list(volume.serve("b")).length, 5);
+  assert.equal(volume.length, 11);
+  assert.equal(node.tree.status().freeFiles, 0);
+  assert.equal(list(volume.serve("b")).length, 6);
 });
 
 test("a full volume refuses at create; space comes back when files go", async () => {

@@ -2,6 +2,7 @@ import { FamfsError } from "../base/index.ts";
 import { type LogEntry, MAX_SYMLINK_TARGET, standInPath } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { type DirectoryNode, type FileNode, isWithin, type NewNode, pathOf, type TreeNode } from "./nodes.ts";
+import { MAX_SLOTS_PER_NODE, slotsFor, slotsForSymlink, unsealedWithin } from "./slots.ts";
 import type { Step } from "./transactions.ts";
 
 const MAX_NAME_BYTES = 255;
@@ -27,17 +28,20 @@ export class Names {
 
   createFile(parent: DirectoryNode, name: string, mode: number, creator: Creator): FileNode {
     this.#requireFree(parent, name);
+    const slots = slotsFor(parent, name, this.#ctx.sealed);
+    this.#ctx.transactions.require(slots);
     const content = this.#ctx.sizes.newContent();
     const node = this.#ctx.nodes.newFile(this.#newNode(parent, mode, creator), content);
-    return this.#place(node, parent, name);
+    return this.#place(node, parent, name, slots);
   }
 
   makeDirectory(parent: DirectoryNode, name: string, mode: number, creator: Creator): DirectoryNode {
     this.#requireFree(parent, name);
-    this.#ctx.transactions.reserve();
+    const slots = slotsFor(parent, name, this.#ctx.sealed);
+    this.#ctx.transactions.require(slots);
     const inherited = parent.mode & S_ISGID;
     const node = this.#ctx.nodes.newDirectory(this.#newNode(parent, mode | inherited, creator));
-    return this.#place(node, parent, name);
+    return this.#place(node, parent, name, slots);
   }
 
   makeSymlink(parent: DirectoryNode, name: string, target: string, creator: Creator): TreeNode {
@@ -49,8 +53,10 @@ export class Names {
         `a symlink target of ${target.length} bytes; at most ${MAX_SYMLINK_TARGET}`,
       );
     }
-    this.#ctx.transactions.reserve();
-    return this.#place(this.#ctx.nodes.newSymlink(this.#newNode(parent, 0o777, creator), target), parent, name);
+    const slots = slotsForSymlink(name, target);
+    this.#ctx.transactions.require(slots);
+    const node = this.#ctx.nodes.newSymlink(this.#newNode(parent, 0o777, creator), target);
+    return this.#place(node, parent, name, slots);
   }
 
   unlink(parent: DirectoryNode, name: string): void {
@@ -99,7 +105,10 @@ export class Names {
     if (node.sealed !== undefined) {
       sealer.sealDirectory(newParent);
       this.#append([{ entry: transactions.relink(node, { parent: newParent, name: newName }) }]);
-    } else this.#append(removalOfShadow(parent, node.name, transactions));
+    } else {
+      this.#promiseMost(node);
+      this.#append(removalOfShadow(parent, node.name, transactions));
+    }
     if (target !== undefined) this.#drop(target);
     nodes.detach(node);
     nodes.attach(node, newParent, newName);
@@ -115,6 +124,7 @@ export class Names {
     const [parentB, nameB] = [parentOf(b), b.name];
     if (a.sealed !== undefined) sealer.sealDirectory(parentB);
     if (b.sealed !== undefined) sealer.sealDirectory(parentA);
+    for (const node of [a, b]) if (node.sealed === undefined) this.#promiseMost(node);
     const steps: Step[] = [];
     if (a.sealed !== undefined && b.sealed !== undefined) {
       const hidden = { parent: nodes.root, name: standInPath(transactions.nextIndex) };
@@ -133,6 +143,11 @@ export class Names {
     this.#ctx.touchDirectory(parentB);
   }
 
+  /** At its new place `node`, and what is below it, may need a stand-in to seal. LOG_FULL. */
+  #promiseMost(node: TreeNode): void {
+    for (const each of unsealedWithin(node)) this.#ctx.transactions.promise(each, MAX_SLOTS_PER_NODE);
+  }
+
   #remove(node: TreeNode, parent: DirectoryNode): void {
     const { transactions } = this.#ctx;
     this.#append(
@@ -147,7 +162,8 @@ export class Names {
   /** `node` has no name any more; what it holds goes with its last handle. */
   #drop(node: TreeNode): void {
     const { nodes, sealer, transactions, sizes } = this.#ctx;
-    if (sealer.forget(node)) transactions.unreserve();
+    sealer.forget(node);
+    transactions.withdraw(node);
     nodes.detach(node);
     node.ctime = this.#ctx.now();
     this.#ctx.staleTimes.delete(node);
@@ -157,14 +173,15 @@ export class Names {
     if (node.sealed === undefined) nodes.forget(node);
   }
 
-  /** Slots are there: `require` is for entries that no create has reserved. */
+  /** Entries that no create has reserved. LOG_FULL. */
   #append(steps: readonly Step[]): void {
     if (steps.length === 0) return;
     this.#ctx.transactions.require(steps.length);
     this.#ctx.transactions.append(steps);
   }
 
-  #place<T extends TreeNode>(node: T, parent: DirectoryNode, name: string): T {
+  #place<T extends TreeNode>(node: T, parent: DirectoryNode, name: string, slots: number): T {
+    this.#ctx.transactions.promise(node, slots);
     this.#ctx.nodes.attach(node, parent, name);
     this.#ctx.touchDirectory(parent);
     this.#ctx.sealer.changed(node);

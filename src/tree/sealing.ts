@@ -5,8 +5,9 @@ import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import { type DirectoryNode, type FileNode, isUnsealed, isWithin, sealedContent, type TreeNode } from "./nodes.ts";
 import { type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { type FinalContent, planSeal } from "./seal-plan.ts";
+import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
-import { SLOTS_PER_NODE, type Step } from "./transactions.ts";
+import type { Step } from "./transactions.ts";
 import { splitExtents } from "./unsealed-file.ts";
 
 /** What becomes due within this time seals together. */
@@ -172,7 +173,7 @@ export class Sealer {
       else if (node.parent !== undefined) this.sealDirectory(node.parent);
     }
     const rest = chosen.filter((node) => node.kind !== "directory" && this.#due.has(node));
-    const step = MAX_TRANSACTION / SLOTS_PER_NODE;
+    const step = MAX_TRANSACTION / MAX_SLOTS_PER_NODE;
     for (let at = 0; at < rest.length; at += step) this.#append(rest.slice(at, at + step));
   }
 
@@ -189,7 +190,7 @@ export class Sealer {
     transactions.append(steps);
     for (const node of nodes) {
       this.#due.delete(node);
-      transactions.unreserve();
+      transactions.withdraw(node);
       if (node.kind === "file") this.#finish(node, contents.get(node)?.tail ?? []);
     }
   }

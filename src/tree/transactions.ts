@@ -10,9 +10,6 @@ export interface Step {
   readonly node?: TreeNode;
 }
 
-/** A file or directory takes at most two entries: itself, and a RELINK to its place. */
-export const SLOTS_PER_NODE = 2;
-
 /** Appends of this node: checks the log's slots, writes, and brings model, bindings and space in line. */
 export class Transactions {
   readonly #model: () => SealedTree;
@@ -21,6 +18,7 @@ export class Transactions {
   readonly #ownership: Ownership;
   readonly #logger: Logger;
   readonly #capacity: number;
+  readonly #promised = new Map<TreeNode, number>();
   #reserved = 0;
 
   constructor(parts: {
@@ -68,14 +66,18 @@ export class Transactions {
     }
   }
 
-  /** Promises the slots of a new node. LOG_FULL. */
-  reserve(): void {
-    this.require(SLOTS_PER_NODE);
-    this.#reserved += SLOTS_PER_NODE;
+  /** Promises `node` the slots that it needs to seal, instead of what it was promised before. LOG_FULL. */
+  promise(node: TreeNode, count: number): void {
+    const more = count - (this.#promised.get(node) ?? 0);
+    if (more > 0) this.require(more);
+    this.#promised.set(node, count);
+    this.#reserved += more;
   }
 
-  unreserve(): void {
-    this.#reserved -= SLOTS_PER_NODE;
+  /** `node` is in the log, or will never be. */
+  withdraw(node: TreeNode): void {
+    this.#reserved -= this.#promised.get(node) ?? 0;
+    this.#promised.delete(node);
   }
 
   /** Appends `steps` as one transaction. OWNER_STALE; then everything unsealed is lost. */

@@ -477,7 +477,8 @@ export class VolumeTree implements AsyncDisposable {
     this.#files.loseTerm();
     void this.#files.pauseWriters();
     for (const node of sealer.unsealed) {
-      if (sealer.forget(node)) transactions.unreserve();
+      sealer.forget(node);
+      transactions.withdraw(node);
       if (node.kind === "file" && node.content.type === "unsealed") node.content.lost = true;
       if (node.sealed !== undefined) continue;
       const { parent, name } = node;
