@@ -104,6 +104,7 @@ function temporaryParent(): string {
 }
 
 const temporary = mkdtempSync(join(temporaryParent(), "famfs-csi-test-"));
+chmodSync(temporary, 0o755); // tests act as other users below it
 // Other users must be able to go through it: volumes are mounted in it.
 chmodSync(temporary, 0o711);
 const marker = `FAMFS_TEST_RUN=${temporary}`;

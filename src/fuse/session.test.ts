@@ -4,8 +4,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { FamfsError } from "../base/index.ts";
 import { ERRNO } from "./errno.ts";
 import type { FileMapTable } from "./file-map.ts";
+import { SharedFileMaps } from "./file-map-table.ts";
 import { FATTR } from "./flags.ts";
 import type { Entry, Missing, Opened } from "./operations.ts";
+import { SharedMemory } from "./shared-memory.ts";
 import { FakeKernel, request } from "./testing/fake-kernel.ts";
 import { ScratchFileSystem } from "./testing/scratch-file-system.ts";
 import {
@@ -76,9 +78,7 @@ test("INIT grants what is wanted and offered, never writeback caching, and 1 MiB
 });
 
 test("INIT of a newer major is answered with ours and expected again; of an old kernel it is refused", async () => {
-  using files = new ScratchFileSystem(
-    new FakeKernel((maps) => new ScratchFileSystem(maps, { sizeBytes: 4096 })).fileMaps,
-  );
+  using files = new ScratchFileSystem(new SharedFileMaps(SharedMemory.allocate(1)));
   const kernel = new FakeKernel(() => files);
   const newer = InitIn.encode({ major: 8, minor: 0, max_readahead: 0, flags: 0, flags2: 0 });
   const reply = kernel.answered(kernel.send("INIT", 0, newer));
@@ -107,9 +107,7 @@ test("an unknown opcode is ENOSYS, a malformed request EINVAL, and the session g
 });
 
 test("a request before INIT is refused", () => {
-  using files = new ScratchFileSystem(
-    new FakeKernel((maps) => new ScratchFileSystem(maps, { sizeBytes: 4096 })).fileMaps,
-  );
+  using files = new ScratchFileSystem(new SharedFileMaps(SharedMemory.allocate(1)));
   const kernel = new FakeKernel(() => files);
   assert.equal(kernel.answered(kernel.send("LOOKUP", 1, "x")).errno, ERRNO.EINVAL);
 });

@@ -88,7 +88,10 @@ export class SharedVolume {
       memory: {
         window: 1,
         regionGuard: 0,
-        zero: (offset, length) => void this.bytes.zero(offset, length),
+        zero: (offset, length) => {
+          this.bytes.zero(offset, length);
+          return undefined;
+        },
         flush: () => {},
       },
       createSealed: () => this.#createSealed(),
