@@ -35,7 +35,7 @@ export interface NodePluginOptions {
 }
 
 const LEASE_SECONDS = 15;
-const MAX_VOLUMES = 256;
+const MAX_VOLUMES = 128;
 
 /**
  * The node plugin: CSI node service, node agent (devices, format and erase jobs, heartbeat) and writer grants, with a

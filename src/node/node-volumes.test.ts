@@ -77,6 +77,30 @@ test("readers need no owner slot", { skip }, async (t) => {
   assert.deepEqual(await readdir(a.stagingPath("v1")), []);
 });
 
+test("a volume that is damaged, or not the one expected, is refused and harms no other", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  const [device] = await cluster.store.list("devices");
+  const region = { deviceUuid: device?.uuid ?? "", offset: 66 * 2 ** 20, length: 64 * 2 ** 20 };
+  await cluster.volume("v2", { uuid: "22222222-2222-3333-4444-555555555555", regions: [region] });
+  await a.stage("v2");
+
+  const record = await cluster.store.get("volumes", "v1");
+  assert.ok(record);
+  await cluster.store.replace("volumes", { ...record, regionGeneration: 7 });
+  await assert.rejects(a.stage("v1"), codeIs("DATA_LOSS", /generation 1, expected was volume .* generation 7/));
+
+  const file = await open(cluster.devicePath, "r+");
+  await file.write(Buffer.alloc(64, 0xff), 0, 64, 2 * 2 ** 20);
+  await file.close();
+  await assert.rejects(a.stage("v1"), codeIs("DATA_LOSS", /superblock/));
+
+  assert.deepEqual(await mountsBelow(cluster.directory), [a.stagingPath("v2")]);
+  assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
+  await writeFile(join(a.stagingPath("v2"), "f"), "still served");
+});
+
 test("whatever the store fails at, the next call puts it right", { skip }, async (t) => {
   const cluster = await testCluster(t);
   const failing = failingStore(cluster.store);
