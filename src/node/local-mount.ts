@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import { native } from "../../native/index.ts";
-import { FamfsError, fromSystemError, type Logger } from "../base/index.ts";
+import { FamfsError, fromSystemError, type Logger, messageOf } from "../base/index.ts";
 import { FuseServer } from "../fuse/index.ts";
 import type { Device, Range } from "../media/index.ts";
 import { alwaysMine, chooseSlot } from "../tree/index.ts";
@@ -62,7 +62,14 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
     }),
   );
   // Unmounted before the server goes: whatever the kernel still has to write comes while there is somebody to take it.
-  stack.defer(() => unmountAll(directory));
+  stack.defer(() =>
+    unmountAll(directory).catch((error: unknown) =>
+      logger.warn(
+        { directory, reason: messageOf(error) },
+        "still in use: sealed and detached, who uses it gets errors",
+      ),
+    ),
+  );
   const owned = stack.move();
   return { directory, ended: served.ended, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
