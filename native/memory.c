@@ -21,7 +21,9 @@
 // ---- the table ----
 
 #define WINDOWS 4096u  // a power of two: an id is generation * WINDOWS + slot
-#define POPULATE_UNIT (UINT64_C(2) << 20)
+// In the memory of a simulated device reading allocates what was a hole. A small file in its 2 MiB must not cost them
+// all, nor the 4 ms that zeroing them takes (measured: reading 8,000 small files took 34 s with units of 2 MiB).
+#define POPULATE_UNIT (UINT64_C(64) << 10)
 
 // `state`: bits 0..30 users, bit 31 open, bits 32..63 the id. One word, so that taking a use and checking that the
 // id is still the one meant are one atomic operation. A use of a closed or other window is given back at once.
@@ -152,23 +154,30 @@ static int populate_pages(char *from, uint64_t length) {
   }
 }
 
+static bool is_populated(const struct window *window, uint64_t unit) {
+  return atomic_load_explicit(&window->populated[unit / 64], memory_order_relaxed) & UINT64_C(1) << (unit & 63);
+}
+
 static int populate(struct window *window, uint64_t offset, uint64_t length) {
   if (length == 0) return 0;
-  for (uint64_t unit = offset / POPULATE_UNIT; unit <= (offset + length - 1) / POPULATE_UNIT; unit++) {
-    uint64_t bit = UINT64_C(1) << (unit & 63);
-    _Atomic uint64_t *word = &window->populated[unit / 64];
-    if (atomic_load_explicit(word, memory_order_relaxed) & bit) continue;
+  uint64_t last = (offset + length - 1) / POPULATE_UNIT;
+  for (uint64_t unit = offset / POPULATE_UNIT; unit <= last; unit++) {
+    if (is_populated(window, unit)) continue;
+    uint64_t end = unit + 1;
+    while (end <= last && !is_populated(window, end)) end++;
     uint64_t start = unit * POPULATE_UNIT;
-    uint64_t bytes = window->length - start < POPULATE_UNIT ? window->length - start : POPULATE_UNIT;
-    if (populate_pages(window->base + start, bytes) == 0) {
-      atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
-      continue;
+    uint64_t stop = end * POPULATE_UNIT < window->length ? end * POPULATE_UNIT : window->length;
+    if (populate_pages(window->base + start, stop - start) == 0) {
+      for (uint64_t done = unit; done < end; done++)
+        atomic_fetch_or_explicit(&window->populated[done / 64], UINT64_C(1) << (done & 63), memory_order_relaxed);
+    } else {
+      // Part of the units is bad, perhaps not the part that is wanted.
+      uint64_t from = offset > start ? offset : start;
+      uint64_t to = offset + length < stop ? offset + length : stop;
+      int error = populate_pages(window->base + from, to - from);
+      if (error != 0) return error;
     }
-    // Part of the unit is bad, perhaps not the part that is wanted.
-    uint64_t from = offset > start ? offset : start;
-    uint64_t to = offset + length < start + bytes ? offset + length : start + bytes;
-    int error = populate_pages(window->base + from, to - from);
-    if (error != 0) return error;
+    unit = end;  // which is populated, or after the last one
   }
   return 0;
 }

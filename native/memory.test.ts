@@ -17,7 +17,8 @@ import { Worker } from "node:worker_threads";
 import { native } from "./index.ts";
 
 const MIB = 2 ** 20;
-const UNIT = 2 * MIB;
+/** POPULATE_UNIT of memory.c. */
+const UNIT = 64 * 1024;
 
 let folder = "";
 before(() => {
