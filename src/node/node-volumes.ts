@@ -147,6 +147,9 @@ export class NodeVolumes {
       await heard;
       this.#lost.delete(volumeId);
       this.#exclusive.delete(volumeId);
+      // What changed between the claim and the attachment was shown to nobody.
+      const now = await store.get("volumes", volumeId);
+      if (now !== undefined) this.consider(now);
       await this.#options.onStaged(volumeId);
     } catch (error) {
       await this.#undoStage(wanted);
