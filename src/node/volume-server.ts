@@ -30,6 +30,8 @@ export interface ServeVolumeOptions {
   readonly coherent?: boolean;
   /** The mount may be ID-mapped. */
   readonly idmap?: boolean;
+  /** `user.famfs.seal` can be read as well as set: costs a request for each new file that is written. */
+  readonly readableXattrs?: boolean;
   readonly logger: Logger;
   /** What the volume's condition should say; undefined when it is over. */
   readonly onProblem?: (message: string | undefined) => void;
@@ -92,7 +94,7 @@ export class ServedVolume implements VolumeServer {
     const session = await fuse.attach({
       fd,
       operations: operationsOf(tree),
-      options: { idmap: options.idmap ?? false },
+      options: { idmap: options.idmap ?? false, readableXattrs: options.readableXattrs ?? false },
     });
     tree.attachKernel(session.caches, {
       directIoAllowMmap: session.kernel.granted.includes("DIRECT_IO_ALLOW_MMAP"),

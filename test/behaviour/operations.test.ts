@@ -1,0 +1,221 @@
+/** Every operation and errno of design 7 as a process on a real mount meets it. */
+import { execFile } from "node:child_process";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { FuseServer } from "../../src/fuse/index.ts";
+import { skipWithoutMounts } from "../support/kernel.ts";
+import { MountedVolume } from "../support/mounted-volume.ts";
+import { type SimulatedVolume, simulatedVolume } from "../support/simulated-volume.ts";
+
+const run = promisify(execFile);
+const skip = skipWithoutMounts();
+
+const PRELUDE = `
+import ctypes, errno, fcntl, mmap, os, sys, time
+os.chdir(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+def fails(code, call, *args):
+    try: call(*args)
+    except OSError as error:
+        assert errno.errorcode[error.errno] == code, f"{errno.errorcode[error.errno]}, expected {code}"
+        return
+    raise AssertionError(f"no {code}")
+def fallocate(fd, mode, offset, length):
+    if libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate")
+def renameat2(old, new, flags):
+    if libc.renameat2(-100, old.encode(), -100, new.encode(), flags) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+def put(name, data, mode="wb"):
+    with open(name, mode) as f: f.write(data)
+def get(name):
+    with open(name, "rb") as f: return f.read()
+def seal(path="."):
+    fd = os.open(path, os.O_RDONLY); os.fsync(fd); os.close(fd)
+def sealed(name): return os.getxattr(name, "user.famfs.seal") == b"1"
+`;
+
+let fuse: FuseServer;
+let volume: SimulatedVolume;
+let mount: MountedVolume;
+
+before(async () => {
+  if (skip !== false) return;
+  fuse = await FuseServer.open({ workers: 2 });
+  volume = await simulatedVolume({ dataBytes: 512 * 2 ** 20 });
+  mount = await MountedVolume.open(fuse, volume, { settings: { sealDelayMs: 300 }, readableXattrs: true });
+});
+
+after(async () => {
+  if (skip !== false) return;
+  await mount[Symbol.asyncDispose]();
+  await volume[Symbol.asyncDispose]();
+  await fuse[Symbol.asyncDispose]();
+});
+
+/** Runs `script` in a directory of its own on the mount. Never in this process: it serves the mount. */
+async function python(script: string, at: MountedVolume = mount): Promise<string> {
+  const lines = script.split("\n");
+  const indent = /^ */.exec(lines.find((line) => line.trim() !== "") ?? "")?.[0].length ?? 0;
+  const body = lines.map((line) => line.slice(indent)).join("\n");
+  const { stdout } = await run("python3", ["-c", PRELUDE + body, at.path], { timeout: 30_000, killSignal: "SIGKILL" });
+  return stdout.trim();
+}
+
+const CASES: Readonly<Record<string, string>> = {
+  "a new file grows, shrinks, is sparse, is renamed and removed before it seals": `
+    f = open("n1", "w+b", buffering=0)
+    f.write(b"abc"); f.seek(5_000_000); f.write(b"end")
+    assert os.stat("n1").st_size == 5_000_003
+    f.truncate(2); assert f.seek(0) == 0 and f.read() == b"ab"
+    f.truncate(4); f.seek(0); assert f.read() == b"ab\\0\\0"
+    os.rename("n1", "n2"); assert get("n2") == b"ab\\0\\0"
+    os.unlink("n2"); assert not os.path.exists("n2")
+    f.seek(0); f.write(b"still"); f.seek(0); assert f.read()[:5] == b"still"`,
+  "it seals a while after the last close, not at a flush of a copy of the descriptor": `
+    fd = os.open("s1", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"one")
+    if os.fork() == 0: os.close(fd); os._exit(0)
+    os.wait(); time.sleep(0.8)
+    assert not sealed("s1")
+    os.write(fd, b"two"); os.close(fd); time.sleep(0.8)
+    assert sealed("s1") and get("s1") == b"onetwo"`,
+  "mmap keeps it open until munmap": `
+    fd = os.open("m1", os.O_CREAT | os.O_RDWR); os.write(fd, b"x" * 8192)
+    m = mmap.mmap(fd, 8192); os.close(fd); time.sleep(0.8)
+    assert not sealed("m1")
+    m[4096:4100] = b"abcd"; m.flush(); m.close(); time.sleep(0.8)
+    assert sealed("m1") and get("m1")[4096:4100] == b"abcd"`,
+  "a declared file seals while it is open": `
+    fd = os.open("d1", os.O_CREAT | os.O_RDWR); os.ftruncate(fd, 3 << 20)
+    m = mmap.mmap(fd, 3 << 20); m[0:4] = b"head"; time.sleep(1)
+    assert sealed("d1")
+    m[100:104] = b"late"; m.flush(); assert get("d1")[100:104] == b"late"
+    fails("EPERM", os.ftruncate, fd, 4 << 20)`,
+  "a sealed file: new size EPERM, write past the end EFBIG, in place ordinary": `
+    put("e1", b"0123456789"); seal(); assert sealed("e1")
+    fails("EPERM", os.truncate, "e1", 5); fails("EPERM", os.truncate, "e1", 0); fails("EPERM", os.truncate, "e1", 11)
+    os.truncate("e1", 10)
+    fd = os.open("e1", os.O_RDWR)
+    os.pwrite(fd, b"AB", 3); assert get("e1") == b"012AB56789"
+    fails("EFBIG", os.pwrite, fd, b"x", 10)
+    fails("EPERM", fallocate, fd, 0, 0, 11)
+    a = os.open("e1", os.O_WRONLY | os.O_APPEND); fails("EFBIG", os.write, a, b"more")
+    m = mmap.mmap(fd, 10); m[0:2] = b"ZZ"; m.flush(); assert get("e1")[:2] == b"ZZ"`,
+  "O_TRUNC makes a new file that replaces the old one": `
+    put("t1", b"old content"); seal()
+    put("t1", b"new"); assert get("t1") == b"new" and not sealed("t1")
+    seal(); assert sealed("t1") and get("t1") == b"new"`,
+  "os.replace over a sealed file is atomic and keeps no trace": `
+    put("r1", b"old"); seal()
+    put("r1.tmp", b"newer"); os.replace("r1.tmp", "r1"); seal()
+    assert get("r1") == b"newer" and not os.path.exists("r1.tmp")`,
+  "an empty file can be filled later": `
+    put("empty", b""); seal(); assert sealed("empty")
+    put("empty", b"now", "ab"); assert get("empty") == b"now"`,
+  "hard links and device nodes EPERM, other xattrs ENOTSUP, none listed": `
+    put("h1", b"x")
+    fails("EPERM", os.link, "h1", "h2"); fails("EPERM", os.mkfifo, "fifo"); fails("EPERM", os.mknod, "dev", 0o020600, 0)
+    fails("ENOTSUP", os.setxattr, "h1", "user.x", b"1"); fails("ENOTSUP", os.getxattr, "h1", "user.x")
+    assert os.listxattr("h1") == []`,
+  "the xattr user.famfs.seal seals at once": `
+    fd = os.open("x1", os.O_CREAT | os.O_WRONLY); os.write(fd, b"abc")
+    os.setxattr("x1", "user.famfs.seal", b"1"); assert sealed("x1")
+    fails("EFBIG", os.write, fd, b"d"); os.pwrite(fd, b"A", 0); assert get("x1") == b"Abc"`,
+  "fallocate: plain declares, KEEP_SIZE reserves, PUNCH_HOLE and ZERO_RANGE zero, others EOPNOTSUPP": `
+    fd = os.open("fa", os.O_CREAT | os.O_RDWR)
+    fallocate(fd, 1, 0, 8 << 20); assert os.fstat(fd).st_size == 0
+    fallocate(fd, 0, 0, 100); assert os.fstat(fd).st_size == 100
+    os.pwrite(fd, b"x" * 100, 0); fallocate(fd, 3, 10, 20)
+    assert os.pread(fd, 100, 0) == b"x" * 10 + b"\\0" * 20 + b"x" * 70
+    fallocate(fd, 0x10, 90, 20); assert os.fstat(fd).st_size == 110 and os.pread(fd, 30, 80) == b"x" * 10 + b"\\0" * 20
+    fails("ENOTSUP", fallocate, fd, 8, 0, 4096)`,
+  "SEEK_DATA and SEEK_HOLE see data up to the end": `
+    fd = os.open("sk", os.O_CREAT | os.O_RDWR); os.write(fd, b"x" * 100)
+    assert os.lseek(fd, 10, os.SEEK_DATA) == 10 and os.lseek(fd, 10, os.SEEK_HOLE) == 100
+    fails("ENXIO", os.lseek, fd, 100, os.SEEK_DATA)`,
+  "directories: made, moved with what is in them, emptied, removed": `
+    os.makedirs("d/a/b"); put("d/a/b/f", b"1"); seal("d/a/b")
+    fails("ENOTEMPTY", os.rmdir, "d/a"); fails("ENOTDIR", os.rmdir, "d/a/b/f"); fails("EISDIR", os.unlink, "d/a")
+    os.makedirs("d/z"); os.rename("d/a", "d/z/a"); assert get("d/z/a/b/f") == b"1"
+    fails("EINVAL", os.rename, "d/z", "d/z/a/x")
+    put("d/z/a/b/new", b"2"); os.rename("d/z/a/b/f", "d/f"); assert sorted(os.listdir("d/z/a/b")) == ["new"]
+    os.unlink("d/z/a/b/new"); os.rmdir("d/z/a/b"); os.rmdir("d/z/a"); assert os.listdir("d/z") == []
+    assert os.stat("d").st_nlink == 3`,
+  "rename flags: NOREPLACE, EXCHANGE, and EINVAL for WHITEOUT": `
+    put("ra", b"a"); put("rb", b"b"); seal()
+    fails("EEXIST", renameat2, "ra", "rb", 1); renameat2("ra", "rb", 2)
+    assert get("ra") == b"b" and get("rb") == b"a"
+    put("rc", b"c"); renameat2("ra", "rc", 2); assert get("ra") == b"c" and get("rc") == b"b"
+    fails("EINVAL", renameat2, "ra", "rw", 4); fails("ENOENT", renameat2, "ra", "none", 2)`,
+  "names of 255 bytes and deep paths; 256 bytes ENAMETOOLONG": `
+    put("n" * 255, b"long"); path = "p" * 200 + "/" + "q" * 200 + "/" + "r" * 200
+    os.makedirs(path); put(path + "/f", b"deep"); seal(path); assert get(path + "/f") == b"deep" and get("n" * 255) == b"long"
+    fails("ENAMETOOLONG", put, "n" * 256, b"")`,
+  "symlinks keep their target": `
+    os.symlink("t" * 1000 if False else "target/with/parts", "sl"); assert os.readlink("sl") == "target/with/parts"
+    put("st", b"x"); os.symlink("st", "sl2"); assert get("sl2") == b"x"; os.unlink("sl2"); assert get("st") == b"x"`,
+  "modes, owners and times before and after sealing": `
+    put("at", b"x"); os.chmod("at", 0o640); os.chown("at", 7, 8); os.utime("at", ns=(5, 1_234_567_890_123_456_789))
+    seal(); s = os.stat("at")
+    assert (s.st_mode & 0o7777, s.st_uid, s.st_gid, s.st_mtime_ns) == (0o640, 7, 8, 1_234_567_890_123_456_789)
+    os.chmod("at", 0o400); os.utime("at", ns=(5, 77)); s = os.stat("at")
+    assert (s.st_mode & 0o7777, s.st_mtime_ns) == (0o400, 77)
+    os.chmod("at", 0o600); fd = os.open("at", os.O_WRONLY); os.pwrite(fd, b"y", 0); os.close(fd)
+    assert time.time() - os.stat("at").st_mtime < 5`,
+  "O_DIRECT and large requests": `
+    fd = os.open("od", os.O_CREAT | os.O_RDWR | os.O_DIRECT)
+    m = mmap.mmap(-1, 4 << 20); m.write(os.urandom(4 << 20)); assert os.pwritev(fd, [m], 0) == 4 << 20
+    back = mmap.mmap(-1, 4 << 20); assert os.preadv(fd, [back], 0) == 4 << 20 and back[:] == m[:]`,
+  "statfs counts bytes and slots": `
+    a = os.statvfs("."); put("sv", b"x" * (5 << 20)); b = os.statvfs(".")
+    assert a.f_bavail * a.f_bsize - b.f_bavail * b.f_bsize >= 6 << 20
+    os.unlink("sv"); time.sleep(0.2); c = os.statvfs("."); assert c.f_bavail == a.f_bavail, (a, c)
+    fails("ENOSPC", fallocate, os.open("big", os.O_CREAT | os.O_RDWR), 0, 0, 1 << 40); os.unlink("big")`,
+};
+
+for (const [name, script] of Object.entries(CASES)) {
+  test(name, { skip, timeout: 40_000 }, async () => {
+    await python(script);
+  });
+}
+
+test("a second mount of the same memory sees new files within the replay interval, and their going", {
+  skip,
+  timeout: 40_000,
+}, async () => {
+  await using reader = await MountedVolume.open(fuse, volume, { nodeId: "node-b", settings: { readOnly: true } });
+  const script = `
+    other = sys.argv[1]
+    def soon(check):
+        start = time.monotonic()
+        while not check():
+            assert time.monotonic() - start < 2, "not seen"
+            time.sleep(0.005)
+        return time.monotonic() - start
+    ours = ${JSON.stringify(mount.path)}
+    assert not os.path.exists("seen")  # a missing name that the kernel remembers
+    put(ours + "/seen", b"data"); seal(ours)
+    soon(lambda: os.path.exists("seen")); assert get("seen") == b"data"
+    fails("EROFS", put, "seen", b"x"); fails("EROFS", os.mkdir, "no")
+    put(ours + "/seen.new", b"other"); os.replace(ours + "/seen.new", ours + "/seen"); seal(ours)
+    soon(lambda: get("seen") == b"other")
+    os.mkdir(ours + "/sd"); put(ours + "/sd/f", b"1"); seal(ours + "/sd")
+    soon(lambda: "sd" in os.listdir(".") and os.listdir("sd") == ["f"])
+    os.chmod(ours + "/seen", 0o600); soon(lambda: os.stat("seen").st_mode & 0o777 == 0o600)
+    fd = os.open(ours + "/seen", os.O_WRONLY); os.pwrite(fd, b"OTHER", 0); os.close(fd)
+    soon(lambda: get("seen") == b"OTHER")
+    os.unlink(ours + "/seen"); soon(lambda: not os.path.exists("seen"))`;
+  await python(script, reader);
+});
+
+test("thousands of files are listed whole while others come and go", { skip, timeout: 60_000 }, async () => {
+  await python(`
+    os.mkdir("many")
+    for i in range(3000): os.close(os.open(f"many/{i}", os.O_CREAT | os.O_WRONLY)) if i < 150 else os.mkdir(f"many/{i}")
+    seen = set()
+    for n, entry in enumerate(os.scandir("many")):
+        assert entry.name not in seen; seen.add(entry.name)
+        if n % 10 == 0: os.mkdir(f"many/x{n}")
+    assert {str(i) for i in range(3000)} <= seen`);
+});
