@@ -17,8 +17,7 @@ import { Worker } from "node:worker_threads";
 import { native } from "./index.ts";
 
 const MIB = 2 ** 20;
-/** POPULATE_UNIT of memory.c. */
-const UNIT = 64 * 1024;
+const UNIT = 2 * MIB;
 
 let folder = "";
 before(() => {
@@ -231,22 +230,28 @@ describe("population", () => {
     return Number(/[0-9]+/.exec(rss ?? "")?.[0]) * 1024;
   };
 
-  it("maps whole units in once, until they are forgotten", async () => {
+  it("maps units in once, and not much more than is wanted, until they are forgotten", async () => {
+    const populateUnit = 64 * 1024; // POPULATE_UNIT of memory.c
     using file = open("populate", 4 * UNIT);
-    assert.equal(residentBytes("populate"), 0);
+    const resident = () => residentBytes("populate");
+    assert.equal(resident(), 0);
     native.populate(file.window, UNIT + 5, 0);
-    assert.equal(residentBytes("populate"), 0);
+    assert.equal(resident(), 0);
     native.populate(file.window, UNIT + 5, 1);
-    assert.equal(residentBytes("populate"), UNIT);
-    native.populate(file.window, 3 * UNIT - 1, 2);
-    assert.equal(residentBytes("populate"), 3 * UNIT);
-    await native.punchHole(file.fd, UNIT, UNIT);
-    assert.equal(residentBytes("populate"), 2 * UNIT);
+    const one = resident();
+    // The kernel may map neighbours that it has in memory.
+    assert.ok(one >= populateUnit && one <= UNIT / 2, `${one}`);
+    native.populate(file.window, 3 * UNIT - populateUnit - 1, populateUnit + 2);
+    const two = resident();
+    assert.ok(two >= one + 3 * populateUnit && two <= one + UNIT, `${two}`);
+    await native.punchHole(file.fd, UNIT, UNIT / 2);
+    const punched = resident();
+    assert.ok(punched <= two - populateUnit, `${punched}`);
     native.populate(file.window, UNIT, 1); // remembered, so nothing happens
-    assert.equal(residentBytes("populate"), 2 * UNIT);
+    assert.equal(resident(), punched);
     native.forgetPopulated(file.window, UNIT, UNIT);
     native.populate(file.window, UNIT, 1);
-    assert.equal(residentBytes("populate"), 3 * UNIT);
+    assert.ok(resident() >= punched + populateUnit);
   });
 
   it("serves the good part of a unit whose rest is bad", () => {
