@@ -71,6 +71,7 @@ export const ERROR_CODES = [
   "BUFFER_TOO_SMALL",
   "INVALID_OPERATION", // e.g. rename of a directory into itself
   "HANDLE_STALE",
+  "NODE_STALE", // a nodeid that is gone: another node removed or replaced it
   "SYSTEM", // an errno of a system call, with syscall and path
 ] as const;
 

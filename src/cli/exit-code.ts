@@ -81,6 +81,7 @@ export const EXIT_CODE = {
   BUFFER_TOO_SMALL: EXIT.usage,
   INVALID_OPERATION: EXIT.usage,
   HANDLE_STALE: EXIT.io,
+  NODE_STALE: EXIT.io,
   SYSTEM: EXIT.io,
 } as const satisfies Record<ErrorCode, Exit>;
 

@@ -73,6 +73,7 @@ export const GRPC_STATUS = {
   BUFFER_TOO_SMALL: status.INTERNAL,
   INVALID_OPERATION: status.INTERNAL,
   HANDLE_STALE: status.INTERNAL,
+  NODE_STALE: status.INTERNAL,
   SYSTEM: status.INTERNAL,
 } as const satisfies Record<ErrorCode, status>;
 

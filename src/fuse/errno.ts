@@ -67,6 +67,7 @@ export const FUSE_ERRNO = {
   BUFFER_TOO_SMALL: "ERANGE",
   INVALID_OPERATION: "EINVAL",
   HANDLE_STALE: "EBADF",
+  NODE_STALE: "ESTALE", // the kernel then looks the path up again, and finds what took its place
   SYSTEM: "EIO", // replaced by the errno the error carries, where FUSE can carry it
 } as const satisfies Record<ErrorCode, ErrnoName>;
 

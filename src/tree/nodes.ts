@@ -141,10 +141,10 @@ export class Nodes {
     this.#bySealedIndex.set(root.index, this.root);
   }
 
-  /** FILE_NOT_FOUND for a nodeid that is gone. */
+  /** NODE_STALE for a nodeid that is gone. */
   get(nodeid: number): TreeNode {
     const node = this.#byId.get(nodeid);
-    if (node === undefined) throw new FamfsError("FILE_NOT_FOUND", `node ${nodeid} is gone`);
+    if (node === undefined) throw new FamfsError("NODE_STALE", `node ${nodeid} is gone`);
     return node;
   }
 
