@@ -4,7 +4,7 @@ import { dirname, resolve } from "node:path";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 
 /** `sun_path` less its NUL, and less what binding under a temporary name beside it needs. */
-const MAX_PATH = 107 - ".12345678".length;
+const MAX_PATH = 107 - "..12345678".length;
 
 /**
  * The socket path of a CSI endpoint: `unix:///run/csi.sock`, `unix:relative.sock` or a bare path. TCP is refused: who

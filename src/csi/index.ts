@@ -1,4 +1,5 @@
 export * from "./client.ts";
+export { parseEndpoint } from "./endpoint.ts";
 export * from "./grpc-status.ts";
 export * from "./identity.ts";
 export * from "./names.ts";

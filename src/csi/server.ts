@@ -1,4 +1,5 @@
 import { chmod, lstat, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { fromSystemError, type Logger, MIB } from "../base/index.ts";
 import { clearEndpoint, parseEndpoint } from "./endpoint.ts";
@@ -51,7 +52,8 @@ export class CsiServer implements AsyncDisposable {
       const service = options.services[name];
       if (service !== undefined) server.addService(definitions[name], toImplementation(service, rpc));
     }
-    const hidden = `${path}.${process.pid}`;
+    // A leading dot, because the kubelet takes every other socket in its registry for a plugin.
+    const hidden = join(dirname(path), `.${basename(path)}.${process.pid}`);
     try {
       await rm(hidden, { force: true });
       await bind(server, hidden);

@@ -2,3 +2,4 @@ export type { DeviceOption } from "./devices.ts";
 export { type LocalMount, mountLocally } from "./local-mount.ts";
 export { mountSource, unmountBelow } from "./mounts.ts";
 export * from "./node-plugin.ts";
+export { KubeletRegistration } from "./registration.ts";

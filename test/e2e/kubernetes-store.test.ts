@@ -10,6 +10,7 @@ import { exampleNode, exampleVolume, testStoreConformance } from "../../src/stat
 import { ApiServer } from "./api-server.ts";
 import { missingApiServer } from "./support/programs.ts";
 import { Relay } from "./support/relay.ts";
+import { until } from "./support/until.ts";
 
 const NODE_NAMESPACE = "famfs-csi-nodes";
 
@@ -78,12 +79,12 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
       }
     })();
     let record = await store.create("nodes", "survivor", { ...exampleNode, instance: "1" });
-    await until(() => seen.includes("survivor 1"));
+    await until("seen", () => seen.includes("survivor 1"));
     await server.plane.stopApiServer();
     const restarted = server.plane.startApiServer();
     record = await store.replace("nodes", { ...record, instance: "2" });
     await restarted;
-    await until(() => seen.includes("survivor 2"));
+    await until("seen", () => seen.includes("survivor 2"));
     assert.deepEqual(
       seen.filter((each) => each.startsWith("survivor")),
       ["survivor 1", "survivor 2"],
@@ -109,7 +110,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
         seen.push(change.type === "put" ? `${change.record.name} ${change.record.bootId}` : `${change.name} deleted`);
       }
     })();
-    await until(() => seen.length === 3);
+    await until("seen", () => seen.length === 3);
     relay.cut();
     await other.delete("nodes", "gone", gone.resourceVersion);
     await other.replace("nodes", { ...kept, bootId: "boot-2" });
@@ -117,7 +118,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     await server.plane.stopApiServer();
     await server.plane.startApiServer();
     relay.mend();
-    await until(() => seen.length >= 5);
+    await until("seen", () => seen.length >= 5);
     assert.deepEqual(seen.slice(3).toSorted(), ["gone deleted", "kept boot-2"]);
     abort.abort();
     await watching;
@@ -128,12 +129,12 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     const elect = (identity: string) =>
       new LeaderElection({ connection, name: "famfs-csi-controller", identity, logger: silentLogger });
     const first = elect("a");
-    await until(() => first.leading);
+    await until("seen", () => first.leading);
     await using second = elect("b");
     await new Promise((resolve) => setTimeout(resolve, 500));
     assert.equal(second.leading, false);
     await first[Symbol.asyncDispose]();
-    await until(() => second.leading);
+    await until("seen", () => second.leading);
 
     const silent = { holderIdentity: "vanished", leaseDurationSeconds: 12 };
     const body = {
@@ -145,15 +146,8 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     await server.kubectl(["create", "--namespace=default", "-f", "-"], JSON.stringify(body));
     const started = performance.now();
     await using third = new LeaderElection({ connection, name: "other-loop", identity: "c", logger: silentLogger });
-    await until(() => third.leading);
+    await until("seen", () => third.leading);
     const seconds = (performance.now() - started) / 1000;
     assert.ok(seconds > 11 && seconds < 20, `${seconds} s`);
   });
 });
-
-async function until(reached: () => boolean): Promise<void> {
-  for (const deadline = performance.now() + 30_000; !reached(); ) {
-    assert.ok(performance.now() < deadline, "not within 30 s");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}

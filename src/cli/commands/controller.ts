@@ -1,22 +1,32 @@
-import type { Command } from "commander";
+import { hostname } from "node:os";
+import { type Command, Option } from "commander";
 import { Controller } from "../../controller/index.ts";
-import { EmbeddedStore } from "../../state/index.ts";
 import { globals } from "../globals.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
-import { endpointOption, stateDirOption } from "./plugin-options.ts";
+import { addStoreOptions, endpointOption, openStore, type StoreFlags } from "./plugin-options.ts";
+
+interface ControllerFlags extends StoreFlags {
+  readonly endpoint: string;
+  readonly identity: string;
+}
 
 export function registerControllerCommand(program: Command): void {
-  program
+  const command = program
     .command("controller")
     .description("The CSI controller plugin: assigns regions and writer grants. Touches no memory.")
-    .addOption(endpointOption())
-    .addOption(stateDirOption())
-    .action(async ({ endpoint, stateDir }: { endpoint: string; stateDir: string }, command: Command) => {
-      const { logger } = globals(command, "info");
+    .addOption(endpointOption());
+  addStoreOptions(command)
+    .addOption(new Option("--identity <name>", "this replica, unique among them").env("POD_NAME").default(hostname()))
+    .action(async (flags: ControllerFlags, self: Command) => {
+      const { endpoint, identity } = flags;
+      const { logger } = globals(self, "info");
       const stopped = stopSignal();
-      await using store = await EmbeddedStore.open({ stateDir });
-      await using controller = await Controller.open({ store, logger });
+      await using opened = await openStore(flags, logger);
+      const { store } = opened;
+      // Every replica answers calls; one of them runs the background loops.
+      await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
+      await using controller = await Controller.open({ store, logger, leads: () => leadership.leading });
       await using _server = await serve({ endpoint, controller: controller.service, ready: () => true, logger });
       logger.info({ endpoint }, "controller plugin is serving");
       await untilAborted(stopped);

@@ -1,15 +1,22 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { NodePlugin } from "../../node/index.ts";
-import { EmbeddedStore } from "../../state/index.ts";
+import { FamfsError } from "../../base/index.ts";
+import { KubeletRegistration, NodePlugin } from "../../node/index.ts";
 import { globals } from "../globals.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
-import { addNodeOptions, endpointOption, type NodeFlags, stateDirOption } from "./plugin-options.ts";
+import {
+  addNodeOptions,
+  addStoreOptions,
+  endpointOption,
+  type NodeFlags,
+  openStore,
+  type StoreFlags,
+} from "./plugin-options.ts";
 
-interface NodeCommandFlags extends NodeFlags {
+interface NodeCommandFlags extends NodeFlags, StoreFlags {
   readonly endpoint: string;
-  readonly stateDir: string;
+  readonly kubeletDir?: string;
 }
 
 export function registerNodeCommand(program: Command): void {
@@ -17,22 +24,28 @@ export function registerNodeCommand(program: Command): void {
     .command("node")
     .description("The CSI node plugin: mounts volumes, formats and erases regions, holds writer grants.")
     .addOption(endpointOption())
-    .addOption(stateDirOption());
-  addNodeOptions(command).action(async (flags: NodeCommandFlags, self: Command) => {
+    .option("--kubelet-dir <dir>", "register with the kubelet whose directory this is, here and on the host");
+  addNodeOptions(addStoreOptions(command)).action(async (flags: NodeCommandFlags, self: Command) => {
     const { logger } = globals(self, "info");
     const stopped = stopSignal();
-    await using store = await EmbeddedStore.open({ stateDir: flags.stateDir });
+    const { endpoint, kubeletDir, stateDir, nodeId } = flags;
+    const runDir = flags.runDir ?? (stateDir === undefined ? undefined : join(stateDir, "run", nodeId));
+    if (runDir === undefined) throw new FamfsError("INVALID_ARGUMENT", "without --state-dir the node needs --run-dir");
+    await using opened = await openStore(flags, logger);
     await using node = await NodePlugin.start({
-      store,
-      nodeId: flags.nodeId,
+      store: opened.store,
+      nodeId,
       fabric: flags.fabric,
       pool: flags.pool,
       devices: flags.device.map((device) => ({ device, force: flags.force === true })),
-      runDir: flags.runDir ?? join(flags.stateDir, "run", flags.nodeId),
+      runDir,
       logger,
     });
-    await using _server = await serve({ endpoint: flags.endpoint, node: node.service, ready: () => true, logger });
-    logger.info({ endpoint: flags.endpoint, node: flags.nodeId }, "node plugin is serving");
+    await using _server = await serve({ endpoint, node: node.service, ready: () => true, logger });
+    // After the service, which the kubelet calls at once.
+    await using _registration =
+      kubeletDir === undefined ? undefined : await KubeletRegistration.open({ kubeletDir, endpoint, logger });
+    logger.info({ endpoint, node: nodeId }, "node plugin is serving");
     await untilAborted(stopped);
   });
 }

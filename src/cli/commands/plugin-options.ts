@@ -1,5 +1,7 @@
 import { hostname } from "node:os";
 import { type Command, Option } from "commander";
+import { FamfsError, type Logger } from "../../base/index.ts";
+import { isInCluster, OpenedStore } from "../../state/index.ts";
 
 /** Options that several of `controller`, `node` and `standalone` have, so that they read the same everywhere. */
 export const endpointOption = () =>
@@ -11,6 +13,37 @@ export const stateDirOption = () =>
   new Option("--state-dir <dir>", "where the embedded store keeps its records; shared by all parts on this machine")
     .env("FAMFS_CSI_STATE_DIR")
     .makeOptionMandatory();
+
+export interface StoreFlags {
+  readonly store: "auto" | "embedded" | "kubernetes";
+  readonly stateDir?: string;
+  readonly kubeconfig?: string;
+  readonly nodeNamespace?: string;
+}
+
+/** Where the records live: what `controller` and `node` have and `standalone` has not. */
+export function addStoreOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--store <kind>", "where records live; auto: the cluster when in a pod of one")
+        .choices(["auto", "embedded", "kubernetes"])
+        .default("auto"),
+    )
+    .addOption(new Option("--state-dir <dir>", "where the embedded store keeps its records").env("FAMFS_CSI_STATE_DIR"))
+    .option("--kubeconfig <file>", "credentials for the Kubernetes API (default: the pod's service account)")
+    .addOption(
+      new Option("--node-namespace <name>", "namespace of the Leases of nodes").env("FAMFS_CSI_NODE_NAMESPACE"),
+    );
+}
+
+export function openStore({ store, stateDir, kubeconfig, nodeNamespace }: StoreFlags, logger: Logger) {
+  const environment = process.env;
+  const kubernetes =
+    store === "kubernetes" || (store === "auto" && (kubeconfig !== undefined || isInCluster({ environment })));
+  if (kubernetes) return OpenedStore.open({ type: "kubernetes", environment, kubeconfig, nodeNamespace, logger });
+  if (stateDir !== undefined) return OpenedStore.open({ type: "embedded", stateDir });
+  throw new FamfsError("INVALID_ARGUMENT", "not in a cluster: say where records live with --state-dir or --kubeconfig");
+}
 
 export interface NodeFlags {
   readonly nodeId: string;

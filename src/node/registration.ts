@@ -1,0 +1,84 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type Logger, messageOf } from "../base/index.ts";
+import { CsiServer, DRIVER_NAME, parseEndpoint, type Service } from "../csi/index.ts";
+
+export interface RegistrationOptions {
+  /** The kubelet's directory, at the same path here as on the host. */
+  readonly kubeletDir: string;
+  /** Where the node service is served; below `kubeletDir`, so that the kubelet finds it. */
+  readonly endpoint: string;
+  readonly logger: Logger;
+}
+
+/** How often it is looked whether the socket is still there: a kubelet that is set up anew clears its directory. */
+const CHECK_MS = 5_000;
+
+/**
+ * Tells the kubelet of this node about the driver (plugin registration v1). The kubelet watches a directory for
+ * sockets, asks each who it is and says whether it took it; after its own restart it does so again by itself.
+ */
+export class KubeletRegistration implements AsyncDisposable {
+  readonly #options: RegistrationOptions;
+  readonly #path: string;
+  #server: CsiServer | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #checking: Promise<void> = Promise.resolve();
+
+  private constructor(options: RegistrationOptions) {
+    this.#options = options;
+    this.#path = join(options.kubeletDir, "plugins_registry", `${DRIVER_NAME}-reg.sock`);
+  }
+
+  static async open(options: RegistrationOptions): Promise<KubeletRegistration> {
+    const registration = new KubeletRegistration(options);
+    registration.#server = await registration.#serve();
+    registration.#timer = setInterval(() => {
+      registration.#checking = registration.#check();
+    }, CHECK_MS);
+    registration.#timer.unref();
+    return registration;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#checking;
+    await this.#server?.close();
+  }
+
+  async #check(): Promise<void> {
+    try {
+      if (await exists(this.#path)) return;
+      this.#options.logger.warn({ path: this.#path }, "the registration socket is gone; made anew");
+      await this.#server?.close();
+      this.#server = await this.#serve();
+    } catch (error) {
+      this.#options.logger.error({ path: this.#path, reason: messageOf(error) }, "not registered with the kubelet");
+    }
+  }
+
+  #serve(): Promise<CsiServer> {
+    const { endpoint, logger } = this.#options;
+    const registration: Service<"registration"> = {
+      async GetInfo() {
+        const supportedVersions = ["1.0.0"];
+        return { type: "CSIPlugin", name: DRIVER_NAME, endpoint: parseEndpoint(endpoint), supportedVersions };
+      },
+      async NotifyRegistrationStatus({ pluginRegistered, error }) {
+        if (pluginRegistered) logger.info({}, "registered with the kubelet");
+        else logger.error({ reason: error }, "the kubelet refuses the driver");
+        return {};
+      },
+    };
+    return CsiServer.open({ endpoint: this.#path, services: { registration }, logger });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,203 @@
+/**
+ * A Kubernetes cluster of two nodes on this machine: real API server, scheduler, controller manager, kubelets and
+ * containerd, in a network namespace of its own, with everything below one temporary directory.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ClusterNode } from "./support/cluster-node.ts";
+import { ControlPlane } from "./support/control-plane.ts";
+import { Daemon } from "./support/daemon.ts";
+import { buildToolsImage, TOOLS_IMAGE } from "./support/images.ts";
+import { programs } from "./support/programs.ts";
+import { CLUSTER_MARKER } from "./support/reaper.ts";
+import { type RunOptions, run } from "./support/run.ts";
+import { until } from "./support/until.ts";
+
+const CONTROL_ADDRESS = "10.200.0.1";
+/** Where pods find the API server. Without kube-proxy the bridge simply has this address, too. */
+const SERVICE_ADDRESS = "10.96.0.1";
+const BRIDGE = "cluster";
+
+export interface ClusterOptions {
+  /** Default two. */
+  readonly nodes?: readonly string[];
+  /** OCI archives that every node gets. */
+  readonly imageArchives?: readonly string[];
+}
+
+export class Cluster implements AsyncDisposable {
+  readonly directory: string;
+  readonly nodes: ClusterNode[] = [];
+  readonly #reaper: ChildProcess;
+  readonly #stack = new AsyncDisposableStack();
+  readonly #environment: Readonly<Record<string, string>>;
+  #plane: ControlPlane | undefined;
+
+  private constructor(directory: string, reaper: ChildProcess) {
+    this.directory = directory;
+    this.#reaper = reaper;
+    this.#environment = { [CLUSTER_MARKER]: directory };
+  }
+
+  static async start({ nodes = ["node-a", "node-b"], imageArchives = [] }: ClusterOptions = {}): Promise<Cluster> {
+    const directory = mkdtempSync(join(temporaryParent(), "k-"));
+    const reaper = spawn(process.execPath, [reaperProgram, directory], {
+      stdio: ["pipe", "inherit", "inherit"],
+      detached: true,
+    });
+    const cluster = new Cluster(directory, reaper);
+    try {
+      await cluster.#prepare();
+      await cluster.#startControlPlane(nodes);
+      const tools = join(directory, "tools.tar");
+      await buildToolsImage(tools);
+      for (const [index, name] of nodes.entries()) await cluster.#startNode(name, index, [tools, ...imageArchives]);
+      await until(
+        "all nodes Ready",
+        async () => {
+          const jsonpath = '{.items[*].status.conditions[?(@.type=="Ready")].status}';
+          const ready = await cluster.kubectl(["get", "nodes", `--output=jsonpath=${jsonpath}`]);
+          await cluster.kubectl(["get", "serviceaccount", "default"]); // pods wait for it, `create pod` does not
+          return ready.split(" ").filter((each) => each === "True").length === nodes.length;
+        },
+        { timeoutMs: 90_000, periodMs: 300 },
+      );
+    } catch (error) {
+      const logs = cluster.logs();
+      await cluster[Symbol.asyncDispose]();
+      throw new Error(`the cluster does not start\n${logs}`, { cause: error });
+    }
+    return cluster;
+  }
+
+  get plane(): ControlPlane {
+    if (this.#plane === undefined) throw new Error("the control plane is not there");
+    return this.#plane;
+  }
+
+  /** What precedes a command to run it in the cluster's network. */
+  get enter(): readonly string[] {
+    return ["nsenter", `--net=${join(this.directory, "network")}`];
+  }
+
+  /** Environment of everything that belongs to the cluster, so that it can be found. */
+  get environment(): Readonly<Record<string, string>> {
+    return this.#environment;
+  }
+
+  async run(command: readonly string[], options: RunOptions = {}): Promise<string> {
+    const environment = { ...this.#environment, KUBECONFIG: this.plane.kubeconfig(), ...options.environment };
+    return (await run([...this.enter, ...command], { ...options, environment })).stdout;
+  }
+
+  kubectl(args: readonly string[], options: RunOptions = {}): Promise<string> {
+    return this.run([programs.kubectl, ...args], options);
+  }
+
+  /** Objects as JSON, created or changed. */
+  async apply(...objects: readonly object[]): Promise<void> {
+    const input = JSON.stringify({ apiVersion: "v1", kind: "List", items: objects });
+    await this.kubectl(["apply", "--server-side", "-f", "-"], { input });
+  }
+
+  async get(kind: string, name: string, namespace = "default"): Promise<Record<string, unknown>> {
+    return JSON.parse(await this.kubectl(["get", kind, name, `--namespace=${namespace}`, "--output=json"]));
+  }
+
+  logs(): string {
+    return this.nodes.map((node) => `--- ${node.name}\n${node.logs()}`).join("\n");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync().finally(async () => {
+      if (this.#reaper.exitCode !== null) return;
+      const ended = once(this.#reaper, "exit");
+      this.#reaper.stdin?.end();
+      await ended;
+    });
+  }
+
+  async #prepare(): Promise<void> {
+    const { directory } = this;
+    // Mounts of pods must reach the host and each other, and the root of many machines is private.
+    await run(["mount", "--bind", directory, directory]);
+    await run(["mount", "--make-shared", directory]);
+    const network = join(directory, "network");
+    writeFileSync(network, "");
+    await run(["unshare", `--net=${network}`, "true"]);
+    const commands = [
+      ["link", "set", "lo", "up"],
+      ["link", "add", BRIDGE, "type", "bridge"],
+      ...[`${CONTROL_ADDRESS}/16`, `${SERVICE_ADDRESS}/32`].map((each) => ["address", "add", each, "dev", BRIDGE]),
+      ["link", "set", BRIDGE, "up"],
+    ];
+    for (const command of commands) await run([...this.enter, "ip", ...command]);
+  }
+
+  async #startControlPlane(nodes: readonly string[]): Promise<void> {
+    this.#plane = this.#stack.use(
+      await ControlPlane.start({
+        directory: join(this.directory, "control"),
+        enter: this.enter,
+        environment: this.#environment,
+        address: CONTROL_ADDRESS,
+        ports: { etcd: 2379, etcdPeer: 2380, api: 443 },
+        users: nodes.map((name) => ({ name: `system:node:${name}`, groups: ["system:nodes"] })),
+        apiServerFlags: ["--kubelet-preferred-address-types=InternalIP"],
+      }),
+    );
+    const kubeconfig = `--kubeconfig=${this.plane.kubeconfig()}`;
+    this.#daemon("kube-controller-manager", [
+      programs.controllerManager,
+      kubeconfig,
+      "--leader-elect=false",
+      "--use-service-account-credentials=true",
+      `--service-account-private-key-file=${this.plane.serviceAccountKey}`,
+      `--root-ca-file=${this.plane.certificateAuthority}`,
+      // A node that is gone shall be noticed while a test waits.
+      "--node-monitor-grace-period=20s",
+    ]);
+    this.#daemon("kube-scheduler", [programs.scheduler, kubeconfig, "--leader-elect=false"]);
+  }
+
+  #daemon(name: string, command: readonly string[]): void {
+    this.#stack.use(
+      new Daemon({
+        name,
+        command: [...this.enter, ...command],
+        logFile: join(this.directory, `${name}.log`),
+        environment: this.#environment,
+      }),
+    );
+  }
+
+  async #startNode(name: string, index: number, imageArchives: readonly string[]): Promise<void> {
+    const address = `10.200.0.${11 + index}`;
+    await run([...this.enter, "ip", "address", "add", `${address}/16`, "dev", BRIDGE]);
+    const directory = join(this.directory, name);
+    mkdirSync(directory);
+    const options = {
+      name,
+      directory,
+      address,
+      podNetwork: `10.200.${index + 1}`,
+      gateway: CONTROL_ADDRESS,
+      enter: this.enter,
+      environment: this.#environment,
+      kubeconfig: this.plane.kubeconfig(`system:node:${name}`),
+      sandboxImage: TOOLS_IMAGE,
+    };
+    this.nodes.push(this.#stack.use(await ClusterNode.start(options, imageArchives)));
+  }
+}
+
+const reaperProgram = fileURLToPath(new URL("support/reaper.ts", import.meta.url));
+
+/** In memory where there is some: etcd syncs after each write. Short, because sockets below have at most 107 bytes. */
+function temporaryParent(): string {
+  return process.env["TMPDIR"] !== undefined || !existsSync("/dev/shm") ? tmpdir() : "/dev/shm";
+}

@@ -1,0 +1,179 @@
+/** One node of the cluster: a containerd and a kubelet with folders of their own. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Daemon } from "./daemon.ts";
+import { programs } from "./programs.ts";
+import { run } from "./run.ts";
+
+export interface ClusterNodeOptions {
+  readonly name: string;
+  readonly directory: string;
+  readonly address: string;
+  /** Addresses its pods get: the network's first three numbers. */
+  readonly podNetwork: string;
+  readonly gateway: string;
+  readonly enter: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  readonly kubeconfig: string;
+  readonly sandboxImage: string;
+}
+
+export class ClusterNode implements AsyncDisposable {
+  readonly name: string;
+  readonly directory: string;
+  readonly #options: ClusterNodeOptions;
+  #containerd: Daemon | undefined;
+  #kubelet: Daemon | undefined;
+
+  private constructor(options: ClusterNodeOptions) {
+    this.name = options.name;
+    this.directory = options.directory;
+    this.#options = options;
+  }
+
+  static async start(options: ClusterNodeOptions, imageArchives: readonly string[]): Promise<ClusterNode> {
+    const node = new ClusterNode(options);
+    node.#writeConfiguration();
+    await node.#startContainerd();
+    for (const archive of imageArchives) await node.loadImage(archive);
+    node.startKubelet();
+    return node;
+  }
+
+  get kubeletDirectory(): string {
+    return join(this.directory, "kubelet");
+  }
+
+  async loadImage(archive: string): Promise<void> {
+    await run(["ctr", "--address", this.#socket, "--namespace", "k8s.io", "images", "import", archive]);
+  }
+
+  startKubelet(): void {
+    const { name, directory, enter, address, kubeconfig, environment } = this.#options;
+    this.#kubelet = new Daemon({
+      name: `kubelet ${name}`,
+      command: [
+        ...enter,
+        programs.kubelet,
+        `--config=${join(directory, "kubelet.json")}`,
+        `--kubeconfig=${kubeconfig}`,
+        `--root-dir=${this.kubeletDirectory}`,
+        `--cert-dir=${join(directory, "kubelet-certificates")}`,
+        `--hostname-override=${name}`,
+        `--node-ip=${address}`,
+      ],
+      logFile: join(directory, "kubelet.log"),
+      environment,
+    });
+  }
+
+  async stopKubelet(): Promise<void> {
+    await this.#kubelet?.stop();
+  }
+
+  logs(): string {
+    return `${this.#kubelet?.logTail(40) ?? ""}\n${this.#containerd?.logTail(20) ?? ""}`;
+  }
+
+  /** Ends the daemons; containers go on until whoever owns the cluster ends them. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#kubelet?.stop();
+    await this.#containerd?.stop();
+  }
+
+  get #socket(): string {
+    return join(this.directory, "containerd.sock");
+  }
+
+  async #startContainerd(): Promise<void> {
+    const { name, directory, enter, environment } = this.#options;
+    this.#containerd = new Daemon({
+      name: `containerd ${name}`,
+      command: [...enter, "containerd", "--config", join(directory, "containerd.toml")],
+      logFile: join(directory, "containerd.log"),
+      environment,
+    });
+    await this.#containerd.untilReady(async () => {
+      await run(["ctr", "--address", this.#socket, "version"], { timeoutMs: 5_000 });
+      return true;
+    });
+  }
+
+  #writeConfiguration(): void {
+    const { directory, podNetwork, gateway, sandboxImage, address } = this.#options;
+    for (const folder of ["cni", "kubelet", "pod-logs"]) mkdirSync(join(directory, folder), { recursive: true });
+    writeFileSync(
+      join(directory, "containerd.toml"),
+      `version = 2
+root = "${directory}/containerd"
+state = "${directory}/run"
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
+[grpc]
+address = "${this.#socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "${sandboxImage}"
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "${directory}/cni"
+[plugins."io.containerd.internal.v1.opt"]
+path = "${directory}/opt"
+`,
+    );
+    const network = {
+      cniVersion: "0.4.0",
+      name: "pods",
+      plugins: [
+        {
+          type: "bridge",
+          bridge: "cluster",
+          isGateway: false,
+          ipMasq: false,
+          ipam: {
+            type: "host-local",
+            dataDir: join(directory, "addresses"),
+            ranges: [
+              [
+                {
+                  subnet: "10.200.0.0/16",
+                  rangeStart: `${podNetwork}.2`,
+                  rangeEnd: `${podNetwork}.250`,
+                  gateway,
+                },
+              ],
+            ],
+            routes: [{ dst: "0.0.0.0/0" }],
+          },
+        },
+      ],
+    };
+    writeFileSync(join(directory, "cni", "10-pods.conflist"), JSON.stringify(network));
+    const kubelet = {
+      apiVersion: "kubelet.config.k8s.io/v1beta1",
+      kind: "KubeletConfiguration",
+      address,
+      authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
+      authorization: { mode: "AlwaysAllow" },
+      cgroupDriver: "cgroupfs",
+      cgroupRoot: "/",
+      cgroupsPerQOS: false,
+      enforceNodeAllocatable: [],
+      failSwapOn: false,
+      containerRuntimeEndpoint: `unix://${this.#socket}`,
+      podLogsDir: join(directory, "pod-logs"),
+      healthzPort: 0,
+      makeIPTablesUtilChains: false,
+      // A test machine's disk may be nearly full; that is not what is tested.
+      evictionHard: { "memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%" },
+      imageGCHighThresholdPercent: 100,
+      imageGCLowThresholdPercent: 99,
+      clusterDomain: "cluster.local",
+      resolvConf: "",
+      syncFrequency: "10s",
+      nodeStatusUpdateFrequency: "4s",
+    };
+    writeFileSync(join(directory, "kubelet.json"), JSON.stringify(kubelet));
+  }
+}
