@@ -32,7 +32,7 @@ test("pods run on both nodes and reach the API; a killed test leaves nothing", {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const [output] = (await Promise.race([once(child.stdout, "data"), once(child, "exit")])) as [Buffer | number | null];
-  assert.ok(output instanceof Buffer, `the program ended with ${output}`);
+  assert.ok(output instanceof Buffer, `the program ended with ${String(output)}`);
   const directory = output.toString().trim();
   const ids = readdirSync(join(directory, "node-a/run/io.containerd.runtime.v2.task/k8s.io"));
   assert.equal(ids.length, 2, "a sandbox and a container");
