@@ -10,7 +10,8 @@ ARG BUILD_IMAGE=node:24-bookworm
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --ignore-scripts
+# Not `npm ci`: see scripts/setup.mjs. The lock file decides every version.
+RUN npm install --no-save --ignore-scripts --loglevel=error
 COPY tsconfig.json tsconfig.build.json ./
 COPY native native
 COPY proto proto
