@@ -79,9 +79,18 @@ export class Cluster implements AsyncDisposable {
     return this.#plane;
   }
 
+  /** Every node's kubelet has its directory here, in the node's own mount namespace. */
+  get kubeletDirectory(): string {
+    return join(this.directory, "kubelet");
+  }
+
+  get network(): string {
+    return join(this.directory, "network");
+  }
+
   /** What precedes a command to run it in the cluster's network. */
   get enter(): readonly string[] {
-    return ["nsenter", `--net=${join(this.directory, "network")}`];
+    return ["nsenter", `--net=${this.network}`];
   }
 
   /** Environment of everything that belongs to the cluster, so that it can be found. */
@@ -123,10 +132,11 @@ export class Cluster implements AsyncDisposable {
 
   async #prepare(): Promise<void> {
     const { directory } = this;
-    // Mounts of pods must reach the host and each other, and the root of many machines is private.
+    // The network namespace is kept by a mount, which nobody else shall see.
     await run(["mount", "--bind", directory, directory]);
-    await run(["mount", "--make-shared", directory]);
-    const network = join(directory, "network");
+    await run(["mount", "--make-private", directory]);
+    mkdirSync(this.kubeletDirectory);
+    const { network } = this;
     writeFileSync(network, "");
     await run(["unshare", `--net=${network}`, "true"]);
     const commands = [
@@ -186,7 +196,8 @@ export class Cluster implements AsyncDisposable {
       address,
       podNetwork: `10.200.${index + 1}`,
       gateway: CONTROL_ADDRESS,
-      enter: this.enter,
+      kubeletDirectory: this.kubeletDirectory,
+      network: this.network,
       environment: this.#environment,
       kubeconfig: this.plane.kubeconfig(`system:node:${name}`),
       sandboxImage: TOOLS_IMAGE,

@@ -1,5 +1,5 @@
-/** One node of the cluster: a containerd and a kubelet with folders of their own. */
-import { mkdirSync, writeFileSync } from "node:fs";
+/** One node of the cluster: a containerd and a kubelet with folders and a mount namespace of their own. */
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon } from "./daemon.ts";
 import { programs } from "./programs.ts";
@@ -8,11 +8,14 @@ import { run } from "./run.ts";
 export interface ClusterNodeOptions {
   readonly name: string;
   readonly directory: string;
+  /** The kubelet's directory as this node sees it: the same for all, as on real nodes. */
+  readonly kubeletDirectory: string;
   readonly address: string;
   /** Addresses its pods get: the network's first three numbers. */
   readonly podNetwork: string;
   readonly gateway: string;
-  readonly enter: readonly string[];
+  /** Path of the network namespace. */
+  readonly network: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly kubeconfig: string;
   readonly sandboxImage: string;
@@ -22,6 +25,7 @@ export class ClusterNode implements AsyncDisposable {
   readonly name: string;
   readonly directory: string;
   readonly #options: ClusterNodeOptions;
+  readonly #holder: Daemon;
   #containerd: Daemon | undefined;
   #kubelet: Daemon | undefined;
 
@@ -29,10 +33,26 @@ export class ClusterNode implements AsyncDisposable {
     this.name = options.name;
     this.directory = options.directory;
     this.#options = options;
+    const { directory, kubeletDirectory, environment } = options;
+    const script = [
+      `mount --bind ${directory}/kubelet ${kubeletDirectory}`,
+      // Mounts of pods must reach the node and each other.
+      `mount --make-rshared ${kubeletDirectory}`,
+      `touch ${directory}/mounted`,
+      "exec sleep infinity",
+    ].join(" && ");
+    this.#holder = new Daemon({
+      name: `mount namespace of ${options.name}`,
+      command: ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
+      logFile: join(directory, "mount-namespace.log"),
+      environment,
+    });
   }
 
   static async start(options: ClusterNodeOptions, imageArchives: readonly string[]): Promise<ClusterNode> {
+    for (const folder of ["cni", "kubelet", "pod-logs"]) mkdirSync(join(options.directory, folder));
     const node = new ClusterNode(options);
+    await node.#holder.untilReady(async () => existsSync(join(options.directory, "mounted")));
     node.#writeConfiguration();
     await node.#startContainerd();
     for (const archive of imageArchives) await node.loadImage(archive);
@@ -40,8 +60,14 @@ export class ClusterNode implements AsyncDisposable {
     return node;
   }
 
-  get kubeletDirectory(): string {
-    return join(this.directory, "kubelet");
+  /** What precedes a command to run it on this node: in its mounts and the cluster's network. */
+  get enter(): readonly string[] {
+    return ["nsenter", `--mount=/proc/${this.#holder.pid}/ns/mnt`, `--net=${this.#options.network}`];
+  }
+
+  /** Runs a command on the node, as its administrator would. */
+  async run(command: readonly string[]): Promise<string> {
+    return (await run([...this.enter, ...command])).stdout;
   }
 
   async loadImage(archive: string): Promise<void> {
@@ -49,15 +75,15 @@ export class ClusterNode implements AsyncDisposable {
   }
 
   startKubelet(): void {
-    const { name, directory, enter, address, kubeconfig, environment } = this.#options;
+    const { name, directory, kubeletDirectory, address, kubeconfig, environment } = this.#options;
     this.#kubelet = new Daemon({
       name: `kubelet ${name}`,
       command: [
-        ...enter,
+        ...this.enter,
         programs.kubelet,
         `--config=${join(directory, "kubelet.json")}`,
         `--kubeconfig=${kubeconfig}`,
-        `--root-dir=${this.kubeletDirectory}`,
+        `--root-dir=${kubeletDirectory}`,
         `--cert-dir=${join(directory, "kubelet-certificates")}`,
         `--hostname-override=${name}`,
         `--node-ip=${address}`,
@@ -79,6 +105,7 @@ export class ClusterNode implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#kubelet?.stop();
     await this.#containerd?.stop();
+    await this.#holder.stop();
   }
 
   get #socket(): string {
@@ -86,10 +113,10 @@ export class ClusterNode implements AsyncDisposable {
   }
 
   async #startContainerd(): Promise<void> {
-    const { name, directory, enter, environment } = this.#options;
+    const { name, directory, environment } = this.#options;
     this.#containerd = new Daemon({
       name: `containerd ${name}`,
-      command: [...enter, "containerd", "--config", join(directory, "containerd.toml")],
+      command: [...this.enter, "containerd", "--config", join(directory, "containerd.toml")],
       logFile: join(directory, "containerd.log"),
       environment,
     });
@@ -101,7 +128,6 @@ export class ClusterNode implements AsyncDisposable {
 
   #writeConfiguration(): void {
     const { directory, podNetwork, gateway, sandboxImage, address } = this.#options;
-    for (const folder of ["cni", "kubelet", "pod-logs"]) mkdirSync(join(directory, folder), { recursive: true });
     writeFileSync(
       join(directory, "containerd.toml"),
       `version = 2
