@@ -85,7 +85,7 @@ export class Ownership {
         const result = await this.#within(settled(phase.promise), leftMs, timeoutMs);
         if ("value" in result) return result.value;
         if (!(isFamfsError(result.error) && result.error.code === "OWNER_BUSY")) throw result.error;
-      } else return await this.#begin(leftMs);
+      } else return await this.#begin(Math.ceil(leftMs));
     }
   }
 
