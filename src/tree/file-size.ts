@@ -29,8 +29,14 @@ export class FileSizes {
     return content;
   }
 
-  /** Gives back all that `content` holds; nobody reads it any more. */
-  discard(content: UnsealedFile): void {
+  /** Gives back all that `content` holds, when nothing of it is being zeroed; nobody reads it any more. */
+  discard(file: FileNode, content: UnsealedFile): void {
+    content.lost = true;
+    if (file.changing !== undefined) void file.changing.then(() => this.#giveBack(content));
+    else this.#giveBack(content);
+  }
+
+  #giveBack(content: UnsealedFile): void {
     this.#ctx.space.release(content.extents);
     if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
     content.extents = [];
@@ -62,18 +68,21 @@ export class FileSizes {
 
   /** Makes [0, end) of an unsealed file writable: reserves, zeroes, extends the map. NO_SPACE. */
   async ensureCapacity(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
-    while (content.growing !== undefined) await content.growing;
-    if (end <= content.capacity) return;
-    const growth = this.#grow(file, content, end).finally(() => {
-      content.growing = undefined;
-    });
-    // Who waits for the growth only waits; its failure belongs to who asked for it.
-    content.growing = growth.catch(() => {});
-    await growth;
+    await this.settled(file);
+    if (end > content.capacity) await this.#alone(file, () => this.#grow(file, content, end));
+  }
+
+  /** Waits until no extents of `file` are added, cut off or zeroed. */
+  async settled(file: FileNode): Promise<void> {
+    while (file.changing !== undefined) await file.changing;
   }
 
   /** ftruncate and truncate. SIZE_SEALED, NO_SPACE. */
   async setSize(file: FileNode, size: number): Promise<void> {
+    await this.#alone(file, () => this.#setSize(file, size));
+  }
+
+  async #setSize(file: FileNode, size: number): Promise<void> {
     if (file.content.type === "sealed") {
       if (size === file.content.size) return;
       if (file.content.size > 0) throw sizeSealed(file, size);
@@ -81,9 +90,9 @@ export class FileSizes {
     }
     const content = requireUnsealed(file);
     const before = sizeOf(file, this.#ctx.options.maps);
-    if (size > before) await this.ensureCapacity(file, content, size);
+    if (size > content.capacity) await this.#grow(file, content, size);
     this.#applySize(file, content, size);
-    if (size < before) await this.#zero(rangesOf(content.extents, size, before));
+    if (size < before) await this.#zeroUnwritten(file, rangesOf(content.extents, size, before));
     content.declared = size > 0;
     this.#modified(file);
     this.#ctx.sealer.changed(file);
@@ -95,6 +104,10 @@ export class FileSizes {
     if (!Number.isSafeInteger(end) || length <= 0) {
       throw new FamfsError("INVALID_ARGUMENT", `fallocate of ${length} bytes at ${offset}`);
     }
+    await this.#alone(file, () => this.#allocate(file, offset, end, mode));
+  }
+
+  async #allocate(file: FileNode, offset: number, end: number, mode: number): Promise<void> {
     const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0;
     const what = mode & ~FALLOC_KEEP_SIZE;
     if (what === FALLOC_PUNCH_HOLE && keepSize) return await this.#zeroContent(file, offset, end);
@@ -108,7 +121,7 @@ export class FileSizes {
       await this.unseal(file);
     }
     const content = requireUnsealed(file);
-    await this.ensureCapacity(file, content, end);
+    if (end > content.capacity) await this.#grow(file, content, end);
     if (keepSize) {
       content.keptBytes = Math.max(content.keptBytes, end);
       return;
@@ -144,7 +157,7 @@ export class FileSizes {
   /** Gives back what an unsealed file has beyond its size and what it asked to keep. */
   async trim(file: FileNode): Promise<void> {
     const { content } = file;
-    if (content.type !== "unsealed" || content.growing !== undefined) return;
+    if (content.type !== "unsealed" || file.changing !== undefined) return;
     const { maps } = this.#ctx.options;
     const { open } = file;
     const keep = () => roundUp(Math.max(sizeOf(file, maps), content.keptBytes), ALLOC_UNIT);
@@ -154,7 +167,7 @@ export class FileSizes {
       await maps.idle(open.map);
     }
     // The wait may have sealed or closed it.
-    if (file.content === content && file.open === open && content.growing === undefined) {
+    if (file.content === content && file.open === open && file.changing === undefined) {
       const { head, tail } = splitExtents(content.extents, keep());
       this.#ctx.space.rename(content.extents, [...head, ...tail]);
       content.extents = head;
@@ -219,8 +232,34 @@ export class FileSizes {
   async #zeroContent(file: FileNode, from: number, to: number): Promise<void> {
     const end = Math.min(to, sizeOf(file, this.#ctx.options.maps));
     if (from >= end) return;
-    await this.#zero(contentRanges(file.content, from, end));
+    await this.#zeroUnwritten(file, contentRanges(file.content, from, end));
     this.#modified(file);
+  }
+
+  /** One change of extents or zeroing at a time: the program that asked may be interrupted and go on without it. */
+  async #alone(file: FileNode, change: () => Promise<void>): Promise<void> {
+    await this.settled(file);
+    const done = change().finally(() => {
+      file.changing = undefined;
+    });
+    // Who waits for it only waits; its failure belongs to who asked.
+    file.changing = done.catch(() => {});
+    await done;
+  }
+
+  /** Zeroes what workers could write: what is written meanwhile waits, so that it stays. */
+  async #zeroUnwritten(file: FileNode, ranges: readonly RegionExtent[]): Promise<void> {
+    const { maps } = this.#ctx.options;
+    const { open } = file;
+    if (open !== undefined) {
+      pause(open, maps);
+      await maps.idle(open.map);
+    }
+    try {
+      await this.#zero(ranges);
+    } finally {
+      if (open !== undefined) resume(open, maps);
+    }
   }
 
   async #zero(ranges: readonly RegionExtent[]): Promise<void> {

@@ -168,7 +168,7 @@ export class Names {
     node.ctime = this.#ctx.now();
     this.#ctx.staleTimes.delete(node);
     if (node.kind === "file" && node.open !== undefined) return;
-    if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node.content);
+    if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
     // What the log still has under this name goes when its replacement seals.
     if (node.sealed === undefined) nodes.forget(node);
   }

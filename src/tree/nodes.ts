@@ -28,6 +28,8 @@ export interface FileNode extends NodeBase {
   content: SealedContent | UnsealedFile;
   /** Set while handles are open. */
   open: OpenFile | undefined;
+  /** Set while extents are added, cut off or zeroed: one such change at a time, and what it zeroes is not written. */
+  changing: Promise<void> | undefined;
 }
 
 export interface SealedContent {
@@ -170,7 +172,7 @@ export class Nodes {
   }
 
   newFile(init: NewNode, content: FileNode["content"]): FileNode {
-    return this.#keep({ kind: "file", ...this.#local(init), content, open: undefined });
+    return this.#keep({ kind: "file", ...this.#local(init), content, open: undefined, changing: undefined });
   }
 
   newDirectory(init: NewNode): DirectoryNode {
@@ -195,7 +197,7 @@ export class Nodes {
         ? { kind: "directory", ...base, children: new Children() }
         : sealed.kind === "symlink"
           ? { kind: "symlink", ...base, target: sealed.symlinkTarget ?? "" }
-          : { kind: "file", ...base, content: sealedContent(sealed), open: undefined };
+          : { kind: "file", ...base, content: sealedContent(sealed), open: undefined, changing: undefined };
     this.#bySealedIndex.set(sealed.index, node);
     return this.#keep(node);
   }

@@ -86,6 +86,7 @@ export class OpenFiles {
       await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
       this.#requireTerm(handle);
     }
+    await this.#ctx.sizes.settled(file);
     if (file.content.type === "sealed") {
       if (end <= file.content.size) return;
       if (file.content.size > 0) throw writePastEnd(handle, end);
@@ -182,6 +183,7 @@ export class OpenFiles {
   }
 
   async #truncate(file: FileNode): Promise<void> {
+    await this.#ctx.sizes.settled(file);
     if (file.content.type === "sealed") await this.#ctx.sizes.unseal(file);
     else await this.#ctx.sizes.setSize(file, 0);
     file.mtime = this.#ctx.now();
@@ -234,7 +236,7 @@ export class OpenFiles {
 
   /** Unlinked, and nobody has it open any more. */
   #gone(file: FileNode): void {
-    if (file.content.type === "unsealed") this.#ctx.sizes.discard(file.content);
+    if (file.content.type === "unsealed") this.#ctx.sizes.discard(file, file.content);
     this.#ctx.space.reclaim();
     if (file.sealed === undefined) this.#ctx.nodes.forget(file);
   }

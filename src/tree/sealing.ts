@@ -66,12 +66,13 @@ export class Sealer {
     try {
       for (const node of nodes) {
         if (node.kind !== "file" || node.content.type !== "unsealed") continue;
-        while (node.content.growing !== undefined) await node.content.growing;
         if (node.open === undefined || node.open.writers === 0) continue;
         paused.push(node.open);
         pause(node.open, maps);
       }
       for (const { map, handles } of paused) if (handles > 0) await maps.idle(map);
+      // While one is waited for, another may begin to change.
+      for (let node = nodes.find(isChanging); node !== undefined; node = nodes.find(isChanging)) await node.changing;
       this.#sealNow(nodes);
     } finally {
       for (const open of paused) resume(open, maps);
@@ -221,6 +222,10 @@ export class Sealer {
     }
     if (tail.length > 0) this.#ctx.invalidations.attributes(file.nodeid);
   }
+}
+
+function isChanging(node: TreeNode): node is FileNode & { changing: Promise<void> } {
+  return node.kind === "file" && node.changing !== undefined;
 }
 
 function isLinked(node: TreeNode, root: DirectoryNode): boolean {

@@ -22,8 +22,6 @@ export class UnsealedFile {
   sizeSeen = 0;
   /** The ownership under which it was made is gone: it will never be in the log. */
   lost = false;
-  /** Growth in progress: one at a time. */
-  growing: Promise<void> | undefined;
 
   constructor(nowMs: number) {
     this.sizeChangedAtMs = nowMs;

@@ -485,7 +485,7 @@ export class VolumeTree implements AsyncDisposable {
       nodes.detach(node);
       if (parent !== undefined) invalidations.name(parent.nodeid, name);
       if (node.kind === "file" && node.open !== undefined) continue;
-      if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node.content);
+      if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
       nodes.forget(node);
     }
     staleTimes.clear();

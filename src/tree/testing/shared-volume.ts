@@ -44,6 +44,8 @@ export class SharedVolume {
   /** Nodes ask here before they take the grant from another. */
   onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
   exclusive = true;
+  /** Lets zeroing take time. */
+  beforeZero: () => Promise<void> | undefined = () => undefined;
 
   constructor(options: { dataBytes?: number; capacity?: number } = {}) {
     this.regionLength = LOG_END + (options.dataBytes ?? 64 * MIB);
@@ -89,6 +91,8 @@ export class SharedVolume {
         window: 1,
         regionGuard: 0,
         zero: (offset, length) => {
+          const wait = this.beforeZero();
+          if (wait !== undefined) return wait.then(() => this.bytes.zero(offset, length));
           this.bytes.zero(offset, length);
           return undefined;
         },

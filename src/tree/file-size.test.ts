@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MIB } from "../base/index.ts";
+import { contents, find, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
+
+/** Zeroing waits until the answer is called. */
+function slowZero(volume: SharedVolume): () => Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  volume.beforeZero = () => promise;
+  return async () => {
+    volume.beforeZero = () => undefined;
+    resolve();
+    await volume.clock.advance(0);
+  };
+}
+
+test("a declared file does not seal while its size changes", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  const { nodeid } = entry.attributes;
+  await node.tree.setAttributes(nodeid, { size: 2 * MIB, handle: opened.handle });
+  const finish = slowZero(volume);
+  const growth = Promise.resolve(node.tree.setAttributes(nodeid, { size: 9 * MIB, handle: opened.handle }));
+  await volume.clock.advance(1100);
+  await finish();
+  await growth;
+  await volume.clock.advance(1100);
+  assert.equal(find(volume.serve("b"), "f")?.attributes.size, 9 * MIB);
+});
+
+test("what is written while the end of a file is zeroed stays", async () => {
+  for (const how of ["truncate", "punch"]) {
+    const volume = new SharedVolume();
+    const node = volume.serve("a");
+    const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+    await node.write(opened, 0, "0123456789");
+    const finish = slowZero(volume);
+    // A program that is interrupted here goes on while the zeroing does.
+    const zeroing =
+      how === "truncate"
+        ? Promise.resolve(node.tree.setAttributes(entry.attributes.nodeid, { size: 2, handle: opened.handle }))
+        : node.tree.allocate(opened.handle, 2, 8, 3);
+    await volume.clock.advance(0);
+    const write = node.write(opened, 2, "new");
+    await finish();
+    await zeroing;
+    await write;
+    assert.equal(node.read(opened), how === "truncate" ? "01new" : "01new\0\0\0\0\0");
+  }
+});
+
+test("space that is still being zeroed is not given to another file", async () => {
+  const volume = new SharedVolume({ dataBytes: 8 * MIB });
+  const node = volume.serve("a");
+  const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  await node.tree.setAttributes(entry.attributes.nodeid, { size: 6 * MIB, handle: opened.handle });
+  const finish = slowZero(volume);
+  const shrink = Promise.resolve(
+    node.tree.setAttributes(entry.attributes.nodeid, { size: 1, handle: opened.handle }),
+  ).catch(() => {}); // the file is gone by then
+  await volume.clock.advance(0);
+  await node.tree.unlink(ROOT, "f");
+  node.tree.release(opened.handle);
+  volume.beforeZero = () => undefined;
+  const other = await node.tree.create(ROOT, "g", 0o644, O.RDWR, USER);
+  await assert.rejects(node.write(other.opened, 4 * MIB, "data"), { code: "NO_SPACE" });
+  await finish();
+  await shrink;
+  await node.write(other.opened, 4 * MIB, "data");
+  node.tree.release(other.opened.handle);
+  assert.equal((await contents(node, "g")).slice(-4), "data");
+});
+
+test("a growth that ends after the last close of a removed file gives its space back", async () => {
+  const volume = new SharedVolume({ dataBytes: 16 * MIB });
+  const node = volume.serve("a");
+  await put(node, "kept", "x");
+  const { freeBlocks } = node.tree.status();
+  const { opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  const finish = slowZero(volume);
+  const growth = assert.rejects(node.tree.allocate(opened.handle, 0, 8 * MIB, 0), { code: "OWNER_STALE" });
+  await volume.clock.advance(0);
+  await node.tree.unlink(ROOT, "f");
+  node.tree.release(opened.handle);
+  await finish();
+  await growth;
+  assert.equal(node.tree.status().freeBlocks, freeBlocks);
+  assert.equal(nodeidOf(node, "kept") > 0, true);
+});
