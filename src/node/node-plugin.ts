@@ -46,11 +46,22 @@ export class NodePlugin implements AsyncDisposable {
   readonly service: Service<"node">;
   readonly #stack: AsyncDisposableStack;
   readonly #server: FuseServerSupervisor;
+  readonly #heartbeat: Heartbeat;
 
-  private constructor(service: Service<"node">, server: FuseServerSupervisor, stack: AsyncDisposableStack) {
+  private constructor(
+    service: Service<"node">,
+    { server, heartbeat }: { server: FuseServerSupervisor; heartbeat: Heartbeat },
+    stack: AsyncDisposableStack,
+  ) {
     this.service = service;
     this.#server = server;
+    this.#heartbeat = heartbeat;
     this.#stack = stack;
+  }
+
+  /** Whether the others are sure to count this node as alive. */
+  get holdsLease(): boolean {
+    return this.#heartbeat.remainingMs() > 0;
   }
 
   /** The FUSE server process, which is started again when it dies. */
@@ -118,7 +129,7 @@ export class NodePlugin implements AsyncDisposable {
     const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
     const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
-    return new NodePlugin(service, server, stack.move());
+    return new NodePlugin(service, { server, heartbeat }, stack.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

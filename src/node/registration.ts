@@ -9,9 +9,11 @@ export interface RegistrationOptions {
   /** Where the node service is served; below `kubeletDir`, so that the kubelet finds it. */
   readonly endpoint: string;
   readonly logger: Logger;
+  /** How often it is looked whether the socket is still there (default 5 s). */
+  readonly checkMs?: number;
 }
 
-/** How often it is looked whether the socket is still there: a kubelet that is set up anew clears its directory. */
+/** A kubelet that is set up anew clears its directory. */
 const CHECK_MS = 5_000;
 
 /**
@@ -35,7 +37,7 @@ export class KubeletRegistration implements AsyncDisposable {
     registration.#server = await registration.#serve();
     registration.#timer = setInterval(() => {
       registration.#checking = registration.#check();
-    }, CHECK_MS);
+    }, options.checkMs ?? CHECK_MS);
     registration.#timer.unref();
     return registration;
   }

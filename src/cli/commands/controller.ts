@@ -2,12 +2,14 @@ import { hostname } from "node:os";
 import { type Command, Option } from "commander";
 import { Controller } from "../../controller/index.ts";
 import { globals } from "../globals.ts";
+import { HealthServer } from "../health-server.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
-import { addStoreOptions, endpointOption, openStore, type StoreFlags } from "./plugin-options.ts";
+import { addStoreOptions, endpointOption, healthPortOption, openStore, type StoreFlags } from "./plugin-options.ts";
 
 interface ControllerFlags extends StoreFlags {
   readonly endpoint: string;
+  readonly healthPort?: number;
   readonly identity: string;
 }
 
@@ -15,7 +17,8 @@ export function registerControllerCommand(program: Command): void {
   const command = program
     .command("controller")
     .description("The CSI controller plugin: assigns regions and writer grants. Touches no memory.")
-    .addOption(endpointOption());
+    .addOption(endpointOption())
+    .addOption(healthPortOption());
   addStoreOptions(command)
     .addOption(new Option("--identity <name>", "this replica, unique among them").env("POD_NAME").default(hostname()))
     .action(async (flags: ControllerFlags, self: Command) => {
@@ -28,6 +31,8 @@ export function registerControllerCommand(program: Command): void {
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
       await using controller = await Controller.open({ store, logger, leads: () => leadership.leading });
       await using _server = await serve({ endpoint, controller: controller.service, ready: () => true, logger });
+      await using _health =
+        flags.healthPort === undefined ? undefined : await HealthServer.open({ port: flags.healthPort, checks: {} });
       logger.info({ endpoint }, "controller plugin is serving");
       await untilAborted(stopped);
     });

@@ -3,12 +3,14 @@ import type { Command } from "commander";
 import { FamfsError } from "../../base/index.ts";
 import { KubeletRegistration, NodePlugin } from "../../node/index.ts";
 import { globals } from "../globals.ts";
+import { HealthServer } from "../health-server.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
 import {
   addNodeOptions,
   addStoreOptions,
   endpointOption,
+  healthPortOption,
   type NodeFlags,
   openStore,
   type StoreFlags,
@@ -16,6 +18,7 @@ import {
 
 interface NodeCommandFlags extends NodeFlags, StoreFlags {
   readonly endpoint: string;
+  readonly healthPort?: number;
   readonly kubeletDir?: string;
 }
 
@@ -24,6 +27,7 @@ export function registerNodeCommand(program: Command): void {
     .command("node")
     .description("The CSI node plugin: mounts volumes, formats and erases regions, holds writer grants.")
     .addOption(endpointOption())
+    .addOption(healthPortOption())
     .option("--kubelet-dir <dir>", "register with the kubelet whose directory this is, here and on the host");
   addNodeOptions(addStoreOptions(command)).action(async (flags: NodeCommandFlags, self: Command) => {
     const { logger } = globals(self, "info");
@@ -45,6 +49,9 @@ export function registerNodeCommand(program: Command): void {
     // After the service, which the kubelet calls at once.
     await using _registration =
       kubeletDir === undefined ? undefined : await KubeletRegistration.open({ kubeletDir, endpoint, logger });
+    const checks = { heartbeat: () => node.holdsLease };
+    await using _health =
+      flags.healthPort === undefined ? undefined : await HealthServer.open({ port: flags.healthPort, checks });
     logger.info({ endpoint, node: nodeId }, "node plugin is serving");
     await untilAborted(stopped);
   });

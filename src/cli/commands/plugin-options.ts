@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { FamfsError, type Logger } from "../../base/index.ts";
 import { isInCluster, OpenedStore } from "../../state/index.ts";
 
@@ -44,6 +44,14 @@ export function openStore({ store, stateDir, kubeconfig, nodeNamespace }: StoreF
   if (stateDir !== undefined) return OpenedStore.open({ type: "embedded", stateDir });
   throw new FamfsError("INVALID_ARGUMENT", "not in a cluster: say where records live with --state-dir or --kubeconfig");
 }
+
+/** For the kubelet's probes; without it nothing listens. */
+export const healthPortOption = () =>
+  new Option("--health-port <port>", "serve /healthz and /readyz on this TCP port").argParser((text) => {
+    const port = Number(text);
+    if (Number.isInteger(port) && port > 0 && port < 65536) return port;
+    throw new InvalidArgumentError("a port is a number from 1 to 65535");
+  });
 
 export interface NodeFlags {
   readonly nodeId: string;
