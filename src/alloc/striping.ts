@@ -31,7 +31,7 @@ export function checkStriping({ nbuckets, nstrips, chunkSize }: Striping, totalB
 }
 
 /** Bytes of each strip of a file of `size` bytes: whole stripes. */
-export function stripLength(size: number, { nstrips, chunkSize }: Striping): number {
+export function stripLength(size: number, { nstrips, chunkSize }: Pick<Striping, "nstrips" | "chunkSize">): number {
   return Math.ceil(size / (nstrips * chunkSize)) * chunkSize;
 }
 

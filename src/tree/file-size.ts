@@ -1,12 +1,13 @@
 import { ALLOC_UNIT, FamfsError, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
-import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import { Growth } from "./growth.ts";
+import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
 import { type Handle, pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
-import { mergeAdjacent, rangesOf, splitExtents, UnsealedFile } from "./unsealed-file.ts";
+import { UnsealedFile } from "./unsealed-file.ts";
 
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
@@ -16,9 +17,11 @@ const SEEK_DATA = 3;
 /** Sizes of files: unsealed ones grow and shrink, sealed ones refuse. */
 export class FileSizes {
   readonly #ctx: TreeContext;
+  readonly #growth: Growth;
 
   constructor(ctx: TreeContext) {
     this.#ctx = ctx;
+    this.#growth = new Growth(ctx);
   }
 
   /** Content of a new file, with the space of its first bytes. NO_SPACE. */
@@ -69,7 +72,7 @@ export class FileSizes {
   /** Makes [0, end) of an unsealed file writable: reserves, zeroes, extends the map. NO_SPACE. */
   async ensureCapacity(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
     await this.settled(file);
-    if (end > content.capacity) await this.#alone(file, () => this.#grow(file, content, end));
+    if (end > content.capacity) await this.#alone(file, () => this.#growth.grow(file, content, end, false));
   }
 
   /** Waits until no extents of `file` are added, cut off or zeroed. */
@@ -90,9 +93,9 @@ export class FileSizes {
     }
     const content = requireUnsealed(file);
     const before = sizeOf(file, this.#ctx.options.maps);
-    if (size > content.capacity) await this.#grow(file, content, size);
+    if (size > content.capacity) await this.#growth.grow(file, content, size, true);
     this.#applySize(file, content, size);
-    if (size < before) await this.#zeroUnwritten(file, rangesOf(content.extents, size, before));
+    if (size < before) await this.#zeroUnwritten(file, contentRanges(content, size, before));
     content.declared = size > 0;
     this.#modified(file);
     this.#ctx.sealer.changed(file);
@@ -121,7 +124,7 @@ export class FileSizes {
       await this.unseal(file);
     }
     const content = requireUnsealed(file);
-    if (end > content.capacity) await this.#grow(file, content, end);
+    if (end > content.capacity) await this.#growth.grow(file, content, end, true);
     if (keepSize) {
       content.keptBytes = Math.max(content.keptBytes, end);
       return;
@@ -168,47 +171,13 @@ export class FileSizes {
     }
     // The wait may have sealed or closed it.
     if (file.content === content && file.open === open && file.changing === undefined) {
-      const { head, tail } = splitExtents(content.extents, keep());
-      this.#ctx.space.rename(content.extents, [...head, ...tail]);
-      content.extents = head;
+      const { head, tail } = splitContent(content, keep());
+      this.#ctx.space.rename(content.extents, [...head.extents, ...tail]);
+      Object.assign(content, head);
       if (open !== undefined) maps.setLayout(open.map, mapLayoutOf(content), content.capacity);
       this.#ctx.space.release(tail);
     }
     if (open !== undefined) resume(open, maps);
-  }
-
-  async #grow(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
-    const { space, options } = this.#ctx;
-    const first = content.extents.length === 0 && content.spare !== undefined ? [content.spare] : [];
-    const base = [...content.extents, ...first];
-    const more = roundUp(end, ALLOC_UNIT) > lengthOf(base) ? await this.#reserve(file, base, end) : [];
-    if (first.length > 0) content.spare = undefined;
-    const added = [...first, ...more];
-    try {
-      await this.#zero(added);
-      if (content.lost || file.content !== content) throw stale();
-    } catch (error) {
-      space.release(added);
-      throw error;
-    }
-    const before = [...content.extents, ...added];
-    content.extents = mergeAdjacent(before);
-    space.rename(before, content.extents);
-    if (file.open !== undefined) options.maps.setLayout(file.open.map, mapLayoutOf(content), content.capacity);
-  }
-
-  /** When space is short, what others hold beyond their size comes back first. */
-  async #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
-    const { space, nodes } = this.#ctx;
-    try {
-      return space.reserveGrowth(base, end);
-    } catch (error) {
-      if (!hasCode(error, "NO_SPACE")) throw error;
-    }
-    space.reclaim();
-    const others = [...nodes.all()].filter((node): node is FileNode => node.kind === "file" && node !== file);
-    for (const other of others) await this.trim(other);
-    return space.reserveGrowth(base, end);
   }
 
   #orReclaim<T>(attempt: () => T): T {
@@ -256,16 +225,9 @@ export class FileSizes {
       await maps.idle(open.map);
     }
     try {
-      await this.#zero(ranges);
+      await this.#growth.zero(ranges);
     } finally {
       if (open !== undefined) resume(open, maps);
-    }
-  }
-
-  async #zero(ranges: readonly RegionExtent[]): Promise<void> {
-    for (const range of ranges) {
-      const pending = this.#ctx.options.memory.zero(range.offset, range.length);
-      if (pending !== undefined) await pending;
     }
   }
 
@@ -299,8 +261,4 @@ export function writePastEnd(handle: Handle, end: number): FamfsError {
     `a write up to byte ${end} of ${pathOf(handle.file)}, sealed at ${handle.file.content.size} bytes: ` +
       "write a new file and rename it over this one",
   );
-}
-
-function lengthOf(extents: readonly RegionExtent[]): number {
-  return extents.reduce((sum, extent) => sum + extent.length, 0);
 }

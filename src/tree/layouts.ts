@@ -1,15 +1,20 @@
-import { FamfsError } from "../base/index.ts";
+import { stripLength } from "../alloc/index.ts";
+import { ALLOC_UNIT, FamfsError, roundUp } from "../base/index.ts";
 import type { Layout } from "../format/index.ts";
 import type { SealedContent } from "./nodes.ts";
 import type { MapLayout } from "./ports.ts";
 import type { RegionExtent } from "./space.ts";
-import { rangesOf, type UnsealedFile } from "./unsealed-file.ts";
+import { rangesOf, splitExtents, type UnsealedFile } from "./unsealed-file.ts";
 
 const NOTHING: MapLayout = { type: "simple", extents: [] };
 
 /** Where file maps find the bytes. The window maps the whole primary region, so offsets are the same. */
 export function mapLayoutOf(content: SealedContent | UnsealedFile): MapLayout {
-  if (content.type === "unsealed") return { type: "simple", extents: content.extents };
+  if (content.type === "unsealed") {
+    const { extents, chunkSize } = content;
+    if (chunkSize === undefined) return { type: "simple", extents };
+    return { type: "interleaved", chunkSize, strips: extents };
+  }
   const { layout } = content;
   if (layout === undefined) return NOTHING;
   const parts = layout.type === "simple" ? layout.extents : layout.strips;
@@ -44,7 +49,37 @@ function interleavedRanges(layout: MapLayout & { type: "interleaved" }, from: nu
   return ranges;
 }
 
-/** What a log entry says of simple extents in the primary region. */
-export function logLayoutOf(extents: readonly RegionExtent[]): Layout {
-  return { type: "simple", extents: extents.map((extent) => ({ devindex: 0, ...extent })) };
+/** Extents of an unsealed file, as `UnsealedFile` has them. */
+export interface Extents {
+  readonly extents: RegionExtent[];
+  readonly chunkSize: number | undefined;
+}
+
+/**
+ * What `content` needs for its first `length` bytes, and the rest. Interleaved content keeps whole stripes, but what
+ * fits in one chunk is no longer interleaved: the same bytes are at the start of the first strip.
+ */
+export function splitContent(
+  content: Extents,
+  length: number,
+): { readonly head: Extents; readonly tail: RegionExtent[] } {
+  const { extents, chunkSize } = content;
+  const whole = roundUp(length, ALLOC_UNIT);
+  if (chunkSize === undefined || whole <= chunkSize) {
+    const { head, tail } = splitExtents(extents, whole);
+    return { head: { extents: head, chunkSize: undefined }, tail };
+  }
+  const needed = stripLength(whole, { nstrips: extents.length, chunkSize });
+  const parts = extents.map((strip) => splitExtents([strip], needed));
+  return {
+    head: { extents: parts.flatMap(({ head }) => head), chunkSize },
+    tail: parts.flatMap(({ tail }) => tail),
+  };
+}
+
+/** What a log entry says of extents in the primary region. */
+export function logLayoutOf({ extents, chunkSize }: Extents): Layout {
+  const parts = extents.map((extent) => ({ devindex: 0, ...extent }));
+  if (chunkSize === undefined) return { type: "simple", extents: parts };
+  return { type: "interleaved", chunkSize, strips: parts };
 }

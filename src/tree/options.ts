@@ -1,4 +1,4 @@
-import type { FreeSpace } from "../alloc/index.ts";
+import type { FreeSpace, Striping } from "../alloc/index.ts";
 import type { Logger } from "../base/index.ts";
 import type { SealedTree } from "../format/index.ts";
 import type { Clock, DataMemory, FileMaps, LogReader, TreeCondition, WriterGrant } from "./ports.ts";
@@ -40,6 +40,8 @@ export interface TreeSettings {
   readonly nameTimeoutMs: number;
   /** With "any", opening a sealed file for read and write needs no grant. */
   readonly dataWriters: "one" | "any";
+  /** Interleaves files whose size is declared before they have data; undefined: all files are simple. */
+  readonly striping: Striping | undefined;
   /** Several nodes may have it mounted at a time: decides about page caches. */
   readonly shared: boolean;
   /** What the session negotiated: FOPEN_DIRECT_IO files can be mapped. */
@@ -55,6 +57,7 @@ export const DEFAULT_SETTINGS: TreeSettings = {
   writerTimeoutMs: 30_000,
   nameTimeoutMs: 5000,
   dataWriters: "one",
+  striping: undefined,
   shared: false,
   directIoAllowMmap: false,
   minimumHoldMs: 100,

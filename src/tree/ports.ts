@@ -69,6 +69,8 @@ export interface DataMemory {
   readonly regionGuard: number;
   /** Undefined when it is done; a promise where zeroing takes time. Durable when done. */
   zero(offset: number, length: number): undefined | Promise<void>;
+  /** Copies between ranges that do not overlap; not flushed. */
+  copy(from: number, to: number, length: number): undefined | Promise<void>;
   /** Writes dirty cache lines back to the memory; nothing where caches are coherent. */
   flush(offset: number, length: number): void;
 }

@@ -1,17 +1,18 @@
 import { FamfsError } from "../base/index.ts";
 import { type Link, MAX_SYMLINK_TARGET, type SealedTree, standInPath } from "../format/index.ts";
-import { logLayoutOf } from "./layouts.ts";
+import { type Extents, logLayoutOf } from "./layouts.ts";
 import { pathOf, type TreeNode } from "./nodes.ts";
-import type { RegionExtent } from "./space.ts";
 import { type Step, sealedIndex } from "./transactions.ts";
 
 /** FILE flags as stock writes them (format 2: all hosts read-write). */
 const FILE_FLAGS = 2;
 
+const NO_EXTENTS: Extents = { extents: [], chunkSize: undefined };
+
 /** What a file has when it seals. */
 export interface FinalContent {
   readonly size: number;
-  readonly extents: readonly RegionExtent[];
+  readonly content: Extents;
 }
 
 /**
@@ -46,7 +47,7 @@ export function planSeal(node: TreeNode, index: number, sealed: SealedTree, fina
             path,
             size: final?.size ?? 0,
             flags: FILE_FLAGS,
-            layout: logLayoutOf(final?.extents ?? []),
+            layout: logLayoutOf(final?.content ?? NO_EXTENTS),
             ...attributes,
           },
           node,

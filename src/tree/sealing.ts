@@ -1,14 +1,13 @@
-import { ALLOC_UNIT, isFamfsError, roundUp } from "../base/index.ts";
+import { isFamfsError } from "../base/index.ts";
 import { MAX_TRANSACTION } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
-import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
 import { type DirectoryNode, type FileNode, isUnsealed, isWithin, sealedContent, type TreeNode } from "./nodes.ts";
 import { type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { type FinalContent, planSeal } from "./seal-plan.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
 import type { Step } from "./transactions.ts";
-import { splitExtents } from "./unsealed-file.ts";
 
 /** What becomes due within this time seals together. */
 const GATHER_MS = 20;
@@ -200,12 +199,13 @@ export class Sealer {
   #finalContent(file: FileNode): FinalContent & { readonly tail: readonly RegionExtent[] } {
     const { maps, memory } = this.#ctx.options;
     const { content } = file;
-    if (content.type === "sealed") return { size: content.size, extents: [], tail: [] };
+    if (content.type === "sealed")
+      return { size: content.size, content: { extents: [], chunkSize: undefined }, tail: [] };
     refreshTimes(file, maps);
     const size = sizeOf(file, maps);
-    const { head, tail } = splitExtents(content.extents, roundUp(size, ALLOC_UNIT));
+    const { head, tail } = splitContent(content, size);
     for (const range of contentRanges(content, 0, size)) memory.flush(range.offset, range.length);
-    return { size, extents: head, tail };
+    return { size, content: head, tail };
   }
 
   #finish(file: FileNode, tail: readonly RegionExtent[]): void {

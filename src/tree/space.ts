@@ -1,4 +1,4 @@
-import type { FreeSpace } from "../alloc/index.ts";
+import { allocateStrips, type FreeSpace, type Striping } from "../alloc/index.ts";
 import { ALLOC_UNIT, FamfsError, formatSize, MIB, roundDown, roundUp } from "../base/index.ts";
 import {
   coverRanges,
@@ -154,6 +154,30 @@ export class Space {
     if (missing > 0) {
       for (const extent of got) free.free(extent.offset, extent.length);
       throw this.#noSpace(needed);
+    }
+    this.#reserve(got);
+    return got;
+  }
+
+  /** Strips for a file of `length` bytes, each in another bucket; undefined when too few buckets have room. */
+  reserveStrips(length: number, striping: Striping): RegionExtent[] | undefined {
+    const place = { whole: this.#options.data, random: Math.random };
+    const strips = allocateStrips(this.#owned(), length, striping, place);
+    if (strips !== undefined) this.#reserve(strips);
+    return strips;
+  }
+
+  /** `length` bytes right behind each strip; undefined, and nothing changes, when one of them is not free. */
+  reserveBehind(strips: readonly RegionExtent[], length: number): RegionExtent[] | undefined {
+    const free = this.#owned();
+    const got: RegionExtent[] = [];
+    for (const strip of strips) {
+      const offset = strip.offset + strip.length;
+      if (!free.allocateAt(offset, length)) {
+        for (const extent of got) free.free(extent.offset, extent.length);
+        return undefined;
+      }
+      got.push({ offset, length });
     }
     this.#reserve(got);
     return got;

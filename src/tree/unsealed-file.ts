@@ -6,8 +6,10 @@ import type { RegionExtent } from "./space.ts";
  */
 export class UnsealedFile {
   readonly type = "unsealed";
-  /** In order of file offset; all zeroed before they came here. */
+  /** In order of file offset; with `chunkSize` the strips, all of one length. Zeroed before they came here. */
   extents: RegionExtent[] = [];
+  /** Set while the content is interleaved (format 6.5). */
+  chunkSize: number | undefined;
   /** Reserved at create, so that the first write cannot fail; zeroed and moved to `extents` by it. */
   spare: RegionExtent | undefined;
   /** While the file has a map, the map knows better. */

@@ -6,6 +6,7 @@ import type { Clock, DataMemory, IndexedEntry, LogNews, LogReader, LogWriter } f
 
 /** Bytes zeroed by stores before other work gets its turn. */
 const ZERO_CHUNK = 16 * MIB;
+const COPY_CHUNK = 4 * MIB;
 
 /** The tree's ports over a volume in memory. */
 
@@ -62,6 +63,13 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
       if (length > ZERO_CHUNK) return zeroInChunks(media, offset, length);
       window.zero(offset, length);
       return undefined;
+    },
+    async copy(from, to, length) {
+      for (let done = 0; done < length; done += COPY_CHUNK) {
+        const bytes = window.read(from + done, Math.min(COPY_CHUNK, length - done));
+        window.copyIn(to + done, bytes);
+        await yieldToOthers();
+      }
     },
     flush(offset, length) {
       if (!media.coherent) window.flush(offset, length);

@@ -2,7 +2,8 @@ import { closeSync } from "node:fs";
 import type { Logger } from "../../base/index.ts";
 import { FuseServer } from "../../fuse/index.ts";
 import { Device } from "../../media/index.ts";
-import { parseVolumeParameters } from "../../state/index.ts";
+import { parseVolumeParameters, type VolumeParameters } from "../../state/index.ts";
+import type { TreeSettings } from "../../tree/index.ts";
 import { serveVolume } from "../volume-server.ts";
 import type { VolumeAttachment } from "./messages.ts";
 import type { PluginPort, ServeWithPlugin } from "./process.ts";
@@ -47,6 +48,7 @@ async function serveAttachment(
       sealDelayMs: parameters.sealDelayMs,
       writerTimeoutMs: parameters.writerTimeoutMs,
       dataWriters: parameters.dataWriters,
+      striping: stripingOf(parameters),
     },
     replayIntervalMs: parameters.replayIntervalMs,
     exclusive: attachment.exclusive,
@@ -66,4 +68,9 @@ async function serveAttachment(
     health: () => served.health(),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
+}
+
+function stripingOf({ stripe }: VolumeParameters): TreeSettings["striping"] {
+  if (stripe === undefined) return undefined;
+  return { nbuckets: stripe.buckets, nstrips: stripe.strips, chunkSize: stripe.chunkBytes };
 }

@@ -96,7 +96,14 @@ export class MemoryMaps implements FileMaps {
   }
 
   #locate({ layout }: MapState, offset: number): number {
-    if (layout.type !== "simple") throw new Error("interleaved files are not written here");
+    if (layout.type === "interleaved") {
+      const { chunkSize, strips } = layout;
+      const chunk = Math.floor(offset / chunkSize);
+      const strip = strips[chunk % strips.length];
+      const within = Math.floor(chunk / strips.length) * chunkSize + (offset % chunkSize);
+      if (strip === undefined || within >= strip.length) throw new Error(`byte ${offset} has no strip`);
+      return strip.offset + within;
+    }
     let start = 0;
     for (const extent of layout.extents) {
       if (offset < start + extent.length) return extent.offset + offset - start;

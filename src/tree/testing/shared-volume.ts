@@ -96,6 +96,10 @@ export class SharedVolume {
           this.bytes.zero(offset, length);
           return undefined;
         },
+        copy: (from, to, length) => {
+          for (let at = 0; at < length; at++) this.bytes.set(to + at, this.bytes.get(from + at));
+          return undefined;
+        },
         flush: () => {},
       },
       createSealed: () => this.#createSealed(),

@@ -1,0 +1,171 @@
+import { setImmediate as yieldToOthers } from "node:timers/promises";
+import { stripLength } from "../alloc/index.ts";
+import { ALLOC_UNIT, hasCode, roundUp } from "../base/index.ts";
+import type { TreeContext } from "./context.ts";
+import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import type { FileNode } from "./nodes.ts";
+import { pause, resume, sizeOf } from "./open-file.ts";
+import { stale } from "./ownership.ts";
+import type { RegionExtent } from "./space.ts";
+import { mergeAdjacent, rangesOf, totalLength, type UnsealedFile } from "./unsealed-file.ts";
+
+/**
+ * How unsealed files get more bytes: reserved, zeroed, then shown to their map. The caller sees to it that no two
+ * changes of one file's extents run at a time.
+ */
+export class Growth {
+  readonly #ctx: TreeContext;
+
+  constructor(ctx: TreeContext) {
+    this.#ctx = ctx;
+  }
+
+  /**
+   * Makes [0, end) writable. `declared`: the size is said before the data comes, so that the file is interleaved
+   * where its volume asks for that. NO_SPACE, OWNER_STALE.
+   */
+  async grow(file: FileNode, content: UnsealedFile, end: number, declared: boolean): Promise<void> {
+    if (content.chunkSize !== undefined) {
+      if (!(await this.#addStripes(file, content, end))) await this.#moveToSimple(file, content, end);
+      return;
+    }
+    if (declared && content.capacity === 0 && (await this.#interleave(file, content, end))) return;
+    await this.#addExtents(file, content, end);
+  }
+
+  async zero(ranges: readonly RegionExtent[]): Promise<void> {
+    for (const range of ranges) {
+      const pending = this.#ctx.options.memory.zero(range.offset, range.length);
+      if (pending !== undefined) await pending;
+    }
+  }
+
+  async #addExtents(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
+    const { space } = this.#ctx;
+    const first = content.extents.length === 0 && content.spare !== undefined ? [content.spare] : [];
+    const base = [...content.extents, ...first];
+    const more = roundUp(end, ALLOC_UNIT) > totalLength(base) ? await this.#reserve(file, base, end) : [];
+    if (first.length > 0) content.spare = undefined;
+    const added = [...first, ...more];
+    await this.#fill(file, content, added);
+    const before = [...content.extents, ...added];
+    content.extents = mergeAdjacent(before);
+    space.rename(before, content.extents);
+    this.#show(file, content);
+  }
+
+  /** Strips for a file without data; false when it has to be simple. */
+  async #interleave(file: FileNode, content: UnsealedFile, end: number): Promise<boolean> {
+    const { space, settings } = this.#ctx;
+    const { striping } = settings;
+    if (striping === undefined || end < striping.chunkSize) return false;
+    let strips = space.reserveStrips(end, striping);
+    if (strips === undefined) {
+      space.reclaim();
+      strips = space.reserveStrips(end, striping);
+    }
+    if (strips === undefined) return false;
+    await this.#fill(file, content, strips);
+    content.extents = strips;
+    content.chunkSize = striping.chunkSize;
+    if (content.spare !== undefined) space.release([content.spare]);
+    content.spare = undefined;
+    this.#show(file, content);
+    return true;
+  }
+
+  /** Further stripes in place, right behind every strip; false, and nothing changes, when one of them is stuck. */
+  async #addStripes(file: FileNode, content: UnsealedFile, end: number): Promise<boolean> {
+    const { space } = this.#ctx;
+    const { extents: strips, chunkSize } = content;
+    const [first] = strips;
+    if (chunkSize === undefined || first === undefined) return false;
+    const more = stripLength(end, { nstrips: strips.length, chunkSize }) - first.length;
+    const added = space.reserveBehind(strips, more);
+    if (added === undefined) return false;
+    await this.#fill(file, content, added);
+    content.extents = strips.map(({ offset, length }) => ({ offset, length: length + more }));
+    space.rename([...strips, ...added], content.extents);
+    this.#show(file, content);
+    return true;
+  }
+
+  /** The content goes on in simple extents. Writers wait; the strips are free when nobody reads them any more. */
+  async #moveToSimple(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
+    const { space, options } = this.#ctx;
+    const { maps } = options;
+    const strips = content.extents;
+    const extents = await this.#reserve(file, [], end);
+    for (let moved = false; !moved; ) {
+      const { open } = file;
+      if (open !== undefined) pause(open, maps);
+      try {
+        if (open !== undefined) await maps.idle(open.map);
+        await yieldToOthers(); // whoever was allowed to write before has written
+        await this.#fill(file, content, extents, () =>
+          this.#copy(contentRanges(content, 0, sizeOf(file, maps)), extents),
+        );
+        moved = file.open === open; // otherwise it was opened or closed, and may have been written
+        if (!moved) continue;
+        content.extents = mergeAdjacent(extents);
+        content.chunkSize = undefined;
+        space.rename(extents, content.extents);
+        this.#show(file, content);
+      } finally {
+        if (open !== undefined) resume(open, maps);
+      }
+    }
+    if (file.open !== undefined) await maps.idle(file.open.map);
+    space.release(strips);
+  }
+
+  /** Zeroes what was reserved for `content`, then `more`; gives it back when that fails or is in vain. */
+  async #fill(
+    file: FileNode,
+    content: UnsealedFile,
+    extents: readonly RegionExtent[],
+    more: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<void> {
+    try {
+      await this.zero(extents);
+      await more();
+      if (content.lost || file.content !== content) throw stale();
+    } catch (error) {
+      this.#ctx.space.release(extents);
+      throw error;
+    }
+  }
+
+  /** Copies `from`, in order, to the start of `to`. */
+  async #copy(from: readonly RegionExtent[], to: readonly RegionExtent[]): Promise<void> {
+    let done = 0;
+    for (const { offset, length } of from) {
+      let copied = 0;
+      for (const part of rangesOf(to, done, done + length)) {
+        const pending = this.#ctx.options.memory.copy(offset + copied, part.offset, part.length);
+        if (pending !== undefined) await pending;
+        copied += part.length;
+      }
+      done += length;
+    }
+  }
+
+  #show(file: FileNode, content: UnsealedFile): void {
+    if (file.open !== undefined)
+      this.#ctx.options.maps.setLayout(file.open.map, mapLayoutOf(content), content.capacity);
+  }
+
+  /** When space is short, what others hold beyond their size comes back first. */
+  async #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
+    const { space, nodes, sizes } = this.#ctx;
+    try {
+      return space.reserveGrowth(base, end);
+    } catch (error) {
+      if (!hasCode(error, "NO_SPACE")) throw error;
+    }
+    space.reclaim();
+    const others = [...nodes.all()].filter((node): node is FileNode => node.kind === "file" && node !== file);
+    for (const other of others) await sizes.trim(other);
+    return space.reserveGrowth(base, end);
+  }
+}
