@@ -1,11 +1,9 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
-import { ALLOC_UNIT, MIB } from "../base/index.ts";
+import { ALLOC_UNIT, MIB, roundDown, roundUp } from "../base/index.ts";
 import type { InPlaceChange } from "../format/index.ts";
 import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
 import type { Clock, DataMemory, IndexedEntry, LogNews, LogReader, LogWriter } from "./ports.ts";
 
-/** Bytes zeroed by stores before other work gets its turn. */
-const ZERO_CHUNK = 16 * MIB;
 const COPY_CHUNK = 4 * MIB;
 
 /** The tree's ports over a volume in memory. */
@@ -59,10 +57,17 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
     window: window.id,
     regionGuard,
     zero(offset, length) {
-      if (offset % ALLOC_UNIT === 0 && length % ALLOC_UNIT === 0) return media.zero({ offset, length });
-      if (length > ZERO_CHUNK) return zeroInChunks(media, offset, length);
-      window.zero(offset, length);
-      return undefined;
+      // Stores take real memory for what was a hole in a simulated device, so only what is no whole unit is stored.
+      const end = offset + length;
+      const from = roundUp(offset, ALLOC_UNIT);
+      const to = roundDown(end, ALLOC_UNIT);
+      if (from >= to) {
+        window.zero(offset, length);
+        return undefined;
+      }
+      if (offset < from) window.zero(offset, from - offset);
+      if (to < end) window.zero(to, end - to);
+      return media.zero({ offset: from, length: to - from });
     },
     async copy(from, to, length) {
       for (let done = 0; done < length; done += COPY_CHUNK) {
@@ -90,11 +95,4 @@ export function logWriter(media: VolumeMedia, writer: MediaWriter, slot: number)
     foreignReservations: media.reservationsOfOthers(slot).ranges,
     holds: () => writer.holds(),
   };
-}
-
-async function zeroInChunks(media: VolumeMedia, offset: number, length: number): Promise<void> {
-  for (let done = 0; done < length; done += ZERO_CHUNK) {
-    media.window.zero(offset + done, Math.min(ZERO_CHUNK, length - done));
-    await yieldToOthers();
-  }
 }
