@@ -51,6 +51,33 @@ test("a replaced file stays readable where it is open, and a rewritten one loses
   assert.deepEqual(b.tree.getAttributes(nodeidOf(b, "f")).mtime, a.tree.getAttributes(nodeidOf(a, "f")).mtime);
 });
 
+test("what fallocate zeroed in a sealed file loses its cached pages elsewhere", async () => {
+  const volume = new SharedVolume();
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  await put(a, "f", "old");
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  const zeroing = await a.tree.open(nodeidOf(a, "f"), O.RDWR);
+  await a.tree.allocate(zeroing.handle, 0, 1, 3); // punch a hole, keep the size
+  a.tree.release(zeroing.handle);
+  b.told.length = 0;
+  b.tree.poll();
+  assert.deepEqual(b.told, [`inode ${nodeidOf(b, "f")} 0 0`]);
+});
+
+test("a close that cannot tell other nodes of a rewrite still gives the grant up", async () => {
+  const volume = new SharedVolume();
+  const a = volume.serve("a", { minimumHoldMs: 0 });
+  await put(a, "f", "old");
+  await a.tree.syncFileSystem();
+  const writing = await a.tree.open(nodeidOf(a, "f"), O.RDWR);
+  await a.write(writing, 0, "NEW");
+  volume.refuseChanges = true;
+  a.tree.release(writing.handle);
+  assert.equal(a.maps.count, 0);
+  assert.equal(await a.tree.handOver({ forced: false, signal: AbortSignal.timeout(100) }), true);
+});
+
 test("names in a directory with an operation pending are forgotten after its reply, not before", async () => {
   const volume = new SharedVolume();
   volume.exclusive = false;

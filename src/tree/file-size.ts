@@ -235,6 +235,7 @@ export class FileSizes {
     file.mtime = this.#ctx.now();
     file.ctime = file.mtime;
     if (file.open !== undefined) file.open.timesSetMs = this.#ctx.options.clock.wallMs();
+    if (file.open !== undefined && file.content.type === "sealed") file.open.zeroed = true;
     if (file.content.type === "sealed") this.#ctx.staleTimes.add(file);
   }
 }

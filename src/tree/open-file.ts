@@ -10,6 +10,8 @@ export interface OpenFile {
   writers: number;
   /** Who has stopped the writes of workers; they go on when nobody does. */
   pauses: number;
+  /** Bytes were zeroed by fallocate, which leaves no trace in the map. */
+  zeroed: boolean;
   /** Wall clock, when times were last set explicitly: data writes until then do not count. */
   timesSetMs: number;
 }

@@ -110,8 +110,7 @@ export class OpenFiles {
     const { file } = handle;
     if (!handle.writable) return;
     this.#requireTerm(handle);
-    const { memory, maps } = this.#ctx.options;
-    for (const range of contentRanges(file.content, 0, sizeOf(file, maps))) memory.flush(range.offset, range.length);
+    this.#flush(file);
     this.#announce(file);
   }
 
@@ -127,7 +126,7 @@ export class OpenFiles {
     if (refreshTimes(file, maps) && file.sealed !== undefined) this.#ctx.staleTimes.add(file);
     if (handle.writable) {
       open.writers--;
-      this.#announce(file);
+      this.#closedAfterWrite(file);
     }
     if (open.handles === 0) {
       if (file.content.type === "unsealed") file.content.size = maps.size(open.map);
@@ -202,7 +201,7 @@ export class OpenFiles {
         capacity: content.type === "sealed" ? content.size : content.capacity,
         sealed: content.type === "sealed",
       });
-      file.open = { map, handles: 0, writers: 0, pauses: 0, timesSetMs: 0 };
+      file.open = { map, handles: 0, writers: 0, pauses: 0, zeroed: false, timesSetMs: 0 };
     }
     file.open.handles++;
     if (writable) file.open.writers++;
@@ -226,12 +225,30 @@ export class OpenFiles {
     if (handle.term !== undefined && this.#lostTerms.has(handle.term)) throw stale();
   }
 
+  #flush(file: FileNode): void {
+    const { memory, maps } = this.#ctx.options;
+    for (const range of contentRanges(file.content, 0, sizeOf(file, maps))) memory.flush(range.offset, range.length);
+  }
+
   /** Other nodes may have pages of what was rewritten. */
   #announce(file: FileNode): void {
-    if (file.content.type !== "sealed" || file.sealed === undefined || file.open === undefined) return;
-    if (this.#ctx.options.maps.lastWriteMs(file.open.map) > 0) {
-      this.#ctx.ownership.yieldingWriter?.recordChanged(file.sealed.index, file.mtime);
+    if (!this.#isRewritten(file) || file.sealed === undefined) return;
+    this.#ctx.ownership.yieldingWriter?.recordChanged(file.sealed.index, file.mtime);
+  }
+
+  /** A close cannot report errors, and the handle goes in any case: others would wait for the grant for ever. */
+  #closedAfterWrite(file: FileNode): void {
+    try {
+      if (this.#isRewritten(file)) this.#flush(file);
+      this.#announce(file);
+    } catch (error) {
+      this.#ctx.options.logger.error({ err: error, file: pathOf(file) }, "a file was rewritten unknown to other nodes");
     }
+  }
+
+  #isRewritten({ content, open }: FileNode): boolean {
+    if (content.type !== "sealed" || open === undefined) return false;
+    return open.zeroed || this.#ctx.options.maps.lastWriteMs(open.map) > 0;
   }
 
   /** Unlinked, and nobody has it open any more. */

@@ -44,6 +44,8 @@ export class SharedVolume {
   /** Nodes ask here before they take the grant from another. */
   onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
   exclusive = true;
+  /** The ring of changes cannot be written. */
+  refuseChanges = false;
   /** Lets zeroing take time. */
   beforeZero: () => Promise<void> | undefined = () => undefined;
 
@@ -192,6 +194,7 @@ export class SharedVolume {
 
   #writer(node: string, epoch: number): LogWriter {
     const [log, reservations, changes] = [this.#entries, this.#reservations, this.#changes];
+    const refused = () => this.refuseChanges;
     const check = () => {
       if (this.#epoch !== epoch) throw new FamfsError("OWNER_STALE", "another node took the log over");
     };
@@ -217,6 +220,7 @@ export class SharedVolume {
       },
       recordChanged(index: number, mtime: Time) {
         check();
+        if (refused()) throw new FamfsError("VOLUME_RECORD_CORRUPT", "ring of changes");
         changes.push({ index, mtime });
       },
       holds: () => this.#epoch === epoch,
