@@ -1,17 +1,19 @@
 import { once } from "node:events";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import { fromSystemError } from "../base/index.ts";
+import { type Checks, runChecks } from "./checks.ts";
 
 export interface HealthServerOptions {
   /** 0 takes any free one. */
   readonly port: number;
-  /** What must hold for this plugin to be of use, by name; asked at each request, so they must not wait. */
-  readonly checks: Readonly<Record<string, () => boolean>>;
+  /** What must hold for this plugin to be of use. */
+  readonly readiness: Checks;
 }
 
 /**
  * What the kubelet's probes ask over HTTP: `/healthz` answers while the event loop turns (a process that does not is
- * ended and started again, which would not help against an API server that is away), `/readyz` when all checks hold.
+ * ended and started again, which would not help against an API server that is away, and would break every mount of
+ * the node), `/readyz` when all checks hold, with a line for each.
  */
 export class HealthServer implements AsyncDisposable {
   readonly #server: Server;
@@ -20,16 +22,11 @@ export class HealthServer implements AsyncDisposable {
     this.#server = server;
   }
 
-  static async open({ port, checks }: HealthServerOptions): Promise<HealthServer> {
+  static async open({ port, readiness }: HealthServerOptions): Promise<HealthServer> {
     const server = createServer((request, response) => {
-      const failed = request.url === "/readyz" ? Object.keys(checks).filter((name) => checks[name]?.() !== true) : [];
-      const known = request.url === "/healthz" || request.url === "/readyz";
-      const [status, text] = known
-        ? failed.length > 0
-          ? [503, `not ready: ${failed.join(", ")}`]
-          : [200, "ok"]
-        : [404, "no such page"];
-      response.writeHead(status, { "content-type": "text/plain" }).end(`${text}\n`);
+      if (request.url === "/healthz") return end(response, 200, "ok\n");
+      if (request.url === "/readyz") return void answer(response, readiness);
+      end(response, 404, "no such page\n");
     });
     server.listen(port);
     try {
@@ -51,4 +48,15 @@ export class HealthServer implements AsyncDisposable {
     this.#server.closeAllConnections();
     await closed;
   }
+}
+
+/** Never fails: a failed check is an answer. */
+async function answer(response: ServerResponse, checks: Checks): Promise<void> {
+  const results = await runChecks(checks);
+  const lines = results.map(({ name, problem }) => `${name}: ${problem ?? "ok"}\n`);
+  end(response, results.some(({ problem }) => problem !== undefined) ? 503 : 200, lines.join(""));
+}
+
+function end(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(text);
 }

@@ -1,5 +1,6 @@
 import type { Logger } from "../base/index.ts";
 import { CsiServer, identityService, type Service } from "../csi/index.ts";
+import { type Checks, runChecks } from "./checks.ts";
 import { VERSION } from "./version.ts";
 
 export interface Plugin {
@@ -7,12 +8,17 @@ export interface Plugin {
   readonly controller?: Service<"controller">;
   readonly node?: Service<"node">;
   /** Whether what is behind the services answers. */
-  readonly ready: () => boolean;
+  readonly readiness: Checks;
   readonly logger: Logger;
 }
 
 /** One socket with the identity service and whichever of the other two there is. */
-export function serve({ endpoint, controller, node, ready, logger }: Plugin): Promise<CsiServer> {
+export function serve({ endpoint, controller, node, readiness, logger }: Plugin): Promise<CsiServer> {
+  const ready = async () => {
+    const failed = (await runChecks(readiness)).filter(({ problem }) => problem !== undefined);
+    if (failed.length > 0) logger.warn({ failed }, "not ready");
+    return failed.length === 0;
+  };
   return CsiServer.open({
     endpoint,
     services: {

@@ -6,7 +6,7 @@ export interface IdentityOptions {
   /** True where the controller service is served as well. */
   readonly controller: boolean;
   /** Whether the parts behind the services answer: store, node agent. Must not wait for long. */
-  readonly ready: () => boolean;
+  readonly ready: () => boolean | Promise<boolean>;
 }
 
 export function identityService({ version, controller, ready }: IdentityOptions): Service<"identity"> {
@@ -23,7 +23,7 @@ export function identityService({ version, controller, ready }: IdentityOptions)
       };
     },
     async Probe() {
-      return { ready: { value: ready() } };
+      return { ready: { value: await ready() } };
     },
   };
 }

@@ -69,6 +69,11 @@ export class NodePlugin implements AsyncDisposable {
     return this.#server.pid();
   }
 
+  /** Throws when the FUSE server process does not answer; in bounded time. */
+  answers(): Promise<void> {
+    return this.#server.answers();
+  }
+
   static async start(options: NodePluginOptions): Promise<NodePlugin> {
     const { store, nodeId, fabric, pool } = options;
     const logger = options.logger.child({ node: nodeId });

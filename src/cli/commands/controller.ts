@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { type Command, Option } from "commander";
 import { Controller } from "../../controller/index.ts";
+import { storeCheck } from "../checks.ts";
 import { globals } from "../globals.ts";
 import { HealthServer } from "../health-server.ts";
 import { serve } from "../serve.ts";
@@ -30,9 +31,10 @@ export function registerControllerCommand(program: Command): void {
       // Every replica answers calls; one of them runs the background loops.
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
       await using controller = await Controller.open({ store, logger, leads: () => leadership.leading });
-      await using _server = await serve({ endpoint, controller: controller.service, ready: () => true, logger });
+      const readiness = { store: storeCheck(store) };
+      await using _server = await serve({ endpoint, controller: controller.service, readiness, logger });
       await using _health =
-        flags.healthPort === undefined ? undefined : await HealthServer.open({ port: flags.healthPort, checks: {} });
+        flags.healthPort === undefined ? undefined : await HealthServer.open({ port: flags.healthPort, readiness });
       logger.info({ endpoint }, "controller plugin is serving");
       await untilAborted(stopped);
     });

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { FamfsError } from "../../base/index.ts";
 import { KubeletRegistration, NodePlugin } from "../../node/index.ts";
+import { nodeChecks } from "../checks.ts";
 import { globals } from "../globals.ts";
 import { HealthServer } from "../health-server.ts";
 import { serve } from "../serve.ts";
@@ -45,13 +46,18 @@ export function registerNodeCommand(program: Command): void {
       runDir,
       logger,
     });
-    await using _server = await serve({ endpoint, node: node.service, ready: () => true, logger });
+    const readiness = nodeChecks(node, opened.store);
+    await using _server = await serve({ endpoint, node: node.service, readiness, logger });
     // After the service, which the kubelet calls at once.
-    await using _registration =
+    await using registration =
       kubeletDir === undefined ? undefined : await KubeletRegistration.open({ kubeletDir, endpoint, logger });
-    const checks = { heartbeat: () => node.holdsLease };
+    const registered = async () => {
+      if (registration?.problem !== undefined) throw new FamfsError("NODE_UNAVAILABLE", registration.problem);
+    };
     await using _health =
-      flags.healthPort === undefined ? undefined : await HealthServer.open({ port: flags.healthPort, checks });
+      flags.healthPort === undefined
+        ? undefined
+        : await HealthServer.open({ port: flags.healthPort, readiness: { ...readiness, registered } });
     logger.info({ endpoint, node: nodeId }, "node plugin is serving");
     await untilAborted(stopped);
   });

@@ -4,6 +4,7 @@ import { FamfsError } from "../../base/index.ts";
 import { Controller } from "../../controller/index.ts";
 import { NodePlugin } from "../../node/index.ts";
 import { EmbeddedStore } from "../../state/index.ts";
+import { nodeChecks } from "../checks.ts";
 import { globals } from "../globals.ts";
 import { print, printJson } from "../output.ts";
 import { serve } from "../serve.ts";
@@ -54,7 +55,7 @@ SIGTERM and Ctrl-C stop it; what is mounted stays mounted (and does not answer u
         endpoint,
         controller: controller.service,
         node: node.service,
-        ready: () => true,
+        readiness: nodeChecks(node, store),
         logger,
       });
       if (output === "json") printJson({ ready: true, endpoint, nodeId: flags.nodeId });

@@ -5,6 +5,7 @@ import { Controller } from "../../controller/index.ts";
 import { CsiClient } from "../../csi/index.ts";
 import { NodePlugin, unmountBelow } from "../../node/index.ts";
 import { EmbeddedStore } from "../../state/index.ts";
+import { nodeChecks, storeCheck } from "../checks.ts";
 import { serve } from "../serve.ts";
 import type { NodeSide } from "./orchestrator.ts";
 
@@ -39,7 +40,9 @@ export async function startStack({ poolBytes, parent, logger }: StackOptions): P
 
   const controllerPlugin = stack.use(await Controller.open({ store, logger }));
   const endpoint = `unix://${join(directory, "controller.sock")}`;
-  stack.use(await serve({ endpoint, controller: controllerPlugin.service, ready: () => true, logger }));
+  stack.use(
+    await serve({ endpoint, controller: controllerPlugin.service, readiness: { store: storeCheck(store) }, logger }),
+  );
   const controller = stack.use(CsiClient.open(endpoint));
 
   const startNode = async (nodeId: string): Promise<NodeSide> => {
@@ -55,7 +58,7 @@ export async function startStack({ poolBytes, parent, logger }: StackOptions): P
       }),
     );
     const socket = `unix://${join(directory, `${nodeId}.sock`)}`;
-    stack.use(await serve({ endpoint: socket, node: plugin.service, ready: () => true, logger }));
+    stack.use(await serve({ endpoint: socket, node: plugin.service, readiness: nodeChecks(plugin, store), logger }));
     const kubelet = join(directory, `${nodeId}-kubelet`);
     await mkdir(kubelet);
     return { nodeId, client: stack.use(CsiClient.open(socket)), directory: kubelet };

@@ -15,6 +15,7 @@ const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
 /** A process whose main thread does not answer for this long is taken for hung and replaced. */
 const WATCHDOG = { periodMs: 10_000, timeoutMs: 30_000 };
+const ANSWER_TIMEOUT_MS = 2_500;
 const RESTART_DELAY_MS = { first: 100, most: 10_000 };
 
 export interface SupervisorOptions {
@@ -61,6 +62,11 @@ export class FuseServerSupervisor implements AsyncDisposable {
   /** For tests and the log. */
   async pid(): Promise<number | undefined> {
     return (await this.#process()).child.pid;
+  }
+
+  /** Throws when its main thread does not answer. */
+  async answers(): Promise<void> {
+    await (await this.#process()).channel.call("ready", undefined, { timeoutMs: ANSWER_TIMEOUT_MS });
   }
 
   serves(volumeId: string): boolean {
