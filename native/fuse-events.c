@@ -24,6 +24,7 @@ static struct {
   struct event *head, **tail;
   bool woken; // the main thread knows that there is something
   napi_threadsafe_function wake;
+  uintptr_t listener;  // counts calls of fuseListen
   struct worker *idle; // set while the main thread looks at the queue itself
   bool waiting;        // and is asleep
 } queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .tail = &queue.head};
@@ -96,12 +97,12 @@ static void wake_main(napi_env env, napi_value callback, void *context, void *da
   napi_call_function(env, undefined, callback, 0, NULL, NULL);
 }
 
-static void wake_gone(napi_env env, void *data, void *hint) {
+// Comes late: there may be another listener by then.
+static void wake_gone(napi_env env, void *listener, void *hint) {
   (void)env;
-  (void)data;
   (void)hint;
   pthread_mutex_lock(&queue.lock);
-  queue.wake = NULL;
+  if (queue.listener == (uintptr_t)listener) queue.wake = NULL;
   pthread_mutex_unlock(&queue.lock);
 }
 
@@ -113,10 +114,12 @@ static napi_value fuse_listen(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &callback, NULL, NULL);
   if (queue.wake != NULL) return throw_errno(env, EBUSY, "fuseListen");
   napi_create_string_utf8(env, "famfs-fuse-events", NAPI_AUTO_LENGTH, &name);
-  if (napi_create_threadsafe_function(env, callback, NULL, name, 0, 1, NULL, wake_gone, NULL, wake_main, &wake) !=
-      napi_ok)
+  uintptr_t listener = queue.listener + 1; // only this thread listens
+  if (napi_create_threadsafe_function(env, callback, NULL, name, 0, 1, (void *)listener, wake_gone, NULL, wake_main,
+                                      &wake) != napi_ok)
     return throw_errno(env, EINVAL, "fuseListen");
   pthread_mutex_lock(&queue.lock);
+  queue.listener = listener;
   queue.wake = wake;
   queue.woken = queue.head != NULL && napi_call_threadsafe_function(wake, NULL, napi_tsfn_nonblocking) == napi_ok;
   pthread_mutex_unlock(&queue.lock);

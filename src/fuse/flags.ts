@@ -72,7 +72,7 @@ export const FSYNC_FDATASYNC = 1 << 0;
 export const OPEN_KILL_SUIDGID = 1 << 0;
 
 /** Codes of notifications: the `error` of a header whose unique is 0. */
-export const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3, DELETE: 6, RESEND: 7 } as const;
+export const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3, DELETE: 6, RESEND: 7, INC_EPOCH: 8 } as const;
 
 /** File types of st_mode, and the bits that writing takes away. */
 export const S_IFMT = 0o170000;

@@ -17,12 +17,18 @@ const HARMLESS = new Set<number>([
   ERRNO.ECONNABORTED,
 ]);
 
+/** FUSE 7.44, Linux 6.16. */
+const INC_EPOCH_MINOR = 44;
+
 /** Encodes notifications and hands them to the transport's notifier. */
 export class Notifications implements KernelCaches {
   readonly #transport: Transport;
+  readonly #minor: () => number;
 
-  constructor(transport: Transport) {
+  /** `minor`: of the protocol that was negotiated. */
+  constructor(transport: Transport, minor: () => number) {
     this.#transport = transport;
+    this.#minor = minor;
   }
 
   invalidateEntry(parent: number, name: string): Promise<void> {
@@ -46,6 +52,13 @@ export class Notifications implements KernelCaches {
     const body = { parent: BigInt(parent), child: BigInt(nodeid), namelen: name.length };
     NotifyDeleteOut.encode(body, bytes, OutHeader.size);
     return this.#send("DELETE", bytes);
+  }
+
+  /** From this thread: INC_EPOCH sleeps on nothing, and a notifier may be asleep with another notification. */
+  doubtNames(): boolean {
+    if (this.#minor() < INC_EPOCH_MINOR) return false;
+    const bytes = notification(NOTIFY.INC_EPOCH, 0);
+    return this.#transport.send(bytes, bytes.byteLength);
   }
 
   async #send(what: string, bytes: Uint8Array): Promise<void> {

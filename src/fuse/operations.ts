@@ -147,4 +147,9 @@ export interface KernelCaches {
   invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
   /** A name that was removed, so that inotify watchers and open dentries learn of it. */
   notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
+  /**
+   * Every cached name is asked for again before it is used. Waits for nothing, so it may be called before a reply
+   * that directories wait for. False where the kernel cannot (below FUSE 7.44).
+   */
+  doubtNames(): boolean;
 }

@@ -80,7 +80,7 @@ export class Session implements ServedConnection {
     this.#parts = parts;
     this.operations = parts.operations;
     this.fileMaps = parts.fileMaps;
-    this.caches = new Notifications(parts.transport);
+    this.caches = new Notifications(parts.transport, () => this.#kernel?.minor ?? 0);
     this.ended = this.#over.promise;
     this.#ready.promise.catch(() => {}); // whoever awaits `ready` sees it
     if (parts.options.resume !== undefined) this.#agree(parts.options.resume);

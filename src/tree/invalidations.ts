@@ -1,6 +1,9 @@
 import type { Logger } from "../base/index.ts";
 import type { Clock, KernelCaches } from "./ports.ts";
 
+/** The longest a take-over waits for notifications; the kernel may hold one back for a request of ours. */
+const DELIVERY_MS = 250;
+
 /**
  * What the kernel is told to forget. Nobody waits for it: the kernel may answer such a notification only after a
  * request that waits for us (design 6). In a directory with an operation pending, it is sent after the reply,
@@ -12,6 +15,7 @@ export class Invalidations {
   #caches: KernelCaches | undefined;
   readonly #busy = new Map<number, number>();
   readonly #deferred = new Map<number, (() => void)[]>();
+  readonly #underWay = new Set<Promise<void>>();
 
   constructor(clock: Clock, logger: Logger) {
     this.#clock = clock;
@@ -34,6 +38,21 @@ export class Invalidations {
         });
       },
     };
+  }
+
+  /**
+   * Resolves when the kernel has forgotten what it was told to forget so far, so that whoever waited for a take-over
+   * sees what other nodes did before it. What cannot be delivered before the reply is covered by doubting all names.
+   */
+  async delivered(): Promise<void> {
+    const late = this.#underWay.size > 0 && !(await this.#allDelivered());
+    if (late || this.#deferred.size > 0) this.#caches?.doubtNames();
+  }
+
+  async #allDelivered(): Promise<boolean> {
+    const { promise: timeout, resolve } = Promise.withResolvers<boolean>();
+    using _timer = this.#clock.schedule(DELIVERY_MS, () => resolve(false));
+    return await Promise.race([Promise.all(this.#underWay).then(() => true), timeout]);
   }
 
   name(parent: number, name: string): void {
@@ -75,8 +94,11 @@ export class Invalidations {
 
   #send(notify: (caches: KernelCaches) => Promise<void>): void {
     if (this.#caches === undefined) return;
-    notify(this.#caches).catch((error: unknown) => {
-      this.#logger.debug({ err: error }, "the kernel did not take an invalidation");
-    });
+    const sent = notify(this.#caches)
+      .catch((error: unknown) => {
+        this.#logger.debug({ err: error }, "the kernel did not take an invalidation");
+      })
+      .finally(() => this.#underWay.delete(sent));
+    this.#underWay.add(sent);
   }
 }

@@ -2,7 +2,9 @@ import { FamfsError, isFamfsError, type Logger } from "../base/index.ts";
 import type { Clock, LogWriter, WriterGrant } from "./ports.ts";
 
 export interface OwnershipEvents {
-  /** This node is owner: read the log to its end, make the space. Throws when that fails. */
+  /** Nobody else appends any more: read the log to its end, and have the kernel forget what is no longer so. */
+  readonly catchUp: () => Promise<void>;
+  /** This node is owner: make the space. Throws when that fails. */
   readonly gained: (writer: LogWriter) => void;
   /** Seal what can be sealed, before `writer` is released. */
   readonly yielding: (options: { readonly forced: boolean }) => Promise<void>;
@@ -149,15 +151,17 @@ export class Ownership {
   }
 
   async #take(timeoutMs: number): Promise<LogWriter> {
+    let writer: LogWriter | undefined;
     try {
       this.#closing.signal.throwIfAborted();
-      const writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
+      writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
+      await this.#options.events.catchUp();
       this.#term++;
       this.#phase = { name: "held", writer, sinceMs: this.#options.clock.monotonicMs() };
       this.#options.events.gained(writer);
       return writer;
     } catch (error) {
-      if (this.writer !== undefined) await this.#options.grant.release();
+      if (writer !== undefined) await this.#options.grant.release();
       this.#phase = { name: "none" };
       throw error;
     }

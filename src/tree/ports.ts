@@ -123,6 +123,8 @@ export interface KernelCaches {
   invalidateEntry(parent: number, name: string): Promise<void>;
   invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
   notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
+  /** Every cached name is asked for again before it is used; waits for nothing. False where the kernel cannot. */
+  doubtNames(): boolean;
 }
 
 /** Why a volume is not as it should be: shown by CSI as its condition. */

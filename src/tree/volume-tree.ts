@@ -75,6 +75,7 @@ export class VolumeTree implements AsyncDisposable {
       logger: options.logger,
       minimumHoldMs: settings.minimumHoldMs,
       events: {
+        catchUp: () => this.#catchUp(),
         gained: (writer) => this.#gained(writer),
         yielding: ({ forced }) => this.#yielding(forced),
         yielded: () => this.#yielded(),
@@ -227,7 +228,9 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   removeDirectory(parent: number, name: string): void | Promise<void> {
-    return this.#change([parent], () => this.#names.removeDirectory(this.#ctx.nodes.directory(parent), name));
+    const victim = this.#ctx.nodes.directory(parent).children.get(name)?.nodeid;
+    const locked = victim === undefined ? [parent] : [parent, victim];
+    return this.#change(locked, () => this.#names.removeDirectory(this.#ctx.nodes.directory(parent), name));
   }
 
   rename(parent: number, name: string, newParent: number, newName: string, flags: number): void | Promise<void> {
@@ -262,7 +265,9 @@ export class VolumeTree implements AsyncDisposable {
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
     }
-    return ownership.with(size === undefined ? settings.nameTimeoutMs : settings.writerTimeoutMs, body);
+    const timeoutMs = size === undefined ? settings.nameTimeoutMs : settings.writerTimeoutMs;
+    if (ownership.writer !== undefined || node.kind !== "directory") return ownership.with(timeoutMs, body);
+    return this.#holding([nodeid], () => ownership.acquire(timeoutMs).then(body));
   }
 
   // ---- open files ----
@@ -302,7 +307,7 @@ export class VolumeTree implements AsyncDisposable {
 
   /** fsync of a directory: what lies in it is in the log afterwards, but for files still being written. */
   async syncDirectory(nodeid: number): Promise<void> {
-    await this.#writable();
+    await this.#holding([nodeid], () => this.#writable());
     await this.#ctx.sealer.sealAll({ forced: false, within: this.#ctx.nodes.directory(nodeid) });
   }
 
@@ -384,13 +389,15 @@ export class VolumeTree implements AsyncDisposable {
   /** A change of names: waits for the grant if need be. `directories` have it pending meanwhile. */
   #change<T>(directories: readonly number[], body: () => T | Promise<T>): T | Promise<T> {
     this.#requireChangeable();
-    const { ownership, settings, invalidations } = this.#ctx;
+    const { ownership, settings } = this.#ctx;
     if (ownership.writer !== undefined) return body();
-    const pending = invalidations.pending(directories);
-    return ownership
-      .acquire(settings.nameTimeoutMs)
-      .then(body)
-      .finally(() => pending[Symbol.dispose]());
+    return this.#holding(directories, () => ownership.acquire(settings.nameTimeoutMs).then(body));
+  }
+
+  /** The kernel holds the locks of `directories` until the request that `work` answers is answered. */
+  #holding<T>(directories: readonly number[], work: () => Promise<T>): Promise<T> {
+    const pending = this.#ctx.invalidations.pending(directories);
+    return work().finally(() => pending[Symbol.dispose]());
   }
 
   /** With something to seal this node owns the log, but its lease may have to be renewed first. */
@@ -438,8 +445,13 @@ export class VolumeTree implements AsyncDisposable {
     if (directory.sealed !== undefined) this.#ctx.staleTimes.add(directory);
   }
 
-  #gained(writer: LogWriter): void {
+  /** Whoever waited for the grant then sees what other nodes did before. */
+  async #catchUp(): Promise<void> {
     this.#feed.poll();
+    await this.#ctx.invalidations.delivered();
+  }
+
+  #gained(writer: LogWriter): void {
     this.#ctx.space.attach(writer);
     this.#files.startTerm();
     this.#files.resumeWriters();

@@ -123,6 +123,7 @@ export class SharedVolume {
         invalidateEntry: async (parent, entry) => void told.push(`entry ${parent} ${entry}`),
         invalidateInode: async (nodeid, offset, length) => void told.push(`inode ${nodeid} ${offset} ${length}`),
         notifyDelete: async (parent, nodeid, entry) => void told.push(`delete ${parent} ${nodeid} ${entry}`),
+        doubtNames: () => told.push("all names") > 0,
       },
       { directIoAllowMmap: true },
     );
