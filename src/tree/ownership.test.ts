@@ -94,6 +94,18 @@ test("after losing the log writes fail with OWNER_STALE, nothing is logged, and 
   assert.deepEqual(volume.replay().findings, []);
 });
 
+test("before a change that waited is answered, names in its own directory are doubted", async () => {
+  const { a, b } = pair();
+  await put(a, "new", "1");
+  const told = b.told.length;
+  await b.tree.makeDirectory(ROOT, "d", 0o755, USER);
+  // The kernel holds the directory until the reply, so that its names cannot be taken from it one by one.
+  assert.ok(b.told.slice(told).includes("all names"), b.told.slice(told).join());
+  const again = b.told.length;
+  await b.tree.makeDirectory(ROOT, "e", 0o755, USER);
+  assert.ok(!b.told.slice(again).includes("all names"), "nothing waited, nothing is doubted");
+});
+
 test("what a lost node had reserved is left alone by its successor", async () => {
   const { volume, a, b } = pair();
   const { opened } = await a.tree.create(ROOT, "big", 0o644, O.WRONLY, USER);
