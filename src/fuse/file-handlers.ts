@@ -1,7 +1,7 @@
 import { FamfsError } from "../base/index.ts";
 import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from "./flags.ts";
 import type { Handler } from "./handler.ts";
-import { nameOf } from "./node-handlers.ts";
+import { forgetMissing, nameOf } from "./node-handlers.ts";
 import type { Entry, Opened } from "./operations.ts";
 import type { ReplyWriter } from "./reply.ts";
 import { readSize } from "./request.ts";
@@ -62,7 +62,10 @@ const CREATE: Handler<{ entry: Entry; opened: Opened }> = {
     reply.entry(entry);
     writeOpened(reply, opened, on, entry.attributes.nodeid);
   },
-  discard: (on, { opened }) => discardOpened(on, opened),
+  discard(on, answer, request) {
+    discardOpened(on, answer.opened);
+    forgetMissing(on, answer, request);
+  },
 };
 
 const RELEASE: Handler<void> = {

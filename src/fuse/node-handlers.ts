@@ -23,6 +23,17 @@ export function nameOf(request: Request, index: number): string {
   return request.names[index] ?? "";
 }
 
+/**
+ * The name was made, but the request had been interrupted before: the kernel still holds it for missing, without time
+ * limit. (After an interrupted unlink, rmdir or rename it forgets the names by itself.)
+ */
+export function forgetMissing(on: ServedConnection, _answer: unknown, request: Request): void {
+  on.background("forgetting a name that was made late", async () => {
+    await on.caches.invalidateEntry(request.nodeid, nameOf(request, 0));
+    await on.caches.invalidateInode(request.nodeid, 0, 0);
+  });
+}
+
 const LOOKUP: Handler<Entry | Missing> = {
   run: (on, request) => on.operations.lookup(request.nodeid, nameOf(request, 0), request.caller),
   write: writeEntry,
@@ -80,6 +91,7 @@ const SYMLINK: Handler<Entry> = {
   run: (on, request) =>
     on.operations.makeSymlink(request.nodeid, nameOf(request, 0), nameOf(request, 1), request.caller),
   write: writeEntry,
+  discard: forgetMissing,
 };
 
 const MKNOD: Handler<Entry> = {
@@ -91,6 +103,7 @@ const MKNOD: Handler<Entry> = {
       request.caller,
     ),
   write: writeEntry,
+  discard: forgetMissing,
 };
 
 const MKDIR: Handler<Entry> = {
@@ -102,6 +115,7 @@ const MKDIR: Handler<Entry> = {
       request.caller,
     ),
   write: writeEntry,
+  discard: forgetMissing,
 };
 
 const LINK: Handler<Entry> = {

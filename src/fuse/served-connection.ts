@@ -1,10 +1,11 @@
 import type { FileHandle } from "./file-handles.ts";
-import type { Attributes, Entry, Missing, Opened, Operations } from "./operations.ts";
+import type { Attributes, Entry, KernelCaches, Missing, Opened, Operations } from "./operations.ts";
 import type { Request } from "./request.ts";
 
 /** What handlers know of the session they work for. */
 export interface ServedConnection {
   readonly operations: Operations;
+  readonly caches: KernelCaches;
   /** Largest READ and WRITE. */
   readonly maxWrite: number;
   /** The open file behind the `fh` at `at` of a request body; throws HANDLE_STALE. */

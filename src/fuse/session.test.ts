@@ -17,6 +17,7 @@ import {
   InitIn,
   InitOut,
   InterruptIn,
+  MkdirIn,
   NotifyInvalEntryOut,
   NotifyInvalInodeOut,
   OpenIn,
@@ -43,6 +44,10 @@ class SlowFileSystem extends ScratchFileSystem {
   override open(nodeid: number, flags: number): Opened | Promise<Opened> {
     if (this.gate === undefined) return super.open(nodeid, flags);
     return this.gate.then(() => super.open(nodeid, flags));
+  }
+
+  override makeDirectory(...request: Parameters<ScratchFileSystem["makeDirectory"]>): Promise<Entry> {
+    return (this.gate ?? Promise.resolve()).then(() => super.makeDirectory(...request));
   }
 
   override release(handle: number): void {
@@ -125,6 +130,22 @@ test("a waiting request answers EINTR when interrupted, and its late result is d
   resolve();
   await delay(0);
   assert.deepEqual(files.released, [1], "nobody holds the file that was opened late");
+});
+
+test("a directory made after its mkdir was interrupted is not missing for ever", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  files.gate = promise;
+  const unique = kernel.send("MKDIR", 1, MkdirIn.encode({ mode: 0o755, umask: 0 }), "late");
+  kernel.send("INTERRUPT", 0, interrupt(unique));
+  await delay(100);
+  assert.equal(kernel.answered(unique).errno, ERRNO.EINTR);
+  assert.equal(kernel.notifications.length, 0);
+  resolve();
+  await delay(10);
+  const [entry] = kernel.notifications;
+  assert.ok(entry !== undefined && Buffer.from(entry).includes("late\0"), "its negative entry was not taken back");
 });
 
 test("an operation that ends soon after its INTERRUPT is answered, not cut", async () => {

@@ -170,7 +170,7 @@ const CASES: Readonly<Record<string, string>> = {
   "statfs counts bytes and slots": `
     a = os.statvfs("."); put("sv", b"x" * (5 << 20)); b = os.statvfs(".")
     assert a.f_bavail * a.f_bsize - b.f_bavail * b.f_bsize >= 6 << 20
-    os.unlink("sv"); time.sleep(0.2); c = os.statvfs("."); assert c.f_bavail == a.f_bavail, (a, c)
+    os.unlink("sv"); time.sleep(0.2); c = os.statvfs("."); assert c.f_bavail >= a.f_bavail, (a, c)  # files of earlier tests may come back meanwhile
     fails("ENOSPC", fallocate, os.open("big", os.O_CREAT | os.O_RDWR), 0, 0, 1 << 40); os.unlink("big")`,
 };
 
