@@ -9,6 +9,7 @@ import { type DeviceOption, Devices } from "./devices.ts";
 import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { nodeService } from "./node-service.ts";
 import { NodeVolumes } from "./node-volumes.ts";
+import { restageAll } from "./restage.ts";
 import { lockRunDirectory } from "./run-lock.ts";
 import { StageRecords } from "./stage-records.ts";
 import { clearStaleStaging } from "./staging-claim.ts";
@@ -40,7 +41,7 @@ const MAX_VOLUMES = 128;
 /**
  * The node plugin: CSI node service, node agent (devices, format and erase jobs, heartbeat) and writer grants, with a
  * FUSE server process of its own. Disposing stops all of that and leaves mounts and records as they are, so that the
- * next start continues; what is published answers ENOTCONN until it is staged again.
+ * next start serves it again; containers that run through that keep a mount that answers ENOTCONN.
  */
 export class NodePlugin implements AsyncDisposable {
   readonly service: Service<"node">;
@@ -133,6 +134,7 @@ export class NodePlugin implements AsyncDisposable {
     parts.volumes = volumes;
     const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
+    await restageAll({ nodeId, store, records, volumes, logger });
     const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
     return new NodePlugin(service, { server, heartbeat }, stack.move());
   }

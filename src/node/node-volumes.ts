@@ -56,6 +56,7 @@ export interface PublishRequest extends StageRequest {
 
 /** Longest a single step may take; a call's own deadline may be shorter. */
 const ATTACH_TIMEOUT_MS = 60_000;
+const RESTAGE_TIMEOUT_MS = 20_000;
 const SEAL_TIMEOUT_MS = 30_000;
 const HEALTH_TIMEOUT_MS = 3_000;
 /**
@@ -107,7 +108,7 @@ export class NodeVolumes {
   async stage(request: StageRequest, call: CallContext): Promise<void> {
     const { volumeId, capability } = request;
     using _lock = this.#lock(volumeId);
-    const { store, records, node } = this.#options;
+    const { store, node } = this.#options;
     const volume = await store.get("volumes", volumeId);
     if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
     checkVolumeContext(request.volumeContext);
@@ -140,21 +141,41 @@ export class NodeVolumes {
     if (await this.#isStaged(wanted, call.logger)) return;
 
     const claimed = await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
-    const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
     try {
-      await records.put(wanted);
-      await this.#serve(makeAttachment(claimed, wanted, this.#options), path, call);
-      await heard;
-      this.#lost.delete(volumeId);
-      this.#exclusive.delete(volumeId);
-      // What changed between the claim and the attachment was shown to nobody.
-      const now = await store.get("volumes", volumeId);
-      if (now !== undefined) this.consider(now);
-      await this.#options.onStaged(volumeId);
+      await this.#serveClaimed(claimed, wanted, call.remainingMs());
     } catch (error) {
       await this.#undoStage(wanted);
       throw error;
     }
+  }
+
+  /** Serves anew what was staged when the plugin ended; its dead mount is taken away. VOLUME_NOT_READY. */
+  async restage(record: StageRecord): Promise<void> {
+    const { volumeId, stagingPath } = record;
+    using _lock = this.#lock(volumeId);
+    const { store, node } = this.#options;
+    // Detached by force meanwhile: another node may have been given it.
+    if ((await store.get("volumes", volumeId))?.published[node.nodeId] === undefined) {
+      throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is no longer published to node ${node.nodeId}`);
+    }
+    await unmountAll(stagingPath, { force: true });
+    const claimed = await claimStaging(store, volumeId, node, record.readOnly ? undefined : this.#options);
+    await this.#serveClaimed(claimed, record, RESTAGE_TIMEOUT_MS);
+  }
+
+  async #serveClaimed(claimed: StoredRecord<"volumes">, wanted: StageRecord, remainingMs: number): Promise<void> {
+    const { store, records } = this.#options;
+    const { volumeId, stagingPath } = wanted;
+    const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
+    await records.put(wanted);
+    await this.#serve(makeAttachment(claimed, wanted, this.#options), stagingPath, remainingMs);
+    await heard;
+    this.#lost.delete(volumeId);
+    this.#exclusive.delete(volumeId);
+    // What changed between the claim and the attachment was shown to nobody.
+    const now = await store.get("volumes", volumeId);
+    if (now !== undefined) this.consider(now);
+    await this.#options.onStaged(volumeId);
   }
 
   async unstage(request: { volumeId: string; stagingPath: string }, call: CallContext): Promise<void> {
@@ -326,7 +347,7 @@ export class NodeVolumes {
     return false;
   }
 
-  async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, call: CallContext): Promise<void> {
+  async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, remainingMs: number): Promise<void> {
     await makeMountPoint(path);
     const source = mountSource(this.#options.node.nodeId, attachment.volumeId);
     const fd = native.openFuse();
@@ -336,7 +357,7 @@ export class NodeVolumes {
       closeSync(fd);
       throw error;
     }
-    await this.#options.server.attach(fd, attachment, Math.min(ATTACH_TIMEOUT_MS, Math.max(1, call.remainingMs())));
+    await this.#options.server.attach(fd, attachment, Math.min(ATTACH_TIMEOUT_MS, Math.max(1, remainingMs)));
   }
 
   async #undoStage({ volumeId, stagingPath }: StageRecord): Promise<void> {

@@ -1,0 +1,58 @@
+import type { Logger } from "../base/index.ts";
+import { messageOf } from "../base/index.ts";
+import type { Store } from "../state/index.ts";
+import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+import { type BindOption, bindVolume, isMountOf, mountSource, unmountAll } from "./mounts.ts";
+import type { NodeVolumes } from "./node-volumes.ts";
+import type { StageRecord, StageRecords } from "./stage-records.ts";
+import { reportProblem } from "./volume-conditions.ts";
+
+export interface RestageOptions {
+  readonly nodeId: string;
+  readonly store: Store;
+  readonly records: StageRecords;
+  readonly volumes: NodeVolumes;
+  readonly logger: Logger;
+}
+
+/**
+ * At start: serves again what the records say is staged and binds it anew where it was published, so that containers
+ * that start from now on work without a call of the CO. Those that run keep the old, dead mount: the volume's condition
+ * says that their pods must be restarted, until it is staged again. A volume that fails harms no other.
+ */
+export async function restageAll(options: RestageOptions): Promise<void> {
+  const table = await readMountTable();
+  await Promise.all(options.records.all().map((record) => restage(record, table, options)));
+}
+
+async function restage(record: StageRecord, table: readonly MountEntry[], options: RestageOptions): Promise<void> {
+  const { nodeId, store, volumes, logger } = options;
+  const { volumeId, stagingPath } = record;
+  const source = mountSource(nodeId, volumeId);
+  const stale = mountAt(table, stagingPath);
+  const ofVolume = (entry: MountEntry) => isMountOf(entry, source) && entry.device === stale?.device;
+  const targets = table.filter((entry) => ofVolume(entry) && entry.root === "/" && entry.target !== stagingPath);
+  try {
+    await volumes.restage(record);
+    for (const { target, options: attributes } of targets) {
+      await unmountAll(target, { force: true });
+      await bindVolume(stagingPath, target, bindOptionsOf(attributes));
+    }
+    logger.info({ volumeId, targets: targets.length }, "served again after a restart of the node plugin");
+    if (targets.length === 0) return;
+    const message = `the node plugin of ${nodeId} was restarted: pods that ran then must be restarted, their mounts do not answer`;
+    await reportProblem(store, { volumeId, nodeId, message });
+  } catch (error) {
+    const message = `not served again after a restart of the node plugin of ${nodeId}: ${messageOf(error)}`;
+    logger.error({ volumeId, err: error }, "not served again after a restart of the node plugin");
+    await reportProblem(store, { volumeId, nodeId, message }).catch((failure: unknown) => {
+      logger.warn({ volumeId, err: failure }, "a problem was not recorded");
+    });
+  }
+}
+
+const KEPT: readonly BindOption[] = ["ro", "noexec", "noatime", "nodiratime"];
+
+function bindOptionsOf(attributes: ReadonlySet<string>): ReadonlySet<BindOption> {
+  return new Set(KEPT.filter((name) => attributes.has(name)));
+}
