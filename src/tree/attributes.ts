@@ -74,7 +74,7 @@ export class AttributesOfNodes {
       const { transactions } = this.#ctx;
       const relink = transactions.relink(node);
       if (relink.type !== "relink") throw new FamfsError("INTERNAL", "a RELINK was expected");
-      transactions.require(1);
+      transactions.requireForNew(1);
       transactions.append([{ entry: { ...relink, ...next } }]);
     }
     Object.assign(node, next);

@@ -53,7 +53,7 @@ export class FileSizes {
   async unseal(file: FileNode): Promise<UnsealedFile> {
     const { transactions } = this.#ctx;
     const isNamed = file.parent !== undefined;
-    if (isNamed) transactions.require(MAX_SLOTS_PER_NODE); // its name was used before
+    if (isNamed) transactions.requireForNew(MAX_SLOTS_PER_NODE); // its name was used before
     const content = this.newContent();
     if (isNamed) transactions.promise(file, MAX_SLOTS_PER_NODE);
     file.content = content;

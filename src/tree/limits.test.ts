@@ -4,8 +4,11 @@ import { ALLOC_UNIT, MIB } from "../base/index.ts";
 import { contents, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
 import { SharedVolume } from "./testing/shared-volume.ts";
 
+/** At least as many entries of any log are kept for removing and renaming. */
+const KEPT_ENTRIES = 32;
+
 test("a full log refuses at create, and everything that was created still seals", async () => {
-  const volume = new SharedVolume({ capacity: 11 });
+  const volume = new SharedVolume({ capacity: 11 + KEPT_ENTRIES });
   const node = volume.serve("a");
   for (let at = 0; at < 5; at++) await put(node, "n".repeat(100 + at), "x"); // two entries each
   await assert.rejects(put(node, "m".repeat(100), "x"), { code: "LOG_FULL" });
@@ -16,6 +19,46 @@ test("a full log refuses at create, and everything that was created still seals"
   assert.equal(volume.length, 11);
   assert.equal(node.tree.status().freeFiles, 0);
   assert.equal(list(volume.serve("b")).length, 6);
+});
+
+test("in a full log the last entries are for removing and renaming: they give space back, nothing new takes them", async () => {
+  const volume = new SharedVolume({ capacity: 8 + KEPT_ENTRIES });
+  const node = volume.serve("a");
+  assert.deepEqual([node.tree.status().files, node.tree.status().freeFiles], [8, 8]);
+  for (let at = 0; at < 7; at++) await put(node, `f${at}`, "x");
+  const { attributes: directory } = await node.tree.makeDirectory(ROOT, "d", 0o755, USER);
+  await node.tree.syncFileSystem();
+  const { freeBlocks, freeFiles } = node.tree.status();
+  assert.equal(freeFiles, 0);
+  const refused = (attempt: () => unknown) =>
+    assert.rejects(async () => attempt(), { code: "LOG_FULL", message: /32 kept for removing and renaming/ });
+  const nothingNew = async () => {
+    await refused(() => put(node, "new", "x"));
+    await refused(() => node.tree.makeDirectory(ROOT, "new", 0o755, USER));
+    await refused(() => node.tree.makeSymlink(ROOT, "new", "f0", USER));
+    await refused(() => node.tree.open(nodeidOf(node, "f0"), O.WRONLY | O.TRUNC));
+    await refused(() => node.tree.setAttributes(nodeidOf(node, "f0"), { mode: 0o600 }));
+  };
+  await nothingNew();
+  await node.tree.rename(ROOT, "f0", directory.nodeid, "moved", 0);
+  await node.tree.rename(ROOT, "f1", ROOT, "f2", 0);
+  await node.tree.unlink(directory.nodeid, "moved");
+  await node.tree.removeDirectory(ROOT, "d");
+  for (let at = 2; at < 7; at++) await node.tree.unlink(ROOT, `f${at}`);
+  assert.equal(node.tree.status().freeBlocks - freeBlocks, (7 * ALLOC_UNIT) / 4096);
+  assert.deepEqual(list(volume.serve("b")), []);
+  await refused(() => put(node, "new", "x")); // the space is back, the entries are not
+  assert.equal(node.tree.status().freeFiles, 0);
+  assert.deepEqual(volume.replay().findings, []);
+});
+
+test("times of directories are not persisted into the entries kept for removing", async () => {
+  const volume = new SharedVolume({ capacity: 1 + KEPT_ENTRIES });
+  const node = volume.serve("a");
+  await put(node, "f", "x");
+  await volume.clock.advance(5000);
+  assert.equal(await node.tree.handOver({ forced: false, signal: AbortSignal.timeout(1000) }), true);
+  assert.equal(volume.length, 1);
 });
 
 test("a full volume refuses at create; space comes back when files go", async () => {

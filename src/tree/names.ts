@@ -29,7 +29,7 @@ export class Names {
   createFile(parent: DirectoryNode, name: string, mode: number, creator: Creator): FileNode {
     this.#requireFree(parent, name);
     const slots = slotsFor(parent, name, this.#ctx.sealed);
-    this.#ctx.transactions.require(slots);
+    this.#ctx.transactions.requireForNew(slots);
     const content = this.#ctx.sizes.newContent();
     const node = this.#ctx.nodes.newFile(this.#newNode(parent, mode, creator), content);
     return this.#place(node, parent, name, slots);
@@ -38,7 +38,7 @@ export class Names {
   makeDirectory(parent: DirectoryNode, name: string, mode: number, creator: Creator): DirectoryNode {
     this.#requireFree(parent, name);
     const slots = slotsFor(parent, name, this.#ctx.sealed);
-    this.#ctx.transactions.require(slots);
+    this.#ctx.transactions.requireForNew(slots);
     const inherited = parent.mode & S_ISGID;
     const node = this.#ctx.nodes.newDirectory(this.#newNode(parent, mode | inherited, creator));
     return this.#place(node, parent, name, slots);
@@ -54,7 +54,7 @@ export class Names {
       );
     }
     const slots = slotsForSymlink(name, target);
-    this.#ctx.transactions.require(slots);
+    this.#ctx.transactions.requireForNew(slots);
     const node = this.#ctx.nodes.newSymlink(this.#newNode(parent, 0o777, creator), target);
     return this.#place(node, parent, name, slots);
   }

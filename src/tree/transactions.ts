@@ -4,6 +4,13 @@ import type { Nodes, TreeNode } from "./nodes.ts";
 import type { Ownership } from "./ownership.ts";
 import type { Space } from "./space.ts";
 
+/**
+ * Entries that nothing new may take, so that a volume with a full log can still be cleared and put in order. The log
+ * gives no entries back, so this bounds how much.
+ */
+const RESERVE_SHARE = 1 / 256;
+const MIN_RESERVE = 32;
+
 /** An entry to append, and the live node that it makes. */
 export interface Step {
   readonly entry: LogEntry;
@@ -18,8 +25,9 @@ export class Transactions {
   readonly #ownership: Ownership;
   readonly #logger: Logger;
   readonly #capacity: number;
+  readonly #reserve: number;
   readonly #promised = new Map<TreeNode, number>();
-  #reserved = 0;
+  #promisedSlots = 0;
 
   constructor(parts: {
     sealed: () => SealedTree;
@@ -35,19 +43,25 @@ export class Transactions {
     this.#ownership = parts.ownership;
     this.#logger = parts.logger;
     this.#capacity = parts.capacity;
+    this.#reserve = Math.max(MIN_RESERVE, Math.floor(parts.capacity * RESERVE_SHARE));
   }
 
   get #sealed(): SealedTree {
     return this.#model();
   }
 
-  get capacity(): number {
-    return this.#capacity;
+  /** Entries for all that is made here in the life of the log. */
+  get capacityForNew(): number {
+    return Math.max(0, this.#capacity - this.#reserve);
   }
 
-  /** Slots that nothing has been promised. */
-  get freeSlots(): number {
-    return Math.max(0, this.#capacity - this.#sealed.nextIndex - this.#reserved);
+  /** Slots that nothing has been promised and that something new may take. */
+  get freeForNew(): number {
+    return Math.max(0, this.#freeSlots - this.#reserve);
+  }
+
+  get #freeSlots(): number {
+    return Math.max(0, this.#capacity - this.#sealed.nextIndex - this.#promisedSlots);
   }
 
   /** Index the next entry gets. */
@@ -55,15 +69,22 @@ export class Transactions {
     return this.#sealed.nextIndex;
   }
 
-  /** LOG_FULL unless `count` more entries fit. */
+  /** LOG_FULL unless `count` more entries fit: for what frees something or only moves it, and for what was promised. */
   require(count: number): void {
-    if (this.freeSlots < count) {
-      throw new FamfsError(
-        "LOG_FULL",
-        `the log holds ${this.#sealed.nextIndex} of ${this.#capacity} entries and ${this.#reserved} are promised to ` +
-          `files not sealed yet: ${count} more do not fit; copy the volume to a new one with a larger log`,
-      );
-    }
+    if (this.#freeSlots < count) throw this.#full(count, "");
+  }
+
+  /** LOG_FULL unless `count` more entries fit beside those kept for removing and renaming. */
+  requireForNew(count: number): void {
+    if (this.freeForNew < count) throw this.#full(count, ` beside the ${this.#reserve} kept for removing and renaming`);
+  }
+
+  #full(count: number, beside: string): FamfsError {
+    return new FamfsError(
+      "LOG_FULL",
+      `the log holds ${this.#sealed.nextIndex} of ${this.#capacity} entries and ${this.#promisedSlots} are promised to ` +
+        `files not sealed yet: ${count} more do not fit${beside}; copy the volume to a new one with a larger log`,
+    );
   }
 
   /** Promises `node` the slots that it needs to seal, instead of what it was promised before. LOG_FULL. */
@@ -71,12 +92,12 @@ export class Transactions {
     const more = count - (this.#promised.get(node) ?? 0);
     if (more > 0) this.require(more);
     this.#promised.set(node, count);
-    this.#reserved += more;
+    this.#promisedSlots += more;
   }
 
   /** `node` is in the log, or will never be. */
   withdraw(node: TreeNode): void {
-    this.#reserved -= this.#promised.get(node) ?? 0;
+    this.#promisedSlots -= this.#promised.get(node) ?? 0;
     this.#promised.delete(node);
   }
 

@@ -322,8 +322,8 @@ export class VolumeTree implements AsyncDisposable {
       blockSize: BLOCK_SIZE,
       blocks: Math.floor(space.totalBytes / BLOCK_SIZE),
       freeBlocks: Math.floor(space.freeBytes / BLOCK_SIZE),
-      files: transactions.capacity,
-      freeFiles: transactions.freeSlots,
+      files: transactions.capacityForNew,
+      freeFiles: transactions.freeForNew,
       maxNameLength: MAX_NAME_BYTES,
     };
   }
@@ -476,7 +476,7 @@ export class VolumeTree implements AsyncDisposable {
       const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
       const inLog = node.sealed !== undefined && !isUnsealed(node);
       if (!linked || !inLog || sameTime(node.sealed?.mtime, node.mtime)) continue;
-      if (transactions.freeSlots === 0) break;
+      if (transactions.freeForNew === 0) break;
       const steps: Step[] = [{ entry: transactions.relink(node) }];
       transactions.append(steps);
     }

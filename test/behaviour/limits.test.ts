@@ -8,6 +8,8 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmdirSync,
   rmSync,
   statfsSync,
   writeFileSync,
@@ -21,6 +23,8 @@ import { mountDevice, runProgram, simulatedDevice } from "../support/program.ts"
 
 const MIB = 2 ** 20;
 const LOG_ENTRIES = 15_420;
+/** Of them, for removing and renaming when the others are used up. */
+const KEPT_ENTRIES = 60;
 const skip = skipWithoutMounts();
 
 function syncDirectory(path: string): void {
@@ -85,7 +89,7 @@ test("a write that does not fit into the volume says ENOSPC to write(2), not onl
   writeFileSync(join(mounted.directory, "small"), "fits");
 });
 
-test("a full log says ENOSPC to whatever would need an entry, and reading goes on", { skip }, async () => {
+test("a full log says ENOSPC to whatever is new, removing and renaming go on, and reading does", { skip }, async () => {
   using device = simulatedDevice("4Gi");
   {
     await using mounted = await mountDevice(device.url);
@@ -104,12 +108,18 @@ test("a full log says ENOSPC to whatever would need an entry, and reading goes o
     assert.throws(() => writeFileSync(at("one-more"), "x"), { code: "ENOSPC" });
     assert.equal(readFileSync(at("kept"), "utf8"), "kept");
     assert.ok(readdirSync(mounted.directory).length >= done);
+    assert.equal(statfsSync(mounted.directory).ffree, 0);
+    renameSync(at("d0"), at("moved"));
+    for (let i = 1; i < KEPT_ENTRIES / 2; i++) rmdirSync(at(`d${i}`));
+    assert.throws(() => writeFileSync(at("one-more"), "x"), { code: "ENOSPC" });
   }
   const fsck = await runProgram("fsck", device.url);
   assert.equal(fsck.status, 0, fsck.stdout + fsck.stderr);
   await using again = await mountDevice(device.url);
   assert.equal(readFileSync(join(again.directory, "kept"), "utf8"), "kept");
   assert.ok(readdirSync(again.directory).length > LOG_ENTRIES - 200);
+  assert.ok(existsSync(join(again.directory, "moved")) && !existsSync(join(again.directory, "d1")));
+  rmSync(join(again.directory, "kept"));
 });
 
 test("a corrupt superblock is refused with one sentence that names it", { skip }, async () => {
