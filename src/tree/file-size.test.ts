@@ -89,3 +89,41 @@ test("a growth that ends after the last close of a removed file gives its space 
   assert.equal(node.tree.status().freeBlocks, freeBlocks);
   assert.equal(nodeidOf(node, "kept") > 0, true);
 });
+
+test("a node that lost the log zeroes nothing more", async () => {
+  for (const how of ["grow", "shrink", "punch"]) {
+    const volume = new SharedVolume();
+    const node = volume.serve("a");
+    const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+    await node.write(opened, 0, "0123456789");
+    const finish = slowZero(volume);
+    const { nodeid } = entry.attributes;
+    const size = how === "grow" ? 9 * MIB : 2;
+    const work =
+      how === "punch"
+        ? node.tree.allocate(opened.handle, 2, 8, 3)
+        : Promise.resolve(node.tree.setAttributes(nodeid, { size, handle: opened.handle }));
+    const refused = assert.rejects(work, { code: "OWNER_STALE" }, how);
+    await volume.clock.advance(0);
+    volume.steal();
+    // What another volume has there by now.
+    for (let at = 0; at < volume.regionLength; at += MIB) volume.bytes.set(at, 7);
+    await finish();
+    await refused;
+    for (let at = 0; at < volume.regionLength; at += MIB) assert.equal(volume.bytes.get(at), 7, `${how}: ${at}`);
+  }
+});
+
+test("with dataWriters: any, sealed files are zeroed while the region is still the volume's", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a", { dataWriters: "any" });
+  await put(node, "f", "0123456789");
+  await node.tree.syncFileSystem();
+  volume.steal();
+  const opened = await node.tree.open(nodeidOf(node, "f"), O.RDWR);
+  await node.tree.allocate(opened.handle, 8, 1, 3);
+  assert.equal(node.read(opened), "01234567\x009");
+  volume.isCurrent = false;
+  await assert.rejects(node.tree.allocate(opened.handle, 2, 6, 3), { code: "OWNER_STALE" });
+  assert.equal(node.read(opened), "01234567\x009");
+});

@@ -225,7 +225,7 @@ export class FileSizes {
       await maps.idle(open.map);
     }
     try {
-      await this.#growth.zero(ranges);
+      await this.#growth.zero(file.content, ranges);
     } finally {
       if (open !== undefined) resume(open, maps);
     }

@@ -33,11 +33,20 @@ export class Growth {
     await this.#addExtents(file, content, end);
   }
 
-  async zero(ranges: readonly RegionExtent[]): Promise<void> {
+  /** Zeroes `ranges` for `content`. OWNER_STALE, and nothing more is touched, once they may be another's. */
+  async zero(content: FileNode["content"], ranges: readonly RegionExtent[]): Promise<void> {
+    const check = () => this.#requireMemory(content);
     for (const range of ranges) {
-      const pending = this.#ctx.options.memory.zero(range.offset, range.length);
+      const pending = this.#ctx.options.memory.zero(range.offset, range.length, check);
       if (pending !== undefined) await pending;
     }
+  }
+
+  /** What data writes check too: with `dataWriters: any` sealed files need the region alone, all else the log. */
+  #requireMemory(content: FileNode["content"]): void {
+    const { options, settings, ownership } = this.#ctx;
+    const needsLog = content.type === "unsealed" || settings.dataWriters !== "any";
+    if (needsLog ? ownership.yieldingWriter?.holds() !== true : !options.memory.isCurrent()) throw stale();
   }
 
   async #addExtents(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
@@ -103,7 +112,7 @@ export class Growth {
         if (open !== undefined) await maps.idle(open.map);
         await yieldToOthers(); // whoever was allowed to write before has written
         await this.#fill(file, content, extents, () =>
-          this.#copy(contentRanges(content, 0, sizeOf(file, maps)), extents),
+          this.#copy(content, contentRanges(content, 0, sizeOf(file, maps)), extents),
         );
         moved = file.open === open; // otherwise it was opened or closed, and may have been written
         if (!moved) continue;
@@ -127,7 +136,7 @@ export class Growth {
     more: () => Promise<void> = () => Promise.resolve(),
   ): Promise<void> {
     try {
-      await this.zero(extents);
+      await this.zero(content, extents);
       await more();
       if (content.lost || file.content !== content) throw stale();
     } catch (error) {
@@ -137,12 +146,13 @@ export class Growth {
   }
 
   /** Copies `from`, in order, to the start of `to`. */
-  async #copy(from: readonly RegionExtent[], to: readonly RegionExtent[]): Promise<void> {
+  async #copy(content: UnsealedFile, from: readonly RegionExtent[], to: readonly RegionExtent[]): Promise<void> {
+    const check = () => this.#requireMemory(content);
     let done = 0;
     for (const { offset, length } of from) {
       let copied = 0;
       for (const part of rangesOf(to, done, done + length)) {
-        const pending = this.#ctx.options.memory.copy(offset + copied, part.offset, part.length);
+        const pending = this.#ctx.options.memory.copy(offset + copied, part.offset, part.length, check);
         if (pending !== undefined) await pending;
         copied += part.length;
       }

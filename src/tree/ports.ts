@@ -67,10 +67,15 @@ export interface DataMemory {
   readonly window: number;
   /** For file maps where writing needs no grant (`dataWriters: any`): the region is still this volume's. */
   readonly regionGuard: number;
-  /** Undefined when it is done; a promise where zeroing takes time. Durable when done. */
-  zero(offset: number, length: number): undefined | Promise<void>;
-  /** Copies between ranges that do not overlap; not flushed. */
-  copy(from: number, to: number, length: number): undefined | Promise<void>;
+  /** Whether the region is still this volume's. MEMORY_ERROR. */
+  isCurrent(): boolean;
+  /**
+   * Undefined when it is done; a promise where zeroing takes time. Durable when done. `check` is called before each
+   * part and throws when nothing more may be stored.
+   */
+  zero(offset: number, length: number, check: () => void): undefined | Promise<void>;
+  /** Copies between ranges that do not overlap; not flushed. `check` as for `zero`. */
+  copy(from: number, to: number, length: number, check: () => void): undefined | Promise<void>;
   /** Writes dirty cache lines back to the memory; nothing where caches are coherent. */
   flush(offset: number, length: number): void;
 }

@@ -56,21 +56,30 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
   return {
     window: window.id,
     regionGuard,
-    zero(offset, length) {
+    isCurrent: () => media.isCurrent(),
+    zero(offset, length, check) {
       // Stores take real memory for what was a hole in a simulated device, so only what is no whole unit is stored.
       const end = offset + length;
       const from = roundUp(offset, ALLOC_UNIT);
       const to = roundDown(end, ALLOC_UNIT);
       if (from >= to) {
+        check();
         window.zero(offset, length);
         return undefined;
       }
-      if (offset < from) window.zero(offset, from - offset);
-      if (to < end) window.zero(to, end - to);
-      return media.zero({ offset: from, length: to - from });
+      if (offset < from) {
+        check();
+        window.zero(offset, from - offset);
+      }
+      if (to < end) {
+        check();
+        window.zero(to, end - to);
+      }
+      return media.zero({ offset: from, length: to - from }, { check });
     },
-    async copy(from, to, length) {
+    async copy(from, to, length, check) {
       for (let done = 0; done < length; done += COPY_CHUNK) {
+        check();
         const bytes = window.read(from + done, Math.min(COPY_CHUNK, length - done));
         window.copyIn(to + done, bytes);
         await yieldToOthers();

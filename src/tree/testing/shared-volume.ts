@@ -44,6 +44,8 @@ export class SharedVolume {
   /** Nodes ask here before they take the grant from another. */
   onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
   exclusive = true;
+  /** The region is this volume's. */
+  isCurrent = true;
   /** The ring of changes cannot be written. */
   refuseChanges = false;
   /** Lets zeroing take time. */
@@ -92,13 +94,19 @@ export class SharedVolume {
       memory: {
         window: 1,
         regionGuard: 0,
-        zero: (offset, length) => {
+        isCurrent: () => this.isCurrent,
+        zero: (offset, length, check) => {
+          const zero = () => {
+            check();
+            this.bytes.zero(offset, length);
+          };
           const wait = this.beforeZero();
-          if (wait !== undefined) return wait.then(() => this.bytes.zero(offset, length));
-          this.bytes.zero(offset, length);
+          if (wait !== undefined) return wait.then(zero);
+          zero();
           return undefined;
         },
-        copy: (from, to, length) => {
+        copy: (from, to, length, check) => {
+          check();
           for (let at = 0; at < length; at++) this.bytes.set(to + at, this.bytes.get(from + at));
           return undefined;
         },
