@@ -154,3 +154,22 @@ test("with dataWriters: any, sealed files are opened for write without the grant
   assert.equal(await contents(a, "arena"), "0123xx6789");
   await assert.rejects(b.write(opened, 9, "xx"), { code: "WRITE_PAST_END" });
 });
+
+test("while what another node holds cannot be read, no space is given out; what needs none goes on", async () => {
+  const { volume, a, b } = pair();
+  await put(a, "f", "data");
+  await a.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) });
+  volume.unknownReservations = ["owner slot 0: wrong crc"];
+  await assert.rejects(put(b, "g", "data"), { code: "NO_SPACE", message: /owner slot 0: wrong crc/ });
+  assert.equal(b.tree.status().freeBlocks, 0);
+  await b.tree.rename(ROOT, "f", ROOT, "moved", 0);
+  assert.deepEqual(list(b), ["moved"]);
+  volume.exclusive = true; // no other node has it staged
+  await put(b, "g", "data");
+  volume.exclusive = false;
+  // The other node has written its slot again.
+  volume.unknownReservations = [];
+  await put(a, "h", "data");
+  await put(b, "i", "data");
+  assert.deepEqual(list(b), ["g", "h", "i", "moved"]);
+});

@@ -57,6 +57,8 @@ export interface LogWriter {
   recordChanged(index: number, mtime: Time): void;
   /** Extents that other owners reserved and have not given back. */
   readonly foreignReservations: readonly ReservedRange[];
+  /** Why that is not all: owner slots that cannot be read (their node crashed while it wrote them). */
+  readonly unknownReservations: readonly string[];
   /** False once another node took over. */
   holds(): boolean;
 }

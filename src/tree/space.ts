@@ -66,6 +66,7 @@ export class Space {
   }
 
   get freeBytes(): number {
+    if (this.#unknown !== undefined) return 0;
     return Math.max(0, this.#free?.freeBytes ?? this.#options.data.length - this.#sealedBytes);
   }
 
@@ -241,7 +242,21 @@ export class Space {
 
   #owned(): FreeSpace {
     if (this.#free === undefined) throw new FamfsError("INTERNAL", "space was asked for without owning the log");
+    const unknown = this.#unknown;
+    if (unknown !== undefined) {
+      throw new FamfsError(
+        "NO_SPACE",
+        `${unknown}: what its node holds for unsealed files is not known. New space is given when that node has ` +
+          "written to the volume again, or when no other node has the volume staged",
+      );
+    }
     return this.#free;
+  }
+
+  /** Why no range can be said to be free: a node that may live holds nobody knows which. */
+  get #unknown(): string | undefined {
+    const unknown = this.#writer?.unknownReservations[0];
+    return unknown === undefined || this.#options.exclusive() ? undefined : unknown;
   }
 
   #noSpace(bytes: number): FamfsError {

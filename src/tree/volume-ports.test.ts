@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
-import { simulatedVolume } from "../../test/support/simulated-volume.ts";
+import { simulatedVolume, taker } from "../../test/support/simulated-volume.ts";
 import { FamfsError, MIB } from "../base/index.ts";
+import { slotPageOffset } from "../format/index.ts";
 import { formatVolume } from "../media/index.ts";
-import { dataMemory } from "./volume-ports.ts";
+import { dataMemory, logWriter } from "./volume-ports.ts";
 
 test("zeroing and copying stop before the part that is no longer theirs", async () => {
   await using volume = await simulatedVolume();
@@ -52,4 +53,29 @@ test("a region that was given to another volume is not current", async () => {
     logLength: 8 * MIB,
   });
   assert.equal(memory.isCurrent(), false);
+});
+
+test("a torn page of another owner slot is reported, and gone when its node takes over again", async () => {
+  await using volume = await simulatedVolume();
+  const [a, b] = [await volume.open(), await volume.open()];
+  const range = { offset: a.dataOffset, length: 2 * MIB };
+  {
+    await using torn = await a.takeOver(taker(0, 1));
+    torn.publishReservations([range]);
+    a.window.copyIn(slotPageOffset(0) + 600, Buffer.from("torn"));
+    torn.release();
+  }
+  {
+    await using writer = await b.takeOver(taker(1, 2));
+    const seen = logWriter(b, writer, 1);
+    assert.deepEqual(seen.foreignReservations, []);
+    assert.deepEqual(seen.unknownReservations, ["owner slot 0: wrong crc"]);
+    writer.release();
+  }
+  await using again = await a.takeOver(taker(0, 3));
+  again.publishReservations([range]);
+  await using writer = await b.takeOver(taker(1, 4));
+  const seen = logWriter(b, writer, 1);
+  assert.deepEqual(seen.foreignReservations, [range]);
+  assert.deepEqual(seen.unknownReservations, []);
 });

@@ -93,6 +93,7 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
 
 /** `slot` is the owner slot of this node. */
 export function logWriter(media: VolumeMedia, writer: MediaWriter, slot: number): LogWriter {
+  const others = media.reservationsOfOthers(slot);
   return {
     guard: writer.guard,
     get nextIndex() {
@@ -101,7 +102,8 @@ export function logWriter(media: VolumeMedia, writer: MediaWriter, slot: number)
     append: (entries) => void writer.append(entries),
     publishReservations: (ranges) => writer.publishReservations(ranges),
     recordChanged: (index, mtime) => writer.recordChanged(index, Date.now(), mtime),
-    foreignReservations: media.reservationsOfOthers(slot).ranges,
+    foreignReservations: others.ranges,
+    unknownReservations: others.findings.map(({ message }) => message),
     holds: () => writer.holds(),
   };
 }

@@ -46,6 +46,8 @@ export class SharedVolume {
   exclusive = true;
   /** The region is this volume's. */
   isCurrent = true;
+  /** Owner slots of other nodes that cannot be read. */
+  unknownReservations: string[] = [];
   /** The ring of changes cannot be written. */
   refuseChanges = false;
   /** Lets zeroing take time. */
@@ -204,6 +206,7 @@ export class SharedVolume {
   #writer(node: string, epoch: number): LogWriter {
     const [log, reservations, changes] = [this.#entries, this.#reservations, this.#changes];
     const refused = () => this.refuseChanges;
+    const { unknownReservations } = this;
     const check = () => {
       if (this.#epoch !== epoch) throw new FamfsError("OWNER_STALE", "another node took the log over");
     };
@@ -215,6 +218,7 @@ export class SharedVolume {
       get foreignReservations() {
         return [...reservations].filter(([name]) => name !== node).flatMap(([, ranges]) => ranges);
       },
+      unknownReservations,
       append(entries) {
         check();
         if (entries.length > MAX_TRANSACTION) throw new Error(`${entries.length} entries in one transaction`);
