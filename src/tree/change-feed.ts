@@ -2,6 +2,7 @@ import type { SealedChange, SealedNode, SealedPlace } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { attributesOf, type DirectoryNode, type FileNode, sealedContent, type TreeNode } from "./nodes.ts";
 import type { LogNews } from "./ports.ts";
+import type { UnsealedFile } from "./unsealed-file.ts";
 
 /**
  * Brings the live tree up to the log: what other nodes (or an earlier session) appended. The kernel is told what it
@@ -55,7 +56,7 @@ export class ChangeFeed {
     for (const node of this.#ctx.sealed.byIndex.values()) {
       if (node.parent === undefined) continue;
       const live = this.#ctx.nodes.ofSealed(node) ?? this.#create(node);
-      if (live.kind === "file" && live.content.type === "unsealed") this.#restoreContent(live, node);
+      if (live.kind === "file" && live.content.type === "unsealed") this.#restoreContent(live, live.content, node);
       this.#place(live, node);
     }
   }
@@ -156,11 +157,13 @@ export class ChangeFeed {
     this.#ctx.invalidations.content(directory.nodeid); // the kernel keeps pages of listings
   }
 
-  #restoreContent(live: FileNode, sealed: SealedNode): void {
+  #restoreContent(live: FileNode, unsealed: UnsealedFile, sealed: SealedNode): void {
     live.content = sealedContent(sealed);
-    if (live.open === undefined) return;
-    this.#ctx.sizes.showContent(live);
-    this.#ctx.invalidations.content(live.nodeid);
+    if (live.open !== undefined) {
+      this.#ctx.sizes.showContent(live);
+      this.#ctx.invalidations.content(live.nodeid);
+    }
+    this.#ctx.sizes.discard(live, unsealed);
   }
 
   #contentChanged(news: LogNews): void {

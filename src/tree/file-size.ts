@@ -32,11 +32,19 @@ export class FileSizes {
     return content;
   }
 
-  /** Gives back all that `content` holds, when nothing of it is being zeroed; nobody reads it any more. */
+  /**
+   * Gives back all that `content` of `file` holds, when nothing of it is being zeroed and no worker is at it any
+   * more. If `file` is open, its map shows something else already.
+   */
   discard(file: FileNode, content: UnsealedFile): void {
     content.lost = true;
-    if (file.changing !== undefined) void file.changing.then(() => this.#giveBack(content));
-    else this.#giveBack(content);
+    const { changing, open } = file;
+    if (changing === undefined && open === undefined) {
+      this.#giveBack(content);
+      return;
+    }
+    const unused = open === undefined ? undefined : this.#ctx.options.maps.idle(open.map);
+    void Promise.all([changing, unused]).then(() => this.#giveBack(content));
   }
 
   #giveBack(content: UnsealedFile): void {

@@ -94,6 +94,27 @@ test("after losing the log writes fail with OWNER_STALE, nothing is logged, and 
   assert.deepEqual(volume.replay().findings, []);
 });
 
+test("what a replaced file had before the log was lost is free again, open or closed", async () => {
+  for (const open of [true, false]) {
+    const { volume, a } = pair();
+    await put(a, "f", "old");
+    await a.tree.syncFileSystem();
+    const { freeBlocks } = a.tree.status();
+    const rewriting = await a.tree.open(nodeidOf(a, "f"), O.RDWR | O.TRUNC);
+    await a.tree.allocate(rewriting.handle, 0, 40 * MIB, 0);
+    if (!open) a.tree.release(rewriting.handle);
+    volume.steal();
+    a.tree.poll();
+    await volume.clock.advance(0);
+    if (open) assert.equal(a.read(rewriting), "old");
+    await a.tree.makeDirectory(ROOT, "owner again", 0o755, USER);
+    assert.equal(a.tree.status().freeBlocks, freeBlocks);
+    const { opened } = await a.tree.create(ROOT, "g", 0o644, O.WRONLY, USER);
+    await a.tree.allocate(opened.handle, 0, 40 * MIB, 0);
+    if (open) a.tree.release(rewriting.handle);
+  }
+});
+
 test("before a change that waited is answered, names in its own directory are doubted", async () => {
   const { a, b } = pair();
   await put(a, "new", "1");
