@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, hasCode } from "../base/index.ts";
 import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import { forgetMissing, nameOf } from "./node-handlers.ts";
@@ -10,6 +10,7 @@ import { CreateIn, FallocateIn, FlushIn, FsyncIn, LseekIn, OpenIn, ReadIn, Relea
 
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const WRITE_ATTEMPTS = 2;
 
 /**
  * The one place that decides how an OPEN is answered. Today from a window by our workers; a backing file for
@@ -114,10 +115,18 @@ const WRITE: Handler<number> = {
     const clears = (view.getUint32(WriteIn.offsets.write_flags, true) & WRITE_KILL_SUIDGID) !== 0;
     const data = request.bytes.slice(request.dataAt, request.dataAt + size); // the buffer is reused while we wait
     if (clears) await on.clearSetId(handle.nodeid);
-    await on.operations.prepareWrite(handle.opened.handle, offset, offset + size);
-    if (on.isInterrupted(request)) return 0;
-    on.write(handle, offset, data);
-    return size;
+    // What was prepared but not written yet may be cut off for another file when space is short, or the file sealed:
+    // then it is prepared again, or refused for what it is.
+    for (let attempt = 1; ; attempt++) {
+      await on.operations.prepareWrite(handle.opened.handle, offset, offset + size);
+      if (on.isInterrupted(request)) return 0;
+      try {
+        on.write(handle, offset, data);
+        return size;
+      } catch (error) {
+        if (attempt === WRITE_ATTEMPTS || !hasCode(error, "WRITE_PAST_END")) throw error;
+      }
+    }
   },
   write: (reply, size) => reply.u32(size),
 };

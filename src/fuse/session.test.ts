@@ -214,6 +214,27 @@ test("a write that was prepared lands, and one past the end of a sealed file lea
   assert.deepEqual([...kernel.answered(kernel.send("READ", sealed, last)).body], [0]);
 });
 
+test("a write whose room is taken away before it lands is prepared again, once", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "file");
+  const { fh } = OpenOut.decode(kernel.answered(kernel.send("OPEN", nodeid, openFlags(2))).body);
+  const prepare = files.prepareWrite.bind(files);
+  let taken = 0;
+  files.prepareWrite = (...args) => (taken-- > 0 ? undefined : prepare(...args));
+  const head = WriteIn.encode({ fh, offset: 0n, size: 5, write_flags: 0, lock_owner: 0n, flags: 0 });
+  const outcome = async (times: number) => {
+    taken = times;
+    const unique = kernel.send("WRITE", nodeid, Buffer.concat([head, Buffer.from("hello")]));
+    await delay(0);
+    return kernel.answered(unique).errno;
+  };
+  assert.equal(await outcome(2), ERRNO.EFBIG);
+  assert.equal(await outcome(1), 0);
+  const read = ReadIn.encode({ fh, offset: 0n, size: 10, read_flags: 0, lock_owner: 0n, flags: 0 });
+  assert.equal(Buffer.from(kernel.answered(kernel.send("READ", nodeid, read)).body).toString(), "hello");
+});
+
 test("giving a set-id file away clears the bits, because the kernel leaves that to us", async () => {
   using setup = setUp();
   const { kernel, files } = setup;

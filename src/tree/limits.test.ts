@@ -111,6 +111,22 @@ test("a claim of n bytes takes n bytes, also when other files hold more than the
   await node.write(one, 17 * MIB, "end");
 });
 
+test("what was prepared for a write, and given to another file before it, can be prepared again", async () => {
+  const volume = new SharedVolume({ dataBytes: 64 * MIB });
+  const node = volume.serve("a");
+  const one = (await node.tree.create(ROOT, "one", 0o644, O.WRONLY, USER)).opened;
+  const two = (await node.tree.create(ROOT, "two", 0o644, O.WRONLY, USER)).opened;
+  await node.tree.prepareWrite(one.handle, 16 * MIB, 16 * MIB + 3);
+  await node.tree.allocate(two.handle, 0, 60 * MIB, 0);
+  const end = Buffer.from("end");
+  assert.equal(node.maps.write(one.map, 16 * MIB, end), false);
+  await assert.rejects(node.tree.prepareWrite(one.handle, 16 * MIB, 16 * MIB + 3), { code: "NO_SPACE" });
+  await node.tree.unlink(ROOT, "two");
+  node.tree.release(two.handle);
+  await node.tree.prepareWrite(one.handle, 16 * MIB, 16 * MIB + 3);
+  assert.equal(node.maps.write(one.map, 16 * MIB, end), true);
+});
+
 test("KEEP_SIZE only reserves; a hole punched or a file shrunk reads as zeroes when it grows again", async () => {
   const volume = new SharedVolume();
   const node = volume.serve("a");
