@@ -103,17 +103,28 @@ export function setUp() {
     step("native", nativeInputs, "native/build/famfs.node", () =>
       run("compiling the native addon", process.execPath, ["native/build.mjs"]),
     );
+    giveBack();
   });
+}
+
+/** Under sudo what was made in the checkout stays its owner's. */
+function giveBack() {
+  const { SUDO_UID: uid, SUDO_GID: gid } = process.env;
+  if (process.getuid?.() !== 0 || uid === undefined || statSync(root).uid !== Number(uid)) return;
+  spawnSync("chown", ["-R", `${uid}:${gid ?? uid}`, "node_modules", "native/build"], { cwd: root, stdio: "inherit" });
 }
 
 /** Runs `command` with the project's own binaries first on PATH and ends this process as it ended. */
 export function runInProject(command, args, options = {}) {
+  // Halves the start of a program and saves 20 MB of each process: types are stripped once. Under sudo it would leave
+  // root's files in somebody's checkout.
+  const compileCache = process.env.SUDO_UID === undefined ? { NODE_COMPILE_CACHE: join(stamps, "compiled") } : {};
   // npm 9 links no node into .bin, so the package that carries it is named itself.
   const bins = [join(root, "node_modules", `node-linux-${process.arch}`, "bin"), join(root, "node_modules", ".bin")];
   const local = bins.map((bin) => join(bin, command)).find((file) => existsSync(file));
   const child = spawn(local ?? command, args, {
     stdio: "inherit",
-    env: { ...process.env, PATH: [...bins, process.env.PATH ?? ""].join(delimiter) },
+    env: { ...compileCache, ...process.env, PATH: [...bins, process.env.PATH ?? ""].join(delimiter) },
     ...options,
   });
   // A terminal sends Ctrl-C to the whole process group, so the child has it already; a signal sent to this
