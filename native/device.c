@@ -5,12 +5,27 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
-static void run_punch_hole(job *self) {
+static int make_hole(int fd, uint64_t offset, uint64_t length) {
   int result;
   do {
-    result = fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)self->offset, (off_t)self->length);
+    result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
   } while (result < 0 && errno == EINTR);
-  self->error = result < 0 ? errno : 0;
+  return result < 0 ? errno : 0;
+}
+
+static void run_punch_hole(job *self) {
+  self->error = make_hole(self->fd, self->offset, self->length);
+}
+
+static napi_value punch_small_hole(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  int32_t fd;
+  uint64_t offset, length;
+  if (!read_arguments(env, info, 3, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
+      !arg_u64(env, values[2], &length))
+    return NULL;
+  int error = make_hole(fd, offset, length);
+  return error == 0 ? NULL : throw_errno(env, error, "fallocate");
 }
 
 static napi_value punch_hole(napi_env env, napi_callback_info info) {
@@ -89,6 +104,7 @@ static napi_value try_lock(napi_env env, napi_callback_info info) {
 
 void device_register(napi_env env, napi_value exports) {
   export_function(env, exports, "punchHole", punch_hole);
+  export_function(env, exports, "punchSmallHole", punch_small_hole);
   export_function(env, exports, "zeroRange", zero_range);
   export_function(env, exports, "tryLock", try_lock);
 }
