@@ -91,7 +91,7 @@ export class VolumeTree implements AsyncDisposable {
       logger: options.logger,
       capacity: options.logCapacity,
     });
-    const ctx: Omit<TreeContext, "sizes" | "sealer"> = {
+    const ctx: TreeContext = {
       options,
       settings,
       sealed,
@@ -104,9 +104,17 @@ export class VolumeTree implements AsyncDisposable {
       now,
       requireChangeable: () => this.#requireChangeable(),
       touchDirectory: (directory) => this.#touchDirectory(directory),
+      // These two are made of the context themselves.
+      get sizes() {
+        return sizes;
+      },
+      get sealer() {
+        return sealer;
+      },
     };
-    this.#ctx = Object.assign(ctx, { sizes: undefined, sealer: undefined }) as unknown as TreeContext;
-    Object.assign(this.#ctx, { sizes: new FileSizes(this.#ctx), sealer: new Sealer(this.#ctx) });
+    const sizes = new FileSizes(ctx);
+    const sealer = new Sealer(ctx);
+    this.#ctx = ctx;
     this.#names = new Names(this.#ctx);
     this.#files = new OpenFiles(this.#ctx);
     this.#attributes = new AttributesOfNodes(this.#ctx);
