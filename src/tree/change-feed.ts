@@ -73,7 +73,10 @@ export class ChangeFeed {
       if (live.sealed === undefined) continue;
       const node = sealed.byIndex.get(live.sealed.index);
       if (node === undefined) this.#remove(live, live.parent && { parent: live.sealed, name: live.name });
-      else nodes.bind(live, node);
+      else {
+        nodes.bind(live, node);
+        if (live.kind === "file") this.#ctx.cpuCaches.doubt(live);
+      }
     }
     space.recount();
     this.restore();
@@ -158,18 +161,23 @@ export class ChangeFeed {
   }
 
   #restoreContent(live: FileNode, unsealed: UnsealedFile, sealed: SealedNode): void {
-    live.content = sealedContent(sealed);
+    live.content = sealedContent(sealed, "elsewhere");
     if (live.open !== undefined) {
       this.#ctx.sizes.showContent(live);
+      this.#ctx.cpuCaches.refresh(live);
       this.#ctx.invalidations.content(live.nodeid);
     }
     this.#ctx.sizes.discard(live, unsealed);
   }
 
   #contentChanged(news: LogNews): void {
-    const { nodes, invalidations, sealed: tree } = this.#ctx;
+    const { nodes, invalidations, cpuCaches, sealed: tree } = this.#ctx;
     if (news.contentChanges === "all") {
-      for (const node of nodes.all()) if (node.kind === "file" && node.sealed) invalidations.content(node.nodeid);
+      for (const node of nodes.all()) {
+        if (node.kind !== "file" || node.sealed === undefined) continue;
+        cpuCaches.doubt(node);
+        invalidations.content(node.nodeid);
+      }
       return;
     }
     for (const { index, mtime } of news.contentChanges) {
@@ -178,6 +186,7 @@ export class ChangeFeed {
       if (live === undefined) continue;
       live.mtime = mtime;
       live.ctime = mtime;
+      if (live.kind === "file") cpuCaches.doubt(live);
       invalidations.content(live.nodeid);
     }
   }

@@ -1,4 +1,5 @@
 import type { SealedTree, Time } from "../format/index.ts";
+import type { CpuCaches } from "./cpu-caches.ts";
 import type { FileSizes } from "./file-size.ts";
 import type { Invalidations } from "./invalidations.ts";
 import type { DirectoryNode, Nodes, TreeNode } from "./nodes.ts";
@@ -19,6 +20,7 @@ export interface TreeContext {
   readonly ownership: Ownership;
   readonly transactions: Transactions;
   readonly invalidations: Invalidations;
+  readonly cpuCaches: CpuCaches;
   readonly sizes: FileSizes;
   readonly sealer: Sealer;
   /** Sealed nodes whose mtime here is newer than in the log. */

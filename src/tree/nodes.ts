@@ -37,6 +37,8 @@ export interface SealedContent {
   readonly size: number;
   /** undefined for an empty file. */
   readonly layout: Layout | undefined;
+  /** Other nodes wrote it: CPU caches of this host may have what was in its extents before. See `CpuCaches`. */
+  mayBeCached: boolean;
 }
 
 export interface SymlinkNode extends NodeBase {
@@ -197,7 +199,13 @@ export class Nodes {
         ? { kind: "directory", ...base, children: new Children() }
         : sealed.kind === "symlink"
           ? { kind: "symlink", ...base, target: sealed.symlinkTarget ?? "" }
-          : { kind: "file", ...base, content: sealedContent(sealed), open: undefined, changing: undefined };
+          : {
+              kind: "file",
+              ...base,
+              content: sealedContent(sealed, "elsewhere"),
+              open: undefined,
+              changing: undefined,
+            };
     this.#bySealedIndex.set(sealed.index, node);
     return this.#keep(node);
   }
@@ -253,8 +261,8 @@ export class Nodes {
   }
 }
 
-export function sealedContent(sealed: SealedNode): SealedContent {
-  return { type: "sealed", size: sealed.size, layout: sealed.layout };
+export function sealedContent(sealed: SealedNode, written: "here" | "elsewhere"): SealedContent {
+  return { type: "sealed", size: sealed.size, layout: sealed.layout, mayBeCached: written === "elsewhere" };
 }
 
 /** Mode, owner and times as the log has them; `now` where a stock entry has no time. */

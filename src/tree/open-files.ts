@@ -51,15 +51,19 @@ export class OpenFiles {
     const file = this.#ctx.nodes.file(nodeid);
     const writable = (flags & O_ACCMODE) !== 0;
     const truncates = (flags & O_TRUNC) !== 0;
-    if (!writable && !truncates) return this.#opened(file, false, false);
+    if (!writable && !truncates) return this.#openedFresh(file, flags);
     this.#ctx.requireChangeable();
     const { dataWriters, writerTimeoutMs } = this.#ctx.settings;
     if (!truncates && dataWriters === "any" && file.content.type === "sealed" && file.content.size > 0) {
-      return this.#opened(file, writable, false);
+      return this.#openedFresh(file, flags);
     }
     return this.#ctx.ownership.with(writerTimeoutMs, () => {
       const present = this.#ctx.nodes.file(nodeid);
-      if (!truncates) return this.#opened(present, writable, true);
+      if (!truncates) {
+        // The grant may be gone when the caches are dropped.
+        const dropping = this.#ctx.cpuCaches.fresh(present);
+        return dropping?.then(() => this.open(nodeid, flags)) ?? this.#opened(present, writable, true);
+      }
       return this.#truncate(present).then(() => this.#opened(present, writable, true));
     });
   }
@@ -187,6 +191,20 @@ export class OpenFiles {
     else await this.#ctx.sizes.setSize(file, 0);
     file.mtime = this.#ctx.now();
     file.ctime = file.mtime;
+  }
+
+  /** Without the grant, with what other nodes wrote before this. */
+  #openedFresh(file: FileNode, flags: number): OpenedFile | Promise<OpenedFile> {
+    const { nodeid, content } = file;
+    const opened = () => this.#opened(file, (flags & O_ACCMODE) !== 0, false);
+    return (
+      this.#ctx.cpuCaches.fresh(file)?.then(() => {
+        if (this.#ctx.nodes.file(nodeid).content !== content) return this.open(nodeid, flags);
+        const answer = opened();
+        this.#ctx.cpuCaches.refresh(file); // of changes since, while it was not open
+        return answer;
+      }) ?? opened()
+    );
   }
 
   #opened(file: FileNode, writable: boolean, granted: boolean): OpenedFile {

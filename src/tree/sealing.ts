@@ -215,7 +215,7 @@ export class Sealer {
     this.#ctx.space.sealed(content.extents);
     this.#ctx.space.release(tail);
     if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
-    file.content = sealedContent(file.sealed);
+    file.content = sealedContent(file.sealed, "here");
     if (file.open !== undefined) {
       maps.setLayout(file.open.map, mapLayoutOf(file.content), file.content.size);
       maps.setSealed(file.open.map, true);

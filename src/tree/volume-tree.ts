@@ -9,6 +9,7 @@ import {
 } from "./attributes.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import type { TreeContext } from "./context.ts";
+import { CpuCaches } from "./cpu-caches.ts";
 import { FileSizes } from "./file-size.ts";
 import { Invalidations } from "./invalidations.ts";
 import { type Creator, checkName, Names } from "./names.ts";
@@ -91,6 +92,7 @@ export class VolumeTree implements AsyncDisposable {
       logger: options.logger,
       capacity: options.logCapacity,
     });
+    const invalidations = new Invalidations(options.clock, options.logger);
     const ctx: TreeContext = {
       options,
       settings,
@@ -99,7 +101,12 @@ export class VolumeTree implements AsyncDisposable {
       space,
       ownership,
       transactions,
-      invalidations: new Invalidations(options.clock, options.logger),
+      invalidations,
+      cpuCaches: new CpuCaches({
+        memory: options.memory,
+        logger: options.logger,
+        dropped: ({ nodeid }) => invalidations.content(nodeid),
+      }),
       staleTimes: new Set(),
       now,
       requireChangeable: () => this.#requireChangeable(),
@@ -456,6 +463,7 @@ export class VolumeTree implements AsyncDisposable {
   /** Whoever waited for the grant then sees what other nodes did before. */
   async #catchUp(): Promise<void> {
     this.#feed.poll();
+    await this.#ctx.cpuCaches.settled();
     await this.#ctx.invalidations.delivered();
   }
 

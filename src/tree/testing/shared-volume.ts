@@ -44,6 +44,13 @@ export class SharedVolume {
   /** Nodes ask here before they take the grant from another. */
   onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
   exclusive = true;
+  /** Caches of all nodes agree; otherwise what is invalidated by each is counted. */
+  coherent = true;
+  readonly invalidated: { readonly node: string; readonly offset: number; readonly length: number }[] = [];
+  /** Lets invalidating take time. */
+  beforeInvalidate: () => Promise<void> | undefined = () => undefined;
+  /** The ring of changes has overflowed for whoever looks next. */
+  overflow = false;
   /** The region is this volume's. */
   isCurrent = true;
   /** Owner slots of other nodes that cannot be read. */
@@ -112,6 +119,12 @@ export class SharedVolume {
           for (let at = 0; at < length; at++) this.bytes.set(to + at, this.bytes.get(from + at));
           return undefined;
         },
+        invalidate: this.coherent
+          ? undefined
+          : (offset, length) => {
+              this.invalidated.push({ node: name, offset, length });
+              return this.beforeInvalidate();
+            },
         flush: () => {},
       },
       createSealed: () => this.#createSealed(),
@@ -171,7 +184,8 @@ export class SharedVolume {
       poll: () => {
         const entries = this.#decode(position);
         position += entries.length;
-        const contentChanges = this.#changes.slice(changes);
+        const contentChanges = this.overflow ? "all" : this.#changes.slice(changes);
+        this.overflow = false;
         changes = this.#changes.length;
         return { entries, contentChanges, corruptAt: undefined, restarted: false };
       },
