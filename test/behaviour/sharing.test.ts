@@ -46,7 +46,7 @@ function busy(nodeId: string): FamfsError {
   return new FamfsError("OWNER_BUSY", `${nodeId} kept the grant`, { details: { nodeId } });
 }
 
-async function pair(): Promise<AsyncDisposable & { a: MountedVolume; b: MountedVolume }> {
+async function pair(coherent = true): Promise<AsyncDisposable & { a: MountedVolume; b: MountedVolume }> {
   await using stack = new AsyncDisposableStack();
   const fuse = stack.use(await FuseServer.open({ workers: 2 }));
   const volume = stack.use(await simulatedVolume({ dataBytes: 256 * 2 ** 20 }));
@@ -58,6 +58,7 @@ async function pair(): Promise<AsyncDisposable & { a: MountedVolume; b: MountedV
         nodeId,
         terms: writer.terms(nodeId),
         exclusive: false,
+        coherent,
         replayIntervalMs: 20,
         settings: { shared: true, sealDelayMs: 200, writerTimeoutMs: 1500, nameTimeoutMs: 1500, minimumHoldMs: 20 },
       }),
@@ -111,6 +112,20 @@ test("a file open for write keeps the grant: EAGAIN elsewhere, cached names and 
   assert.match(stdout, /blocked.*Resource temporarily unavailable/);
   assert.deepEqual(stdout.split("\n").slice(0, 2), ["cached", "cached"]);
   assert.match(stdout, /writing\nmore/);
+});
+
+test("without coherent caches each sees what the other wrote before it opens", { skip, timeout: 40_000 }, async () => {
+  await using mounts = await pair(false);
+  await shell(
+    `echo "first" > $1/f; mkdir $2/there
+     test "$(cat $2/f)" = first
+     exec 3< $2/f
+     printf FIRST | dd of=$1/f conv=notrunc status=none
+     for i in $(seq 100); do test "$(cat $2/f)" = FIRST && break; sleep 0.02; done
+     test "$(cat $2/f)" = FIRST; test "$(cat <&3)" = FIRST`,
+    mounts.a,
+    mounts.b,
+  );
 });
 
 test("two busy writers in one directory both get on, and neither server hangs", { skip, timeout: 60_000 }, async () => {
