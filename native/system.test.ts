@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -95,11 +96,30 @@ test("statfs on a connection nobody serves waits without holding anything else u
   await failed;
 });
 
+/** Until a thread of this process sleeps in a system call: before that an unmount would come first. */
+async function someThreadWaitsFor(name: "statfs"): Promise<void> {
+  const numbers = { statfs: { x64: 137, arm64: 43 } }[name];
+  const number = `${numbers[process.arch as keyof typeof numbers]} `;
+  const waits = (thread: string) => {
+    try {
+      return readFileSync(`/proc/self/task/${thread}/syscall`, "latin1").startsWith(number);
+    } catch {
+      return false; // ended meanwhile
+    }
+  };
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    if (readdirSync("/proc/self/task").some(waits)) return;
+    await delay(5);
+  }
+  assert.fail(`no thread waits in ${name}`);
+}
+
 test("forced unmount aborts a connection that is in use", { skip }, async (t) => {
   const target = directoryIn(scratch(t), "m");
   const fd = native.openFuse();
   await native.mount(...fuseMountArguments(fd, target, { fsname: "x" }));
   const failed = assert.rejects(native.statfs(target), { code: "ENOTCONN" });
+  await someThreadWaitsFor("statfs");
   try {
     await native.unmount(target, UMOUNT.FORCE | UMOUNT.DETACH);
     await failed;
