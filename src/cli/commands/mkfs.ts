@@ -27,7 +27,7 @@ export function registerMkfsCommand(program: Command): void {
     .argument("<device>", "see famfs-csi --help")
     .option("--stock", "exactly what mkfs.famfs writes; the stock tools own it, this program mounts it read-only")
     .option("-f, --force", "overwrite whatever the device holds")
-    .option("--loglen <size>", "length of the log: a power of two, 8Mi or more; 8Mi hold 15420 files", size)
+    .option("--loglen <size>", "length of the log: a power of two, 8Mi or more; 8Mi hold about 15,000 files", size)
     .option("--name <name>", "a name for people", "")
     .option("--uid <uid>", "owner of the root directory (default: yours)", integer)
     .option("--gid <gid>", "group of the root directory (default: yours)", integer)
