@@ -1,7 +1,7 @@
 import type { SealedChange, SealedNode, SealedPlace } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { attributesOf, type DirectoryNode, type FileNode, sealedContent, type TreeNode } from "./nodes.ts";
-import type { LogNews } from "./ports.ts";
+import type { IndexedEntry, LogNews } from "./ports.ts";
 import type { UnsealedFile } from "./unsealed-file.ts";
 
 /**
@@ -25,19 +25,19 @@ export class ChangeFeed {
 
   /** Reads what is new. Returns how many entries were applied. */
   poll(): number {
-    const { log, logger, onCondition } = this.#ctx.options;
-    const news = log.poll();
-    if (news.restarted) this.#restart();
-    const { sealed } = this.#ctx;
+    const { log, onCondition } = this.#ctx.options;
     let applied = 0;
-    for (const { index, entry } of news.entries) {
-      if (index < sealed.nextIndex) continue; // this node's own
-      const { changes, findings } = sealed.apply(index, entry);
-      for (const finding of findings) logger.warn({ finding }, "log entry was refused");
-      if (!news.restarted) for (const change of changes) this.#apply(change);
-      applied++;
-    }
-    if (news.restarted) this.#rebind();
+    let restarted = false;
+    let news: LogNews;
+    do {
+      news = log.poll();
+      if (news.restarted) {
+        this.#restart();
+        restarted = true;
+      }
+      applied += this.#applyAll(news.entries, restarted);
+    } while (news.more);
+    if (restarted) this.#rebind();
     this.#contentChanged(news);
     if (news.corruptAt === undefined && this.#corruptAt !== undefined) onCondition?.(undefined);
     if (news.corruptAt !== undefined && news.corruptAt !== this.#corruptAt) {
@@ -48,6 +48,20 @@ export class ChangeFeed {
     }
     this.#corruptAt = news.corruptAt;
     this.#live = true;
+    return applied;
+  }
+
+  /** After a restart only the model: live nodes are bound to it when it is whole. */
+  #applyAll(entries: readonly IndexedEntry[], restarted: boolean): number {
+    const { sealed, options } = this.#ctx;
+    let applied = 0;
+    for (const { index, entry } of entries) {
+      if (index < sealed.nextIndex) continue; // this node's own
+      const { changes, findings } = sealed.apply(index, entry);
+      for (const finding of findings) options.logger.warn({ finding }, "log entry was refused");
+      if (!restarted) for (const change of changes) this.#apply(change);
+      applied++;
+    }
     return applied;
   }
 

@@ -33,10 +33,12 @@ export interface LogNews {
   readonly corruptAt: number | undefined;
   /** What was delivered does not all hold: `entries` begin with entry 0 again. */
   readonly restarted: boolean;
+  /** This was a piece of a long log; the next one is there already. */
+  readonly more: boolean;
 }
 
 export interface LogReader {
-  /** What has appeared since the call before. Reads only memory, so it never waits. */
+  /** What has appeared since the call before, or the next piece of that. Reads only memory, so it never waits. */
   poll(): LogNews;
 }
 

@@ -2,7 +2,7 @@ import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { ALLOC_UNIT, MIB, roundDown, roundUp } from "../base/index.ts";
 import type { InPlaceChange } from "../format/index.ts";
 import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
-import type { Clock, DataMemory, IndexedEntry, LogNews, LogReader, LogWriter } from "./ports.ts";
+import type { Clock, DataMemory, LogNews, LogReader, LogWriter } from "./ports.ts";
 
 const COPY_CHUNK = 4 * MIB;
 /** Dropped from the caches between two looks at what else there is to do: about 0.2 ms. */
@@ -25,29 +25,20 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
   let seen: number | undefined;
   return {
     poll(): LogNews {
-      const entries: IndexedEntry[] = [];
-      let restarted = false;
-      for (let more = true; more; ) {
-        const polled = media.poll();
-        if (polled.retracted) {
-          media.rewind();
-          entries.length = 0;
-          restarted = true;
-        }
-        for (const record of polled.entries) entries.push(record);
-        more = polled.more;
-      }
+      const { entries, more, retracted } = media.poll();
+      if (retracted) media.rewind();
+      const news = { entries, corruptAt: media.condition?.index, restarted: retracted, more };
+      // What was changed in place is named by entries, so all of those come first.
+      if (more) return { ...news, contentChanges: [] };
       const ring = media.changesSince(seen);
       seen = ring.next;
       const isForeign = (change: InPlaceChange) => !ownEpochs.has(change.epoch);
       return {
-        entries,
+        ...news,
         contentChanges:
           ring.type === "overflow"
             ? "all"
             : ring.changes.filter(isForeign).map(({ file, mtime }) => ({ index: file, mtime })),
-        corruptAt: media.condition?.index,
-        restarted,
       };
     },
   };

@@ -18,6 +18,8 @@ import { MemoryMaps } from "./memory-maps.ts";
 import { SparseBytes } from "./sparse-bytes.ts";
 
 const LOG_END = 10 * MIB;
+/** Entries of one delivery, so that every test sees a log come in pieces. */
+const PIECE = 2;
 
 /** A node that serves the volume: its tree, what its workers do, and what its kernel was told. */
 export interface ServedNode {
@@ -182,12 +184,14 @@ export class SharedVolume {
     let changes = 0;
     return {
       poll: () => {
-        const entries = this.#decode(position);
+        const entries = this.#decode(position).slice(0, PIECE);
         position += entries.length;
+        const more = position < this.#entries.length;
+        if (more) return { entries, contentChanges: [], corruptAt: undefined, restarted: false, more };
         const contentChanges = this.overflow ? "all" : this.#changes.slice(changes);
         this.overflow = false;
         changes = this.#changes.length;
-        return { entries, contentChanges, corruptAt: undefined, restarted: false };
+        return { entries, contentChanges, corruptAt: undefined, restarted: false, more };
       },
     };
   }
