@@ -1,5 +1,5 @@
 import { FamfsError, type KeyedTryLock, type Logger } from "../base/index.ts";
-import type { NodeLiveness, Store, StoredRecord } from "../state/index.ts";
+import type { EventRecorder, NodeLiveness, Store, StoredRecord } from "../state/index.ts";
 import type { VolumeChanges } from "./volume-changes.ts";
 
 /** What every use case of the controller works with. */
@@ -9,6 +9,7 @@ export interface ControllerContext {
   readonly changes: VolumeChanges;
   readonly locks: KeyedTryLock;
   readonly logger: Logger;
+  readonly events: EventRecorder;
   /** How long CreateVolume waits for a node to format before it answers "still running". */
   readonly formatWaitMs: number;
 }

@@ -7,7 +7,7 @@ import {
   requireField,
   type Service,
 } from "../csi/index.ts";
-import { checkParameters, type StoredRecord } from "../state/index.ts";
+import { checkParameters, claimIn, type StoredRecord } from "../state/index.ts";
 import { getCapacity } from "./capacity.ts";
 import { type ControllerContext, requireVolume } from "./context.ts";
 import { createVolume } from "./create-volume.ts";
@@ -50,6 +50,7 @@ export function controllerService(context: ControllerContext): Service<"controll
           limitBytes: parseBytes(request.capacityRange?.limitBytes ?? 0n, "limit_bytes"),
           capabilities,
           parameters: checkParameters(request.parameters),
+          claim: claimIn(request.parameters),
           fabrics: wantedFabrics(request.accessibilityRequirements),
         },
         { signal: call.signal, waitMs: Math.min(context.formatWaitMs, call.remainingMs() - ANSWER_MS) },

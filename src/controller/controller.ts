@@ -1,6 +1,6 @@
 import { KeyedTryLock, type Logger } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
-import { NodeLiveness, type Store } from "../state/index.ts";
+import { type EventRecorder, loggedEvents, NodeLiveness, type Store } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 import { controllerService } from "./controller-service.ts";
 import { Maintenance } from "./maintenance.ts";
@@ -10,6 +10,8 @@ export interface ControllerOptions {
   /** Shared with others; stays open when the controller closes. */
   readonly store: Store;
   readonly logger: Logger;
+  /** Default: lines of the log. */
+  readonly events?: EventRecorder;
   /** Whether this process runs the background loops now: every replica serves, the leader maintains (default always). */
   readonly leads?: () => boolean;
   readonly maintenancePeriodMs?: number;
@@ -40,6 +42,7 @@ export class Controller implements AsyncDisposable {
       changes,
       locks: new KeyedTryLock(),
       logger,
+      events: options.events ?? loggedEvents(logger),
       formatWaitMs: options.formatWaitMs ?? 30_000,
     };
     opening.use(

@@ -36,6 +36,15 @@ test("CreateVolume answers when the volume is really formatted; the same call ag
   assert.equal((await at.store.list("devices"))[0]?.intent, undefined);
 });
 
+test("the volume remembers the claim that the provisioner names", async () => {
+  await using at = await testCluster();
+  const parameters = { "csi.storage.k8s.io/pvc/namespace": "team", "csi.storage.k8s.io/pvc/name": "weights" };
+  await at.client.call("controller", "CreateVolume", claim("pvc-1", { parameters }));
+  const record = await at.store.get("volumes", "pvc-1");
+  assert.deepEqual(record?.claim, { namespace: "team", name: "weights" });
+  assert.deepEqual(record.parameters, {});
+});
+
 test("a name that cannot be an id is hashed, always to the same id", async () => {
   await using at = await testCluster();
   const create = async (name: string) =>

@@ -16,6 +16,7 @@ export interface CreateRequest {
   readonly capabilities: readonly Capability[];
   /** Checked; without those of the provisioner. */
   readonly parameters: Readonly<Record<string, string>>;
+  readonly claim: FamfsVolume["claim"];
   readonly fabrics: readonly string[] | undefined;
 }
 
@@ -101,7 +102,7 @@ async function allocate(
 }
 
 function newVolume(request: CreateRequest): FamfsVolume {
-  const { csiName, parameters } = request;
+  const { csiName, claim, parameters } = request;
   const capacityBytes = capacityFor(request);
   const { stripe, logLengthBytes } = parseVolumeParameters(parameters);
   if (!isLogLength(logLengthBytes)) {
@@ -116,6 +117,7 @@ function newVolume(request: CreateRequest): FamfsVolume {
   return {
     csiName,
     uuid: randomUUID(),
+    claim,
     adopted: false,
     pool: "",
     fabric: "",

@@ -178,6 +178,7 @@ export class Devices implements AsyncDisposable {
     const volume: FamfsVolume = {
       csiName: name,
       uuid,
+      claim: undefined,
       adopted: true,
       pool: "",
       fabric,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fromSystemError, type Logger } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
-import { Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import { type EventRecorder, Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
 import { type DeviceOption, Devices } from "./devices.ts";
 import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { nodeService } from "./node-service.ts";
@@ -20,6 +20,8 @@ import { WriterBroker } from "./writer-broker.ts";
 
 export interface NodePluginOptions {
   readonly store: Store;
+  /** Default: lines of the log. */
+  readonly events?: EventRecorder;
   /** Unique among the nodes of the store. */
   readonly nodeId: string;
   /** The set of nodes that reach the same pools, as the administrator named it. */

@@ -1,4 +1,6 @@
 export * from "./embedded-store.ts";
+export * from "./event-reasons.ts";
+export { type DriverEvent, type EventRecorder, loggedEvents, type PodName } from "./events.ts";
 export * from "./grants.ts";
 export * from "./heartbeat.ts";
 export * from "./liveness.ts";

@@ -1,6 +1,8 @@
 import type { Logger } from "../base/index.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
+import { type EventRecorder, loggedEvents } from "./events.ts";
 import { type ClusterConnection, connect } from "./kubernetes/connection.ts";
+import { KubernetesEvents } from "./kubernetes/kubernetes-events.ts";
 import { KubernetesStore } from "./kubernetes/kubernetes-store.ts";
 import { LeaderElection } from "./kubernetes/leader-election.ts";
 import type { Store } from "./store.ts";
@@ -22,6 +24,13 @@ export type StoreOptions =
 /** Whether this process is the one of several controllers that runs the background loops. */
 export interface Leadership extends AsyncDisposable {
   readonly leading: boolean;
+}
+
+/** Who records events. */
+export interface EventSource {
+  readonly component: "controller" | "node";
+  /** Which one of them: the pod's or the node's name. */
+  readonly instance: string;
 }
 
 const DEFAULT_NODE_NAMESPACE = "famfs-csi-nodes";
@@ -48,6 +57,12 @@ export class OpenedStore implements AsyncDisposable {
   elect(name: string, { identity, logger }: { readonly identity: string; readonly logger: Logger }): Leadership {
     if (this.#connection === undefined) return { leading: true, async [Symbol.asyncDispose]() {} };
     return new LeaderElection({ connection: this.#connection, name, identity, logger });
+  }
+
+  /** Events of the cluster; without one, lines of the log. Disposing waits a bounded time for those on their way. */
+  events(source: EventSource & { readonly logger: Logger }): EventRecorder & AsyncDisposable {
+    if (this.#connection === undefined) return { ...loggedEvents(source.logger), async [Symbol.asyncDispose]() {} };
+    return new KubernetesEvents({ connection: this.#connection, ...source });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { MIB } from "../base/index.ts";
-import { checkParameters, PARAMETERS, parseVolumeParameters } from "./parameters.ts";
+import { checkParameters, claimIn, PARAMETERS, parseVolumeParameters } from "./parameters.ts";
 
 test("without parameters the documented defaults hold", () => {
   assert.deepEqual(parseVolumeParameters({}), {
@@ -48,6 +48,24 @@ test("every parameter is read", () => {
     mode: 0o2770,
     logLengthBytes: 16 * MIB,
   });
+});
+
+test("the claim is known when the provisioner names one that can be", () => {
+  const given = (namespace: string, name: string) => ({
+    "csi.storage.k8s.io/pvc/namespace": namespace,
+    "csi.storage.k8s.io/pvc/name": name,
+  });
+  assert.deepEqual(claimIn(given("team-a", "weights.v2")), { namespace: "team-a", name: "weights.v2" });
+  for (const [namespace, name] of [
+    ["", "a"],
+    ["a", ""],
+    ["../a", "b"],
+    ["a", "b/c"],
+    ["a", "b".repeat(254)],
+  ] as const) {
+    assert.equal(claimIn(given(namespace, name)), undefined);
+  }
+  assert.equal(claimIn({}), undefined);
 });
 
 test("an unknown parameter is named together with the known ones", () => {

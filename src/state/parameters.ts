@@ -120,6 +120,16 @@ export function checkParameters(given: Readonly<Record<string, string>>): Record
   return kept;
 }
 
+const CLAIM_NAMESPACE = `${FOREIGN_PREFIX}pvc/namespace`;
+const CLAIM_NAME = `${FOREIGN_PREFIX}pvc/name`;
+
+/** The claim that the provisioner names beside the parameters (`--extra-create-metadata`), if it does and can be. */
+export function claimIn(given: Readonly<Record<string, string>>): { namespace: string; name: string } | undefined {
+  const [namespace, name] = [given[CLAIM_NAMESPACE] ?? "", given[CLAIM_NAME] ?? ""];
+  const isName = (text: string) => text.length <= 253 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text);
+  return isName(namespace) && isName(name) ? { namespace, name } : undefined;
+}
+
 /** What the kept parameters say. Throws INVALID_ARGUMENT. */
 export function parseVolumeParameters(kept: Readonly<Record<string, string>>): VolumeParameters {
   const text = (name: keyof typeof PARAMETERS): string | undefined => {

@@ -38,6 +38,8 @@ const volume = object({
   csiName: string,
   /** UUID of the volume record in memory; of an adopted volume, of its superblock. */
   uuid: id,
+  /** The PersistentVolumeClaim it was made for, for people; undefined when the CO does not say. */
+  claim: optional(object({ namespace: id, name: id })),
   /**
    * A whole device that the stock tools formatted, found there by a node: published read-only, never formatted,
    * erased or deleted by us. `name` is `adoptedVolumeId(device)`.

@@ -22,6 +22,7 @@ export const exampleNode: NodeRecord = {
 export const exampleVolume: FamfsVolume = {
   csiName: "pvc-1",
   uuid: "00000000-0000-4000-8000-000000000001",
+  claim: { namespace: "team", name: "weights" },
   adopted: false,
   pool: "default",
   fabric: "rack-1",

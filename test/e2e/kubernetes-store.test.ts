@@ -65,8 +65,8 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     await using store = await open();
     await store.create("volumes", "story", exampleVolume);
     const table = await server.kubectl(["get", "famfsvolumes"]);
-    assert.match(table, /NAME\s+PHASE\s+SIZE\s+POOL\s+WRITER\s+EPOCH\s+NODES\s+AGE/);
-    assert.match(table, /story\s+Ready\s+1 TiB\s+default\s+node-a\s+3\s+node-a/);
+    assert.match(table, /NAME\s+PHASE\s+SIZE\s+POOL\s+WRITER\s+EPOCH\s+NODES\s+CLAIM\s+AGE/);
+    assert.match(table, /story\s+Ready\s+1 TiB\s+default\s+node-a\s+3\s+node-a\s+team\/weights\s/);
   });
 
   test("a watch survives an API server that is killed, and requests wait for it", async () => {

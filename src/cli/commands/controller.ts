@@ -30,7 +30,8 @@ export function registerControllerCommand(program: Command): void {
       const { store } = opened;
       // Every replica answers calls; one of them runs the background loops.
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
-      await using controller = await Controller.open({ store, logger, leads: () => leadership.leading });
+      await using events = opened.events({ component: "controller", instance: identity, logger });
+      await using controller = await Controller.open({ store, logger, events, leads: () => leadership.leading });
       const readiness = { store: storeCheck(store) };
       await using _server = await serve({ endpoint, controller: controller.service, readiness, logger });
       await using _health =

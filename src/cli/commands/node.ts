@@ -37,8 +37,10 @@ export function registerNodeCommand(program: Command): void {
     const runDir = flags.runDir ?? (stateDir === undefined ? undefined : join(stateDir, "run", nodeId));
     if (runDir === undefined) throw new FamfsError("INVALID_ARGUMENT", "without --state-dir the node needs --run-dir");
     await using opened = await openStore(flags, logger);
+    await using events = opened.events({ component: "node", instance: nodeId, logger });
     await using node = await NodePlugin.start({
       store: opened.store,
+      events,
       nodeId,
       fabric: flags.fabric,
       pool: flags.pool,

@@ -59,6 +59,7 @@ export function newVolume(deviceUuid: string, changes: Partial<FamfsVolume> = {}
   return {
     csiName: "pvc-1",
     uuid: "11111111-2222-3333-4444-555555555555",
+    claim: undefined,
     adopted: false,
     pool: "default",
     fabric: "rack1",

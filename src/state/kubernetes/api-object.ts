@@ -4,6 +4,7 @@ import { FamfsError } from "../../base/index.ts";
 export interface ApiObject {
   readonly metadata: {
     readonly name: string;
+    readonly uid: string;
     readonly resourceVersion: string;
     readonly creationTimestamp: string;
     readonly deletionTimestamp?: string;
@@ -23,13 +24,15 @@ export interface ObjectBody {
 
 export function parseObject(apiKind: string, value: unknown): ApiObject {
   const { metadata, spec, status } = asRecord(value);
-  const { name, resourceVersion, creationTimestamp, deletionTimestamp, annotations, finalizers } = asRecord(metadata);
+  const { name, uid, resourceVersion, creationTimestamp, deletionTimestamp, annotations, finalizers } =
+    asRecord(metadata);
   if (typeof name !== "string" || typeof resourceVersion !== "string") {
     throw new FamfsError("INTERNAL", `the API server gave a ${apiKind} without name or resourceVersion`);
   }
   return {
     metadata: {
       name,
+      uid: typeof uid === "string" ? uid : "",
       resourceVersion,
       creationTimestamp: typeof creationTimestamp === "string" ? creationTimestamp : "",
       ...(typeof deletionTimestamp === "string" ? { deletionTimestamp } : {}),

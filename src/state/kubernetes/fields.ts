@@ -18,6 +18,7 @@ const status = (description: string): Field => ({ part: "status", description })
 export const VOLUME_FIELDS: Fields<FamfsVolume> = {
   csiName: spec("The name that CreateVolume was called with: pvc-… for a dynamically provisioned volume."),
   uuid: spec("UUID of the volume record in memory; of an adopted volume, of its superblock."),
+  claim: spec("The claim that it was made for."),
   adopted: spec("True for a whole device that the stock tools formatted; the driver never formats or erases it."),
   capacityBytes: spec("What the claim gets; its region is larger by superblock, log and rounding."),
   parameters: spec("The parameters of the StorageClass that were given, checked."),
