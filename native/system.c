@@ -239,7 +239,8 @@ static napi_value system_receive_descriptor(napi_env env, napi_callback_info inf
   if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
       header->cmsg_len == CMSG_LEN(sizeof fd))
     memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  if (length != sizeof tag || fd < 0) {
+  // fusermount sends one byte with it.
+  if ((length != sizeof tag && length != 1) || fd < 0) {
     if (fd >= 0) close(fd);
     return throw_errno(env, EBADMSG, "recvmsg");
   }

@@ -24,7 +24,10 @@ export interface SystemCalls {
   socketPair(): [number, number];
   /** Sends a copy of `fd` with a number that tells the receiver which it is. Never blocks: EAGAIN, EPIPE. */
   sendDescriptor(socket: number, fd: number, tag: number): void;
-  /** The next descriptor (close-on-exec; the caller owns it). Never blocks: EAGAIN, ECONNRESET, EBADMSG. */
+  /**
+   * The next descriptor (close-on-exec; the caller owns it), ours or one that fusermount sends. Never blocks: EAGAIN,
+   * ECONNRESET, EBADMSG.
+   */
   receiveDescriptor(socket: number): { descriptor: number; tag: number };
   /**
    * Ends this process `graceSeconds` after its parent died, whatever its threads do; 0: never.

@@ -20,6 +20,15 @@ export function inOwnNamespace(environment: NodeJS.ProcessEnv): boolean {
   return environment[MARK] === "1";
 }
 
+function probeNamespace() {
+  return spawnSync("unshare", ["-Urm", "true"], { encoding: "utf8" });
+}
+
+/** Whether `enterNamespaceIfNeeded` would find a namespace to enter. */
+export function mayEnterNamespace(): boolean {
+  return probeNamespace().status === 0;
+}
+
 /** Ends this process with the exit status of its copy in a namespace; returns only when no copy was needed. */
 export async function enterNamespaceIfNeeded(): Promise<void> {
   const command = process.argv.slice(2).map(quote).join(" ");
@@ -27,7 +36,7 @@ export async function enterNamespaceIfNeeded(): Promise<void> {
     assertFuseDevice(command);
     return;
   }
-  const probe = spawnSync("unshare", ["-Urm", "true"], { encoding: "utf8" });
+  const probe = probeNamespace();
   if (probe.error !== undefined || probe.status !== 0) {
     const reason = probe.error?.message ?? probe.stderr.trim();
     throw new FamfsError(

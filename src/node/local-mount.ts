@@ -4,6 +4,7 @@ import { FamfsError, fromSystemError, type Logger, messageOf } from "../base/ind
 import { FuseServer } from "../fuse/index.ts";
 import type { Device, Range } from "../media/index.ts";
 import { alwaysMine, chooseSlot } from "../tree/index.ts";
+import { fusermount, fuserunmount } from "./fusermount.ts";
 import { mountVolume, pathKind, resolveMountPath, unmountAll } from "./mounts.ts";
 import { serveVolume } from "./volume-server.ts";
 
@@ -13,6 +14,8 @@ export interface LocalMountOptions {
   readonly region: Range;
   readonly directory: string;
   readonly readOnly: boolean;
+  /** Mounts and unmounts for us where this process may not: the path of `fusermount3` (findFusermount). */
+  readonly fusermount?: string | undefined;
   /** Who this is in the volume's owner slots. */
   readonly node: { readonly nodeId: string; readonly bootId: string };
   readonly logger: Logger;
@@ -40,14 +43,12 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
   }
   await using stack = new AsyncDisposableStack();
   const fuse = stack.use(await FuseServer.open({ logger }));
-  const fd = openFuse();
-  try {
-    await mountVolume(fd, directory, { source: device.path, readOnly: options.readOnly });
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-  stack.defer(() => unmountAll(directory, { force: true }));
+  const { fusermount: program } = options;
+  const unmount = ({ force }: { readonly force: boolean }) =>
+    program === undefined ? unmountAll(directory, { force }) : fuserunmount(program, directory, { lazy: force });
+  const mount = { source: device.path, readOnly: options.readOnly };
+  const fd = program === undefined ? await mountHere(directory, mount) : await fusermount(program, directory, mount);
+  stack.defer(() => unmount({ force: true }));
   const served = stack.use(
     await serveVolume({
       device,
@@ -63,7 +64,7 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
   );
   // Unmounted before the server goes: whatever the kernel still has to write comes while there is somebody to take it.
   stack.defer(() =>
-    unmountAll(directory).catch((error: unknown) =>
+    unmount({ force: false }).catch((error: unknown) =>
       logger.warn(
         { directory, reason: messageOf(error) },
         "still in use: sealed and detached, who uses it gets errors",
@@ -72,6 +73,17 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
   );
   const owned = stack.move();
   return { directory, ended: served.ended, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+async function mountHere(directory: string, options: { source: string; readOnly: boolean }): Promise<number> {
+  const fd = openFuse();
+  try {
+    await mountVolume(fd, directory, options);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
 function openFuse(): number {

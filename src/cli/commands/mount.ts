@@ -4,11 +4,11 @@ import { constants } from "node:os";
 import type { Command } from "commander";
 import { FamfsError, fromSystemError } from "../../base/index.ts";
 import { formatVolume, openDevice, showContents } from "../../media/index.ts";
-import { mountLocally } from "../../node/index.ts";
+import { findFusermount, mountLocally } from "../../node/index.ts";
 import { globals } from "../globals.ts";
 import { localNode } from "../local-volume.ts";
 import { print, printJson } from "../output.ts";
-import { enterNamespaceIfNeeded, inOwnNamespace } from "../rootless.ts";
+import { canMount, enterNamespaceIfNeeded, inOwnNamespace, mayEnterNamespace } from "../rootless.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
 import { openTarget } from "../target.ts";
 
@@ -32,13 +32,15 @@ export function registerMountCommand(program: Command): void {
 A blank device gets an empty file system first. File systems of the stock tools are mounted read-only. Other hosts must
 not write to it at the same time: nothing but the driver arranges that.
 
-Without root the mount is made in a namespace of its own, where only the command after -- sees it:
+Without root the mount is made by fusermount3 where that is installed, for you alone. Otherwise, and for a command
+after --, it is made in a namespace of its own, where only that command sees it:
 
   famfs-csi mount 'file:///dev/shm/pool0?size=4Gi' /mnt                 serve until Ctrl-C
   famfs-csi mount 'file:///dev/shm/pool0' /mnt -- sh -c 'ls -l /mnt'    run one command`,
     )
     .action(async (name: string, directory: string, words: string[], options: MountOptions, command: Command) => {
-      await enterNamespaceIfNeeded();
+      const fusermount = helperFor(words);
+      if (fusermount === undefined) await enterNamespaceIfNeeded();
       if (words.length === 0 && inOwnNamespace(process.env)) {
         process.stderr.write(
           "famfs-csi: without root this mount is seen only by a command that is named after --, or by: " +
@@ -54,6 +56,7 @@ Without root the mount is made in a namespace of its own, where only the command
         ...target,
         directory,
         readOnly: options.readOnly === true,
+        fusermount,
         node: await localNode(),
         logger,
       });
@@ -65,6 +68,14 @@ Without root the mount is made in a namespace of its own, where only the command
       else print(`${target.device.path} is mounted at ${mount.directory}; Ctrl-C unmounts`);
       await Promise.race([untilAborted(stopped), mount.ended]);
     });
+}
+
+/**
+ * What mounts for an ordinary user: for a command of his own a namespace, which never outlives it; otherwise
+ * fusermount, whose mounts the rest of the machine can see. Undefined where it is not needed, or there is none.
+ */
+function helperFor(words: readonly string[]): string | undefined {
+  return canMount() || (words.length > 0 && mayEnterNamespace()) ? undefined : findFusermount();
 }
 
 /** "A blank device named on a command line is initialised"; anything else is left for openTarget to judge. */
