@@ -13,24 +13,23 @@ import { CpuCaches } from "./cpu-caches.ts";
 import { FileSizes } from "./file-size.ts";
 import { Invalidations } from "./invalidations.ts";
 import { type Creator, checkName, Names } from "./names.ts";
-import { type DirectoryNode, isUnsealed, Nodes, pathOf, type TreeNode } from "./nodes.ts";
-import { refreshTimes } from "./open-file.ts";
+import { type DirectoryNode, Nodes, pathOf, type TreeNode } from "./nodes.ts";
 import { type OpenedFile, OpenFiles } from "./open-files.ts";
 import { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
 import { Ownership } from "./ownership.ts";
-import type { KernelCaches, LogWriter } from "./ports.ts";
+import type { KernelCaches } from "./ports.ts";
+import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
 import { Sealer } from "./sealing.ts";
 import { Space } from "./space.ts";
-import { msToTime, sameTime } from "./times.ts";
-import { type Step, Transactions } from "./transactions.ts";
+import { msToTime } from "./times.ts";
+import { Transactions } from "./transactions.ts";
+import { WriterTerm } from "./writer-term.ts";
 
 const BLOCK_SIZE = 4096;
 const MAX_NAME_BYTES = 255;
 const O_EXCL = 0o200;
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
-/** Setting it seals a file or directory at once; its value says whether it is sealed. */
-const SEAL_ATTRIBUTE = "user.famfs.seal";
 
 export interface NodeEntry {
   readonly attributes: NodeAttributes;
@@ -54,6 +53,7 @@ export class VolumeTree implements AsyncDisposable {
   readonly #files: OpenFiles;
   readonly #attributes: AttributesOfNodes;
   readonly #feed: ChangeFeed;
+  readonly #term: WriterTerm;
   #watching: Disposable | undefined;
   #closed = false;
 
@@ -76,11 +76,14 @@ export class VolumeTree implements AsyncDisposable {
       logger: options.logger,
       minimumHoldMs: settings.minimumHoldMs,
       events: {
-        catchUp: () => this.#catchUp(),
-        gained: (writer) => this.#gained(writer),
-        yielding: ({ forced }) => this.#yielding(forced),
-        yielded: () => this.#yielded(),
-        lost: (error) => this.#lost(error),
+        catchUp: () => this.#term.catchUp(),
+        gained: (writer) => this.#term.gained(writer),
+        yielding: ({ forced }) => this.#term.yielding(forced),
+        yielded: () => this.#term.yielded(),
+        lost: (error) => {
+          this.#term.lost();
+          this.#condition("OWNER_LOST", error.message);
+        },
         isBusy: () => this.#files.isBusy,
       },
     });
@@ -126,6 +129,7 @@ export class VolumeTree implements AsyncDisposable {
     this.#files = new OpenFiles(this.#ctx);
     this.#attributes = new AttributesOfNodes(this.#ctx);
     this.#feed = new ChangeFeed(this.#ctx);
+    this.#term = new WriterTerm(this.#ctx, { files: this.#files, feed: this.#feed });
     this.#feed.poll();
     // A mount begins with what the log says of the root.
     Object.assign(nodes.root, this.#rootAttributes());
@@ -344,9 +348,7 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   getExtendedAttribute(nodeid: number, name: string): Uint8Array {
-    const node = this.#ctx.nodes.get(nodeid);
-    if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
-    return Buffer.from(isUnsealed(node) ? "0" : "1");
+    return getSealAttribute(this.#ctx.nodes.get(nodeid), name);
   }
 
   listExtendedAttributes(nodeid: number): string[] {
@@ -355,14 +357,14 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array): Promise<void> {
-    if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
+    requireSealAttribute(name);
     this.#requireChangeable();
     await this.#writable();
     await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)]);
   }
 
   removeExtendedAttribute(_nodeid: number, name: string): never {
-    if (name !== SEAL_ATTRIBUTE) throw unsupported(name);
+    requireSealAttribute(name);
     throw new FamfsError("NOT_PERMITTED", "what is sealed stays sealed");
   }
 
@@ -460,73 +462,7 @@ export class VolumeTree implements AsyncDisposable {
     if (directory.sealed !== undefined) this.#ctx.staleTimes.add(directory);
   }
 
-  /** Whoever waited for the grant then sees what other nodes did before. */
-  async #catchUp(): Promise<void> {
-    this.#feed.poll();
-    await this.#ctx.cpuCaches.settled();
-    await this.#ctx.invalidations.delivered();
-  }
-
-  #gained(writer: LogWriter): void {
-    this.#ctx.space.attach(writer);
-    this.#files.startTerm();
-    this.#files.resumeWriters();
-  }
-
-  async #yielding(forced: boolean): Promise<void> {
-    if (forced) await this.#files.pauseWriters();
-    await this.#ctx.sealer.sealAll({ forced });
-    this.#persistTimes();
-  }
-
-  #yielded(): void {
-    this.#ctx.space.settle();
-    this.#ctx.space.detach();
-  }
-
-  /** Times that changed with names and data: one entry each, if the log has room for them. */
-  #persistTimes(): void {
-    const { staleTimes, transactions, options } = this.#ctx;
-    for (const node of staleTimes) {
-      if (node.kind === "file") refreshTimes(node, options.maps);
-      const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
-      const inLog = node.sealed !== undefined && !isUnsealed(node);
-      if (!linked || !inLog || sameTime(node.sealed?.mtime, node.mtime)) continue;
-      if (transactions.freeForNew === 0) break;
-      const steps: Step[] = [{ entry: transactions.relink(node) }];
-      transactions.append(steps);
-    }
-    staleTimes.clear();
-  }
-
-  /** What is not in the log will never be; readers of open files keep what they have. */
-  #lost(error: FamfsError): void {
-    const { sealer, transactions, nodes, sizes, invalidations, space, staleTimes } = this.#ctx;
-    this.#files.loseTerm();
-    void this.#files.pauseWriters();
-    for (const node of sealer.unsealed) {
-      sealer.forget(node);
-      transactions.withdraw(node);
-      if (node.kind === "file" && node.content.type === "unsealed") node.content.lost = true;
-      if (node.sealed !== undefined) continue;
-      const { parent, name } = node;
-      nodes.detach(node);
-      if (parent !== undefined) invalidations.name(parent.nodeid, name);
-      if (node.kind === "file" && node.open !== undefined) continue;
-      if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
-      nodes.forget(node);
-    }
-    staleTimes.clear();
-    this.#feed.restore();
-    space.detach();
-    this.#condition("OWNER_LOST", error.message);
-  }
-
   #condition(code: "OWNER_LOST" | "MEMORY_ERROR", message: string): void {
     this.#ctx.options.onCondition?.({ code, message });
   }
-}
-
-function unsupported(name: string): FamfsError {
-  return new FamfsError("XATTR_UNSUPPORTED", `extended attribute ${name}: famfs keeps none, only ${SEAL_ATTRIBUTE}`);
 }

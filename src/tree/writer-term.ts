@@ -1,0 +1,82 @@
+import type { ChangeFeed } from "./change-feed.ts";
+import type { TreeContext } from "./context.ts";
+import { isUnsealed } from "./nodes.ts";
+import { refreshTimes } from "./open-file.ts";
+import type { OpenFiles } from "./open-files.ts";
+import type { LogWriter } from "./ports.ts";
+import { sameTime } from "./times.ts";
+import type { Step } from "./transactions.ts";
+
+/** What the tree does when this node becomes the log's owner, gives it up, or loses it (OwnershipEvents). */
+export class WriterTerm {
+  readonly #ctx: TreeContext;
+  readonly #files: OpenFiles;
+  readonly #feed: ChangeFeed;
+
+  constructor(ctx: TreeContext, { files, feed }: { readonly files: OpenFiles; readonly feed: ChangeFeed }) {
+    this.#ctx = ctx;
+    this.#files = files;
+    this.#feed = feed;
+  }
+
+  /** Whoever waited for the grant then sees what other nodes did before. */
+  async catchUp(): Promise<void> {
+    this.#feed.poll();
+    await this.#ctx.cpuCaches.settled();
+    await this.#ctx.invalidations.delivered();
+  }
+
+  gained(writer: LogWriter): void {
+    this.#ctx.space.attach(writer);
+    this.#files.startTerm();
+    this.#files.resumeWriters();
+  }
+
+  async yielding(forced: boolean): Promise<void> {
+    if (forced) await this.#files.pauseWriters();
+    await this.#ctx.sealer.sealAll({ forced });
+    this.#persistTimes();
+  }
+
+  yielded(): void {
+    this.#ctx.space.settle();
+    this.#ctx.space.detach();
+  }
+
+  /** Times that changed with names and data: one entry each, if the log has room for them. */
+  #persistTimes(): void {
+    const { staleTimes, transactions, options } = this.#ctx;
+    for (const node of staleTimes) {
+      if (node.kind === "file") refreshTimes(node, options.maps);
+      const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
+      const inLog = node.sealed !== undefined && !isUnsealed(node);
+      if (!linked || !inLog || sameTime(node.sealed?.mtime, node.mtime)) continue;
+      if (transactions.freeForNew === 0) break;
+      const steps: Step[] = [{ entry: transactions.relink(node) }];
+      transactions.append(steps);
+    }
+    staleTimes.clear();
+  }
+
+  /** What is not in the log will never be; readers of open files keep what they have. */
+  lost(): void {
+    const { sealer, transactions, nodes, sizes, invalidations, space, staleTimes } = this.#ctx;
+    this.#files.loseTerm();
+    void this.#files.pauseWriters();
+    for (const node of sealer.unsealed) {
+      sealer.forget(node);
+      transactions.withdraw(node);
+      if (node.kind === "file" && node.content.type === "unsealed") node.content.lost = true;
+      if (node.sealed !== undefined) continue;
+      const { parent, name } = node;
+      nodes.detach(node);
+      if (parent !== undefined) invalidations.name(parent.nodeid, name);
+      if (node.kind === "file" && node.open !== undefined) continue;
+      if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
+      nodes.forget(node);
+    }
+    staleTimes.clear();
+    this.#feed.restore();
+    space.detach();
+  }
+}
