@@ -16,6 +16,7 @@ import {
   MAP_STATE,
   MAX_CONNECTIONS,
   MAX_HANDLES,
+  WORKER_ERRNOS,
 } from "./shared-memory.ts";
 import { InHeader, OutHeader, ReadIn, WriteIn, WriteOut } from "./wire.ts";
 
@@ -245,8 +246,8 @@ export class DataPath {
     counters[cell + 1] = (counters[cell + 1] as number) + bytes;
     if (errno === 0) return;
     counters[cell + 2] = (counters[cell + 2] as number) + 1;
-    if (errno === ERRNO.EIO) {
-      counters[slot + COUNTER.memoryErrors] = (counters[slot + COUNTER.memoryErrors] as number) + 1;
-    }
+    const known = WORKER_ERRNOS.indexOf(errno);
+    const byErrno = slot + COUNTER.errnos + (known < 0 ? WORKER_ERRNOS.length : known);
+    counters[byErrno] = (counters[byErrno] as number) + 1;
   }
 }

@@ -374,7 +374,10 @@ test("memory that goes bad is EIO for its file, and the server lives", options, 
   await assert.rejects(file.write("x", 0), { code: "EIO" });
   await file.close();
   assert.equal((await fs.readFile(join(on.path, "good"))).byteLength, 4096);
-  assert.ok(on.session.stats().memoryErrors >= 2);
+  const { memoryErrors, errnos, opcodes } = on.session.stats();
+  assert.ok(memoryErrors >= 2);
+  assert.equal(errnos["EIO"], memoryErrors);
+  assert.ok((opcodes.READ?.errors ?? 0) >= 1 && (opcodes.WRITE?.errors ?? 0) >= 1);
 });
 
 test("a paused map asks before each write, and idle waits for the workers", options, async () => {

@@ -13,7 +13,7 @@ import type { ReplyWriter } from "./reply.ts";
 import { parseRequest, type Request, readSize, requestKey, showRequest } from "./request.ts";
 import type { ServedConnection } from "./served-connection.ts";
 import { clearingChange, SetIdFiles } from "./set-id.ts";
-import type { OpcodeCounts, SessionStats } from "./stats.ts";
+import { type DataCounts, errnoName, type OpcodeCounts, type SessionStats } from "./stats.ts";
 import type { Transport } from "./transport.ts";
 
 /**
@@ -50,7 +50,7 @@ export interface SessionParts {
   readonly reply: ReplyWriter;
   readonly logger: Logger;
   /** READ and WRITE as the workers counted them. */
-  readonly workerCounts: () => Pick<SessionStats["opcodes"], "READ" | "WRITE"> & { memoryErrors: number };
+  readonly workerCounts: () => DataCounts;
 }
 
 interface Pending {
@@ -73,6 +73,7 @@ export class Session implements ServedConnection {
   readonly #interrupted = new WeakSet<Request>();
   readonly #setId = new SetIdFiles();
   readonly #counts = new Map<Opcode, { requests: number; bytes: number; errors: number }>();
+  readonly #errnos = new Map<number, number>();
   #kernel: KernelFacts | undefined;
   #isOver = false;
 
@@ -99,12 +100,17 @@ export class Session implements ServedConnection {
   stats(): SessionStats {
     const opcodes: Record<string, OpcodeCounts> = {};
     for (const [name, counts] of this.#counts) opcodes[name] = { ...counts };
-    const { memoryErrors, ...data } = this.#parts.workerCounts();
+    const { errnos: workerErrnos, ...data } = this.#parts.workerCounts();
     for (const [name, counts] of Object.entries(data)) {
       const own = opcodes[name]; // what workers passed on
       opcodes[name] = own === undefined ? counts : addCounts(own, counts);
     }
-    return { opcodes, memoryErrors, pending: this.#pending.size };
+    const errnos: Record<string, number> = {};
+    for (const [errno, count] of [...this.#errnos, ...workerErrnos]) {
+      const name = errnoName(errno);
+      errnos[name] = (errnos[name] ?? 0) + count;
+    }
+    return { opcodes, errnos, memoryErrors: workerErrnos.get(ERRNO.EIO) ?? 0, pending: this.#pending.size };
   }
 
   /**
@@ -124,6 +130,7 @@ export class Session implements ServedConnection {
     if ("refused" in request) {
       const { refused, opcode, errno, uniqueLow, uniqueHigh } = request;
       this.#parts.logger.warn({ opcode, errno }, `refused a request: ${refused}`);
+      this.#countErrno(ERRNO[errno]);
       if (uniqueLow !== 0 || uniqueHigh !== 0) this.#sendError(uniqueLow, uniqueHigh, ERRNO[errno]);
       return;
     }
@@ -167,8 +174,7 @@ export class Session implements ServedConnection {
     if (this.#kernel === undefined) throw new FamfsError("INVALID_ARGUMENT", `${request.name} before INIT`);
     const unreadable = this.#parts.options.readableXattrs !== true && XATTR_READERS.has(request.name);
     if ("errno" in row || unreadable) {
-      this.#count(request.name, "errors");
-      this.#sendError(request.uniqueLow, request.uniqueHigh, "errno" in row ? ERRNO[row.errno] : ERRNO.ENOSYS);
+      this.#refuse(request, "errno" in row ? ERRNO[row.errno] : ERRNO.ENOSYS);
       return;
     }
     const answer = row.run(this, request);
@@ -220,7 +226,6 @@ export class Session implements ServedConnection {
   }
 
   #fail(request: Request, error: unknown): void {
-    this.#count(request.name, "errors");
     if (isDefect(error)) {
       const stack = error instanceof Error ? error.stack : String(error);
       this.#parts.logger.error(
@@ -228,7 +233,14 @@ export class Session implements ServedConnection {
         "a request failed unexpectedly",
       );
     }
-    if (request.row.reply !== "never") this.#sendError(request.uniqueLow, request.uniqueHigh, errnoOf(error));
+    this.#refuse(request, errnoOf(error));
+  }
+
+  /** Counts the error, and answers with it where the kernel waits for an answer. */
+  #refuse(request: Request, errno: number): void {
+    this.#count(request.name, "errors");
+    this.#countErrno(errno);
+    if (request.row.reply !== "never") this.#sendError(request.uniqueLow, request.uniqueHigh, errno);
   }
 
   #sendError(uniqueLow: number, uniqueHigh: number, errno: number): void {
@@ -266,8 +278,7 @@ export class Session implements ServedConnection {
     this.#pending.delete(key);
     clearTimeout(pending.grace);
     this.#interrupted.add(pending.request);
-    this.#count(pending.request.name, "errors");
-    this.#sendError(pending.request.uniqueLow, pending.request.uniqueHigh, errno);
+    this.#refuse(pending.request, errno);
   }
 
   #count(name: Opcode, what: "requests" | "bytes" | "errors", by = 1): void {
@@ -277,6 +288,10 @@ export class Session implements ServedConnection {
       this.#counts.set(name, counts);
     }
     counts[what] += by;
+  }
+
+  #countErrno(errno: number): void {
+    this.#errnos.set(errno, (this.#errnos.get(errno) ?? 0) + 1);
   }
 
   // ---- what handlers ask (ServedConnection) ----

@@ -5,6 +5,7 @@
  * The arrays are reserved at their largest size; pages of a SharedArrayBuffer cost memory only once they are touched
  * (measured: 256 MiB reserved add 0.3 MiB), so the tables grow without moving under the workers.
  */
+import { ERRNO } from "./errno.ts";
 import type { SharedBuffers } from "./worker-data.ts";
 
 /** Words of a handle record, in 32-bit units. Fields are written before `generation`, which publishes them. */
@@ -37,7 +38,9 @@ export const LAYOUT = { capacity: 0, chunkSize: 1, count: 2, extents: 3 } as con
 
 /** Per worker: the map it is reading or writing now (index + 1, 0 = none), and how many requests it has ended. */
 export const ACTIVITY = { map: 0, ended: 1, words: 16 } as const; // one cache line each
-/** Per worker and connection slot: requests, bytes and errors of READ and WRITE, and memory errors of both. */
+/** Errors of READ and WRITE that have a cell of their own; the cell behind them counts all others. */
+export const WORKER_ERRNOS: readonly number[] = [ERRNO.EIO, ERRNO.EBADF, ERRNO.EINVAL, ERRNO.ENOENT, ERRNO.ENODEV];
+/** Per worker and connection slot: requests, bytes and errors of READ and WRITE, then the errors of both by errno. */
 export const COUNTER = {
   reads: 0,
   readBytes: 1,
@@ -45,8 +48,8 @@ export const COUNTER = {
   writes: 3,
   writeBytes: 4,
   writeErrors: 5,
-  memoryErrors: 6,
-  words: 8,
+  errnos: 6,
+  words: 16, // two cache lines
 } as const;
 
 export const MAX_HANDLES = 1 << 20;

@@ -1,5 +1,6 @@
+import { getSystemErrorName } from "node:util";
 import type { OPCODES } from "./opcode.ts";
-import { COUNTER, MAX_CONNECTIONS, type SharedMemory } from "./shared-memory.ts";
+import { COUNTER, MAX_CONNECTIONS, type SharedMemory, WORKER_ERRNOS } from "./shared-memory.ts";
 
 export interface OpcodeCounts {
   readonly requests: number;
@@ -10,6 +11,8 @@ export interface OpcodeCounts {
 
 export interface SessionStats {
   readonly opcodes: Partial<Record<keyof typeof OPCODES, OpcodeCounts>>;
+  /** Requests answered with an error, by the name of its errno; "other" where a worker met a rare one. */
+  readonly errnos: Readonly<Record<string, number>>;
   /** READs and WRITEs that met bad memory (EIO). */
   readonly memoryErrors: number;
   /** Requests that wait for the file system. */
@@ -19,7 +22,16 @@ export interface SessionStats {
 export interface DataCounts {
   readonly READ: OpcodeCounts;
   readonly WRITE: OpcodeCounts;
-  readonly memoryErrors: number;
+  readonly errnos: ErrnoCounts;
+}
+
+export const OTHER_ERRNO = 0;
+
+/** How often each errno was answered; OTHER_ERRNO stands for those that are not told apart. */
+export type ErrnoCounts = ReadonlyMap<number, number>;
+
+export function errnoName(errno: number): string {
+  return errno === OTHER_ERRNO ? "other" : getSystemErrorName(-errno);
 }
 
 /** Sums what the workers counted for the connection since it began; its slot may have had another one before. */
@@ -45,7 +57,11 @@ export class WorkerCounters {
     return {
       READ: counts(COUNTER.reads),
       WRITE: counts(COUNTER.writes),
-      memoryErrors: since(COUNTER.memoryErrors),
+      errnos: new Map(
+        [...WORKER_ERRNOS, OTHER_ERRNO]
+          .map((errno, index): [number, number] => [errno, since(COUNTER.errnos + index)])
+          .filter(([, count]) => count > 0),
+      ),
     };
   }
 
