@@ -106,6 +106,7 @@ test("an entry whose stores have not arrived is waited for, then reported, and s
     [["ENTRY_NOT_VISIBLE", 1]],
   );
   assert.equal(log.reader.condition?.index, undefined);
+  assert.deepEqual([log.reader.position, log.reader.published(), log.reader.caughtUp], [1, 2, false]);
   let reported = 0;
   for (let waited = 0; waited < 5000; waited += 10) {
     log.sleep(10);
@@ -123,6 +124,7 @@ test("an entry whose stores have not arrived is waited for, then reported, and s
   log.sleep(1000);
   assert.deepEqual(log.poll().names, ["b"]);
   assert.equal(log.reader.condition, undefined);
+  assert.deepEqual([log.reader.position, log.reader.published(), log.reader.caughtUp], [2, 2, true]);
 });
 
 test("a bad entry hides what follows and nothing before it", async () => {

@@ -114,6 +114,18 @@ export class LogReader {
     return this.#blocked?.reported === true ? this.#blocked.finding : undefined;
   }
 
+  /** Every entry that the last poll knew of has been delivered: none is bad or still on its way. */
+  get caughtUp(): boolean {
+    return this.#blocked === undefined && this.#seen !== undefined;
+  }
+
+  /** Entries that the log's counter counts now, whatever they hold. MEMORY_ERROR. */
+  published(): number {
+    const counter = this.#loadCounter();
+    const slots = this.#place.lastIndex + 1;
+    return counter > BigInt(slots) ? slots : Number(counter);
+  }
+
   /** The next poll begins with entry 0. */
   rewind(): void {
     this.#next = 0;

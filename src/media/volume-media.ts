@@ -128,6 +128,16 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     this.#reader.rewind();
   }
 
+  /** What was delivered is all that was published. */
+  get caughtUp(): boolean {
+    return this.#reader.caughtUp;
+  }
+
+  /** Entries that the log's counter counts now. MEMORY_ERROR. */
+  published(): number {
+    return this.#reader.published();
+  }
+
   /** Index of the next entry that `poll` will deliver. */
   get position(): number {
     return this.#reader.position;

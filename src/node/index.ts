@@ -1,4 +1,5 @@
 export type { DeviceOption } from "./devices.ts";
+export type * from "./fuse-server/figures.ts";
 export { findFusermount } from "./fusermount.ts";
 export { type LocalMount, mountLocally } from "./local-mount.ts";
 export { mountSource, unmountBelow } from "./mounts.ts";

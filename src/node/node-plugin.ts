@@ -6,6 +6,7 @@ import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
 import { type EventRecorder, Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
 import { type DeviceOption, Devices } from "./devices.ts";
+import type { ServerFigures } from "./fuse-server/figures.ts";
 import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { nodeService } from "./node-service.ts";
 import { NodeVolumes } from "./node-volumes.ts";
@@ -35,6 +36,18 @@ export interface NodePluginOptions {
   /** How long others count this node as alive after a heartbeat. */
   readonly leaseSeconds?: number;
   readonly maxVolumes?: number;
+}
+
+/** What a node plugin counts and measures. */
+export interface NodeFigures {
+  /** How long the others are sure to count this node as alive. */
+  readonly leaseRemainingMs: number;
+  /** Heartbeats that could not be written. */
+  readonly heartbeatFailures: number;
+  /** FUSE server processes started. */
+  readonly serverStarts: number;
+  /** Undefined when the FUSE server process does not answer. */
+  readonly server: ServerFigures | undefined;
 }
 
 const LEASE_SECONDS = 15;
@@ -75,6 +88,17 @@ export class NodePlugin implements AsyncDisposable {
   /** Throws when the FUSE server process does not answer; in bounded time. */
   answers(): Promise<void> {
     return this.#server.answers();
+  }
+
+  /** In bounded time, also when the FUSE server hangs. */
+  async figures(): Promise<NodeFigures> {
+    const server = await this.#server.figures();
+    return {
+      leaseRemainingMs: this.#heartbeat.remainingMs(),
+      heartbeatFailures: this.#heartbeat.failures,
+      serverStarts: this.#server.starts,
+      server,
+    };
   }
 
   static async start(options: NodePluginOptions): Promise<NodePlugin> {

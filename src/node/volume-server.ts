@@ -1,8 +1,9 @@
 import { closeSync } from "node:fs";
-import { FamfsError, type Logger } from "../base/index.ts";
+import { FamfsError, hasCode, type Logger } from "../base/index.ts";
 import type { FuseServer, Operations, Session } from "../fuse/index.ts";
 import { type Device, type Range, VolumeMedia } from "../media/index.ts";
 import { openVolumeTree, type TreeSettings, type VolumeTree, type WriterTermsSource } from "../tree/index.ts";
+import type { ReplayFigures, VolumeFigures } from "./fuse-server/figures.ts";
 import type { VolumeHealth } from "./fuse-server/messages.ts";
 import type { VolumeServer } from "./fuse-server/sessions.ts";
 
@@ -126,14 +127,38 @@ export class ServedVolume implements VolumeServer {
   }
 
   async health(): Promise<VolumeHealth> {
+    return { ...this.#usage(), problem: this.#state.problem };
+  }
+
+  figures(): VolumeFigures {
+    const { openHandles, unsealedCount, isWriter } = this.tree;
+    return {
+      requests: this.session.stats(),
+      ...this.#usage(),
+      replay: this.#replay(),
+      openHandles,
+      unsealed: unsealedCount,
+      isWriter,
+    };
+  }
+
+  #usage(): Pick<VolumeHealth, "bytes" | "logSlots"> {
     const { blockSize, blocks, freeBlocks, files, freeFiles } = this.tree.status();
     const total = blocks * blockSize;
     const available = freeBlocks * blockSize;
     return {
       bytes: { total, available, used: total - available },
       logSlots: { total: files, available: freeFiles, used: files - freeFiles },
-      problem: this.#state.problem,
     };
+  }
+
+  #replay(): ReplayFigures | undefined {
+    try {
+      return this.tree.replay();
+    } catch (error) {
+      if (hasCode(error, "MEMORY_ERROR")) return undefined; // the volume's condition says so
+      throw error;
+    }
   }
 
   /** No more requests; what is unsealed is sealed, the log is released, the memory unmapped. */

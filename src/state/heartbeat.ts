@@ -21,6 +21,7 @@ export class Heartbeat implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #renewing: Promise<void> = Promise.resolve();
   #goodUntil = 0;
+  #failures = 0;
 
   private constructor(store: Store, { node, logger }: HeartbeatOptions) {
     this.#store = store;
@@ -35,6 +36,7 @@ export class Heartbeat implements AsyncDisposable {
     await heartbeat.#renew();
     heartbeat.#timer = setInterval(() => {
       heartbeat.#renewing = heartbeat.#renew().catch((error: unknown) => {
+        heartbeat.#failures++;
         options.logger.warn({ reason: messageOf(error), remainingMs: heartbeat.remainingMs() }, "heartbeat failed");
       });
     }, heartbeat.#periodMs());
@@ -45,6 +47,11 @@ export class Heartbeat implements AsyncDisposable {
   /** How long the others are sure to count this node as alive. */
   remainingMs(): number {
     return Math.max(0, this.#goodUntil - performance.now());
+  }
+
+  /** Renewals that failed since it was opened. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** Stops renewing; the record stays and runs out. */

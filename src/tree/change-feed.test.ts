@@ -27,6 +27,22 @@ test("what another node does shows up at the next look, and the kernel is told w
   assert.equal(find(b, "g"), undefined);
 });
 
+test("how far a node is behind in the log can be asked at any time", async () => {
+  const volume = new SharedVolume();
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  await put(a, "f", "1");
+  await a.tree.syncFileSystem();
+  await volume.clock.advance(700);
+  assert.deepEqual(a.tree.replay(), { position: 1, published: 1, behindMs: 700 }); // nobody looked meanwhile
+  assert.deepEqual(b.tree.replay(), { position: 0, published: 1, behindMs: 700 });
+  volume.hidden = true; // the entry is still on its way
+  b.tree.poll();
+  assert.deepEqual(b.tree.replay(), { position: 0, published: 1, behindMs: 700 });
+  volume.hidden = false;
+  b.tree.poll();
+  assert.deepEqual(b.tree.replay(), { position: 1, published: 1, behindMs: 0 });
+});
+
 test("a replaced file stays readable where it is open, and a rewritten one loses its cached pages", async () => {
   const volume = new SharedVolume();
   volume.exclusive = false;

@@ -13,9 +13,16 @@ export class ChangeFeed {
   #corruptAt: number | undefined;
   /** The first replay stamps nothing: times come from the log. */
   #live = false;
+  #completeAt: number;
 
   constructor(ctx: TreeContext) {
     this.#ctx = ctx;
+    this.#completeAt = ctx.options.clock.monotonicMs();
+  }
+
+  /** Milliseconds since this node last had applied all that was published. */
+  get behindMs(): number {
+    return this.#ctx.options.clock.monotonicMs() - this.#completeAt;
   }
 
   /** Index of an entry that stays bad; what follows it is not served. */
@@ -48,6 +55,7 @@ export class ChangeFeed {
     }
     this.#corruptAt = news.corruptAt;
     this.#live = true;
+    if (news.complete) this.#completeAt = this.#ctx.options.clock.monotonicMs();
     return applied;
   }
 

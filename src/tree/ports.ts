@@ -35,11 +35,15 @@ export interface LogNews {
   readonly restarted: boolean;
   /** This was a piece of a long log; the next one is there already. */
   readonly more: boolean;
+  /** Nothing was published that is not delivered now: no entry is bad or still on its way. */
+  readonly complete: boolean;
 }
 
 export interface LogReader {
   /** What has appeared since the call before, or the next piece of that. Reads only memory, so it never waits. */
   poll(): LogNews;
+  /** Entries that the log's counter counts now: one load. MEMORY_ERROR. */
+  published(): number;
 }
 
 /** The right to append, from one take-over to its release. */

@@ -27,7 +27,7 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
     poll(): LogNews {
       const { entries, more, retracted } = media.poll();
       if (retracted) media.rewind();
-      const news = { entries, corruptAt: media.condition?.index, restarted: retracted, more };
+      const news = { entries, corruptAt: media.condition?.index, restarted: retracted, more, complete: media.caughtUp };
       // What was changed in place is named by entries, so all of those come first.
       if (more) return { ...news, contentChanges: [] };
       const ring = media.changesSince(seen);
@@ -41,6 +41,7 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
             : ring.changes.filter(isForeign).map(({ file, mtime }) => ({ index: file, mtime })),
       };
     },
+    published: () => media.published(),
   };
 }
 

@@ -380,6 +380,12 @@ export class VolumeTree implements AsyncDisposable {
     return this.#ctx.sealer.unsealed.length;
   }
 
+  /** How far this node has come in the log, and how far the log is now. MEMORY_ERROR. */
+  replay(): { readonly position: number; readonly published: number; readonly behindMs: number } {
+    const position = this.#ctx.sealed.nextIndex;
+    return { position, published: this.#ctx.options.log.published(), behindMs: this.#feed.behindMs };
+  }
+
   /** Whether this node owns the log at the moment. */
   get isWriter(): boolean {
     return this.#ctx.ownership.writer !== undefined;

@@ -1,3 +1,5 @@
+import type { ServerFigures } from "./figures.ts";
+
 /**
  * What the node plugin and its FUSE server process ask each other. Values are structured clones; descriptors travel
  * beside, over a socket pair, under the `tag` that the message names.
@@ -64,6 +66,8 @@ export type ServerCalls = {
   /** Seals every file that no handle keeps open for write. */
   seal(volume: OfVolume): void;
   health(volume: OfVolume): VolumeHealth;
+  /** Waits for nothing: a volume that is still being attached is not among them. */
+  figures(): ServerFigures;
   /**
    * Another node waits for the grant: flush, seal, release it. `forced` also while files are open for write. False
    * when that did not happen within `timeoutMs`.

@@ -66,6 +66,7 @@ async function serveAttachment(
     setExclusive: (exclusive) => served.setExclusive(exclusive),
     setStalled: (stalled) => served.setStalled(stalled),
     health: () => served.health(),
+    figures: () => served.figures(),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
 }

@@ -1,6 +1,7 @@
 import { closeSync } from "node:fs";
 import { FamfsError, type Logger } from "../../base/index.ts";
 import type { Channel, Handlers } from "./channel.ts";
+import { processFigures, type ServerFigures, type VolumeFigures } from "./figures.ts";
 import type { PluginCalls, ServerCalls, VolumeAttachment, VolumeHealth } from "./messages.ts";
 
 /** One volume that is being served. Disposing it ends its threads' use of the descriptor and closes it. */
@@ -11,6 +12,7 @@ export interface VolumeServer extends AsyncDisposable {
   setExclusive(exclusive: boolean): void;
   setStalled(stalled: boolean): void;
   health(): Promise<VolumeHealth>;
+  figures(): VolumeFigures;
 }
 
 /** Serves a volume on `fd`, which it owns from the start of the call. */
@@ -27,6 +29,8 @@ export interface SessionsOptions {
 
 interface Session {
   readonly server: Promise<VolumeServer>;
+  /** Once it serves. */
+  serving?: VolumeServer;
 }
 
 /** The volumes of this process, by id. */
@@ -53,6 +57,7 @@ export class Sessions implements AsyncDisposable {
     detach: ({ volumeId, seal }) => this.#detach(volumeId, seal),
     seal: async ({ volumeId }) => (await this.#server(volumeId)).seal(),
     health: async ({ volumeId }) => (await this.#server(volumeId)).health(),
+    figures: () => this.#figures(),
     handOver: async ({ volumeId, forced, timeoutMs }) =>
       (await this.#server(volumeId)).handOver({ forced, signal: AbortSignal.timeout(timeoutMs) }),
     setExclusive: async ({ volumeId, exclusive }) => (await this.#server(volumeId)).setExclusive(exclusive),
@@ -79,10 +84,10 @@ export class Sessions implements AsyncDisposable {
       closeSync(fd);
       throw new FamfsError("INTERNAL", `volume ${volumeId} is attached already`);
     }
-    const session = { server: this.#serve(attachment, fd) };
+    const session: Session = { server: this.#serve(attachment, fd) };
     this.#sessions.set(volumeId, session);
     try {
-      await session.server;
+      session.serving = await session.server;
     } catch (error) {
       if (this.#sessions.get(volumeId) === session) this.#sessions.delete(volumeId);
       throw error;
@@ -96,6 +101,14 @@ export class Sessions implements AsyncDisposable {
     if (seal) await server.seal();
     await server[Symbol.asyncDispose]();
     if (this.#sessions.get(volumeId) === session) this.#sessions.delete(volumeId);
+  }
+
+  #figures(): ServerFigures {
+    const volumes: Record<string, VolumeFigures> = {};
+    for (const [volumeId, { serving }] of this.#sessions) {
+      if (serving !== undefined) volumes[volumeId] = serving.figures();
+    }
+    return { process: processFigures(), volumes };
   }
 
   async #server(volumeId: string): Promise<VolumeServer> {

@@ -4,7 +4,9 @@ import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { native } from "../../../native/index.ts";
 import { FamfsError, fromSystemError, type Logger, messageOf } from "../../base/index.ts";
+import { bounded } from "../bounded.ts";
 import { type AnswerOf, Channel, type Handlers, type RequestOf } from "./channel.ts";
+import type { ServerFigures } from "./figures.ts";
 import type { LogLine, PluginCalls, ServerCalls, VolumeAttachment } from "./messages.ts";
 
 const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.filename)}`, import.meta.url));
@@ -46,6 +48,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
   #running: Promise<Running> | undefined;
   #lastTag = 0;
   #restartDelayMs = RESTART_DELAY_MS.first;
+  #starts = 0;
   #stopping = false;
 
   private constructor(options: SupervisorOptions) {
@@ -67,6 +70,25 @@ export class FuseServerSupervisor implements AsyncDisposable {
   /** Throws when its main thread does not answer. */
   async answers(): Promise<void> {
     await (await this.#process()).channel.call("ready", undefined, { timeoutMs: ANSWER_TIMEOUT_MS });
+  }
+
+  /** Processes started so far: one more than were lost. */
+  get starts(): number {
+    return this.#starts;
+  }
+
+  /** Undefined when there is no process, or its main thread does not answer in time. Starts none. */
+  async figures(): Promise<ServerFigures | undefined> {
+    try {
+      const asked = this.#running?.then(({ channel }) =>
+        channel.call("figures", undefined, { timeoutMs: ANSWER_TIMEOUT_MS }),
+      );
+      // The process may be starting, which may take longer.
+      return await (asked && bounded(asked, { what: "FUSE server: figures", timeoutMs: ANSWER_TIMEOUT_MS }));
+    } catch (error) {
+      this.#logger.debug({ reason: messageOf(error) }, "no figures of the FUSE server");
+      return undefined;
+    }
   }
 
   serves(volumeId: string): boolean {
@@ -187,6 +209,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
       });
     }
     this.#restartDelayMs = RESTART_DELAY_MS.first;
+    this.#starts++;
     this.#watch(running);
     this.#logger.info({ pid: child.pid }, "FUSE server started");
     return running;

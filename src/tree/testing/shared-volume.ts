@@ -53,6 +53,8 @@ export class SharedVolume {
   beforeInvalidate: () => Promise<void> | undefined = () => undefined;
   /** The ring of changes has overflowed for whoever looks next. */
   overflow = false;
+  /** Entries that are published and have not arrived: nobody sees new ones. */
+  hidden = false;
   /** The region is this volume's. */
   isCurrent = true;
   /** Owner slots of other nodes that cannot be read. */
@@ -184,15 +186,17 @@ export class SharedVolume {
     let changes = 0;
     return {
       poll: () => {
-        const entries = this.#decode(position).slice(0, PIECE);
+        const entries = this.hidden ? [] : this.#decode(position).slice(0, PIECE);
         position += entries.length;
-        const more = position < this.#entries.length;
-        if (more) return { entries, contentChanges: [], corruptAt: undefined, restarted: false, more };
+        const more = !this.hidden && position < this.#entries.length;
+        const news = { entries, corruptAt: undefined, restarted: false, more, complete: !more && !this.hidden };
+        if (more) return { ...news, contentChanges: [] };
         const contentChanges = this.overflow ? "all" : this.#changes.slice(changes);
         this.overflow = false;
         changes = this.#changes.length;
-        return { entries, contentChanges, corruptAt: undefined, restarted: false, more };
+        return { ...news, contentChanges };
       },
+      published: () => this.length,
     };
   }
 
