@@ -22,8 +22,20 @@ export type Service<Name extends ServiceName> = {
   ) => Promise<ResponseOf<ServiceDefinitions[Name][Method]>["sent"]>;
 };
 
+/** How a call ended. */
+export interface EndedCall {
+  readonly method: string;
+  /** Name of its gRPC status. */
+  readonly code: string;
+  readonly seconds: number;
+}
+
 export interface RpcOptions {
   readonly logger: Logger;
+  /** The node that calls which name none are for. */
+  readonly node?: string | undefined;
+  /** Called once for each call; must not throw. */
+  readonly onEnd?: ((call: EndedCall) => void) | undefined;
   /** The longest any call may take, also when its client gives more time or none. */
   readonly maxCallMs: number;
   /** Aborts every call in progress: the server stops. */
@@ -56,17 +68,21 @@ export function toImplementation(service: object, options: RpcOptions): UntypedS
 function unary(rpc: string, handler: Handler, options: RpcOptions): handleUnaryCall<object, object> {
   return (call, callback) => {
     const started = performance.now();
-    const subject = subjectOf(call.request);
-    const logger = options.logger.child({ rpc, ...subject });
+    const logger = options.logger.child({ rpc, id: nextId(), ...subjectOf(call.request, options.node) });
+    const end = (code: string) => {
+      const milliseconds = performance.now() - started;
+      options.onEnd?.({ method: rpc, code, seconds: milliseconds / 1000 });
+      return { code, ms: Math.round(milliseconds) };
+    };
     answer(call, handler, logger, options).then(
       (response) => {
         const level = FREQUENT.has(rpc) ? "debug" : "info";
-        logger[level]({ code: "OK", ms: Math.round(performance.now() - started) }, "rpc");
+        logger[level](end("OK"), "rpc");
         callback(null, response);
       },
       (error: unknown) => {
         const { code, details } = toGrpcStatus(error);
-        const fields = { code: status[code], ms: Math.round(performance.now() - started) };
+        const fields = end(status[code]);
         // A defect of ours: the one place that logs it, with its stack.
         if (code === status.INTERNAL) logger.error({ ...fields, err: error }, "rpc");
         else logger.warn({ ...fields, reason: details }, "rpc");
@@ -121,12 +137,22 @@ async function answer(
   }
 }
 
+let calls = 0;
+
+/** Tells the lines of one call from those of others of this process. */
+function nextId(): number {
+  calls++;
+  return calls;
+}
+
 /** What a log line names: ids only, never contexts, parameters or secrets. */
-function subjectOf(request: object): { volume?: string; node?: string } {
+function subjectOf(request: object, ownNode: string | undefined): { volume?: string; node?: string } {
   const fields = request as { volumeId?: unknown; name?: unknown; nodeId?: unknown };
-  const volume = [fields.volumeId, fields.name].find((value) => typeof value === "string" && value !== "");
+  const first = (...values: unknown[]) => values.find((value) => typeof value === "string" && value !== "");
+  const volume = first(fields.volumeId, fields.name);
+  const node = first(fields.nodeId, ownNode);
   return {
     ...(typeof volume === "string" ? { volume: volume.slice(0, 128) } : {}),
-    ...(typeof fields.nodeId === "string" && fields.nodeId !== "" ? { node: fields.nodeId.slice(0, 256) } : {}),
+    ...(typeof node === "string" ? { node: node.slice(0, 256) } : {}),
   };
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Client, credentials } from "@grpc/grpc-js";
 import { FamfsError, type Logger, silentLogger } from "../base/index.ts";
-import { CsiClient, CsiServer, type CsiServerOptions, identityService, RpcError } from "./index.ts";
+import { CsiClient, CsiServer, type CsiServerOptions, type EndedCall, identityService, RpcError } from "./index.ts";
 
 interface Line {
   level: string;
@@ -107,6 +107,54 @@ test("an unknown throw is INTERNAL for that call only, logged once, and tells th
     ],
   );
   assert.ok(lines[0]?.fields["err"] instanceof TypeError);
+});
+
+test("each call is counted once and logged once, under an id of its own, with volume and node", async () => {
+  await using endpoint = await temporaryEndpoint();
+  const lines: Line[] = [];
+  const ended: EndedCall[] = [];
+  await using _server = await serve(
+    endpoint.path,
+    {
+      identity: identityService({ version: "1", controller: true, ready: () => true }),
+      controller: {
+        async ControllerPublishVolume({ volumeId }, call) {
+          call.logger.info({}, "on the way");
+          if (volumeId === "taken") throw new FamfsError("VOLUME_BUSY", "another call is in progress");
+          return {};
+        },
+      },
+      node: {
+        async NodeUnstageVolume() {
+          return {};
+        },
+      },
+    },
+    { logger: recordingLogger(lines), node: "here", onEnd: (call) => ended.push(call) },
+  );
+  using client = CsiClient.open(endpoint.path);
+  const publish = (volumeId: string) =>
+    client.call("controller", "ControllerPublishVolume", { volumeId, nodeId: "there" });
+  await publish("free");
+  await assert.rejects(publish("taken"), codeIs("ABORTED"));
+  await client.call("node", "NodeUnstageVolume", { volumeId: "free", stagingTargetPath: "/s" });
+  await client.call("identity", "Probe", {});
+  const fields = (names: string[]) => lines.map((line) => names.map((name) => line.fields[name]));
+  const [first, , second] = lines.map((line) => Number(line.fields["id"]));
+  assert.ok(first !== undefined && second === first + 1);
+  assert.deepEqual(fields(["rpc", "volume", "node", "code", "id"]), [
+    ["ControllerPublishVolume", "free", "there", undefined, first],
+    ["ControllerPublishVolume", "free", "there", "OK", first],
+    ["ControllerPublishVolume", "taken", "there", undefined, second],
+    ["ControllerPublishVolume", "taken", "there", "ABORTED", second],
+    ["NodeUnstageVolume", "free", "here", "OK", second + 1],
+    ["Probe", undefined, "here", "OK", second + 2],
+  ]);
+  assert.deepEqual(
+    ended.map(({ method, code }) => `${method} ${code}`),
+    ["ControllerPublishVolume OK", "ControllerPublishVolume ABORTED", "NodeUnstageVolume OK", "Probe OK"],
+  );
+  assert.ok(ended.every(({ seconds }) => seconds > 0));
 });
 
 test("our errors become the status of their code; a long message is cut, not a broken stream", async () => {

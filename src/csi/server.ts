@@ -4,13 +4,17 @@ import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { fromSystemError, type Logger, MIB } from "../base/index.ts";
 import { clearEndpoint, parseEndpoint } from "./endpoint.ts";
 import { loadServices, type ServiceName } from "./proto.ts";
-import { type Service, toImplementation } from "./rpc.ts";
+import { type RpcOptions, type Service, toImplementation } from "./rpc.ts";
 
 export interface CsiServerOptions {
   /** `unix:///path`; see parseEndpoint. */
   readonly endpoint: string;
   readonly services: { readonly [Name in ServiceName]?: Service<Name> };
   readonly logger: Logger;
+  /** Named in the log lines of calls that name no node themselves. */
+  readonly node?: string | undefined;
+  /** Called once for each call when it has ended. */
+  readonly onEnd?: RpcOptions["onEnd"];
   /** The longest a call may take (default 2 minutes, what sidecars wait at most by their own defaults). */
   readonly maxCallMs?: number;
   /** How long `close` lets calls in progress finish (default 5 s). */
@@ -47,7 +51,8 @@ export class CsiServer implements AsyncDisposable {
     const stop = new AbortController();
     const server = new Server({ "grpc.max_receive_message_length": MAX_REQUEST_BYTES });
     const definitions = loadServices();
-    const rpc = { logger: options.logger, maxCallMs: options.maxCallMs ?? 120_000, stopping: stop.signal };
+    const { logger, node, onEnd, maxCallMs = 120_000 } = options;
+    const rpc: RpcOptions = { logger, node, onEnd, maxCallMs, stopping: stop.signal };
     for (const name of Object.keys(definitions) as ServiceName[]) {
       const service = options.services[name];
       if (service !== undefined) server.addService(definitions[name], toImplementation(service, rpc));
