@@ -1,2 +1,3 @@
 export { Controller, type ControllerOptions } from "./controller.ts";
+export { type PoolFigures, StoreCensus, type StoreFigures } from "./figures.ts";
 export { volumeIdFor } from "./volume-id.ts";
