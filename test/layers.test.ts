@@ -31,7 +31,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   node: { imports: ["csi", "state", "fuse", "tree", "media", "alloc", "format", "base", "native"] },
   cli: {
     imports: ["node", "controller", "csi", "state", "fuse", "tree", "media", "alloc", "format", "base"],
-    packages: ["commander", "pino"],
+    packages: ["commander", "pino", "prom-client"],
   },
 };
 

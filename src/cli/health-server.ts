@@ -1,17 +1,24 @@
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
-import { fromSystemError } from "../base/index.ts";
+import { fromSystemError, messageOf } from "../base/index.ts";
 import { type Checks, runChecks } from "./checks.ts";
+
+/** What `/metrics` answers; in bounded time. */
+export interface MetricsPage {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
 
 export interface HealthServerOptions {
   /** 0 takes any free one. */
   readonly port: number;
   /** What must hold for this plugin to be of use. */
   readonly readiness: Checks;
+  readonly metrics?: MetricsPage | undefined;
 }
 
 /**
- * What the kubelet's probes ask over HTTP: `/healthz` answers while the event loop turns (a process that does not is
+ * What Prometheus and the kubelet's probes ask over HTTP: `/metrics`, `/healthz` answers while the event loop turns (a process that does not is
  * ended and started again, which would not help against an API server that is away, and would break every mount of
  * the node), `/readyz` when all checks hold, with a line for each.
  */
@@ -22,10 +29,11 @@ export class HealthServer implements AsyncDisposable {
     this.#server = server;
   }
 
-  static async open({ port, readiness }: HealthServerOptions): Promise<HealthServer> {
+  static async open({ port, readiness, metrics }: HealthServerOptions): Promise<HealthServer> {
     const server = createServer((request, response) => {
       if (request.url === "/healthz") return end(response, 200, "ok\n");
       if (request.url === "/readyz") return void answer(response, readiness);
+      if (request.url === "/metrics" && metrics !== undefined) return void show(response, metrics);
       end(response, 404, "no such page\n");
     });
     server.listen(port);
@@ -57,6 +65,17 @@ async function answer(response: ServerResponse, checks: Checks): Promise<void> {
   end(response, results.some(({ problem }) => problem !== undefined) ? 503 : 200, lines.join(""));
 }
 
-function end(response: ServerResponse, status: number, text: string): void {
-  response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(text);
+/** Never fails: Prometheus counts anything but 200 as a scrape that failed. */
+async function show(response: ServerResponse, metrics: MetricsPage): Promise<void> {
+  try {
+    end(response, 200, await metrics.text(), metrics.contentType);
+  } catch (error) {
+    end(response, 500, `${messageOf(error)}\n`);
+  }
+}
+
+const PLAIN = "text/plain; charset=utf-8";
+
+function end(response: ServerResponse, status: number, text: string, contentType = PLAIN): void {
+  response.writeHead(status, { "content-type": contentType }).end(text);
 }

@@ -14,7 +14,7 @@ export interface CsiServerOptions {
   /** Named in the log lines of calls that name no node themselves. */
   readonly node?: string | undefined;
   /** Called once for each call when it has ended. */
-  readonly onEnd?: RpcOptions["onEnd"];
+  readonly onEnd?: RpcOptions["onEnd"] | undefined;
   /** The longest a call may take (default 2 minutes, what sidecars wait at most by their own defaults). */
   readonly maxCallMs?: number;
   /** How long `close` lets calls in progress finish (default 5 s). */

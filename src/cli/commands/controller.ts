@@ -4,6 +4,7 @@ import { Controller } from "../../controller/index.ts";
 import { storeCheck } from "../checks.ts";
 import { globals } from "../globals.ts";
 import { HealthServer } from "../health-server.ts";
+import { addControllerMetrics, openMetrics } from "../metrics/open.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
 import { addStoreOptions, endpointOption, healthPortOption, openStore, type StoreFlags } from "./plugin-options.ts";
@@ -32,10 +33,14 @@ export function registerControllerCommand(program: Command): void {
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
       await using events = opened.events({ component: "controller", instance: identity, logger });
       await using controller = await Controller.open({ store, logger, events, leads: () => leadership.leading });
+      const metrics = await openMetrics(flags.healthPort);
+      await using _census = await addControllerMetrics(metrics, { store, leads: () => leadership.leading, logger });
       const readiness = { store: storeCheck(store) };
-      await using _server = await serve({ endpoint, controller: controller.service, readiness, logger });
+      await using _server = await serve({ endpoint, controller: controller.service, readiness, logger, metrics });
       await using _health =
-        flags.healthPort === undefined ? undefined : await HealthServer.open({ port: flags.healthPort, readiness });
+        flags.healthPort === undefined
+          ? undefined
+          : await HealthServer.open({ port: flags.healthPort, readiness, metrics });
       logger.info({ endpoint }, "controller plugin is serving");
       await untilAborted(stopped);
     });

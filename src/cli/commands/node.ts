@@ -5,6 +5,7 @@ import { KubeletRegistration, NodePlugin } from "../../node/index.ts";
 import { nodeChecks } from "../checks.ts";
 import { globals } from "../globals.ts";
 import { HealthServer } from "../health-server.ts";
+import { addNodeMetrics, openMetrics } from "../metrics/open.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
 import {
@@ -49,7 +50,9 @@ export function registerNodeCommand(program: Command): void {
       logger,
     });
     const readiness = nodeChecks(node, opened.store);
-    await using _server = await serve({ endpoint, node: node.service, readiness, logger });
+    const metrics = await openMetrics(flags.healthPort);
+    addNodeMetrics(metrics, node);
+    await using _server = await serve({ endpoint, node: node.service, readiness, logger, nodeId, metrics });
     // After the service, which the kubelet calls at once.
     await using registration =
       kubeletDir === undefined ? undefined : await KubeletRegistration.open({ kubeletDir, endpoint, logger });
@@ -59,7 +62,7 @@ export function registerNodeCommand(program: Command): void {
     await using _health =
       flags.healthPort === undefined
         ? undefined
-        : await HealthServer.open({ port: flags.healthPort, readiness: { ...readiness, registered } });
+        : await HealthServer.open({ port: flags.healthPort, readiness: { ...readiness, registered }, metrics });
     logger.info({ endpoint, node: nodeId }, "node plugin is serving");
     await untilAborted(stopped);
   });

@@ -45,9 +45,9 @@ export function openStore({ store, stateDir, kubeconfig, nodeNamespace }: StoreF
   throw new FamfsError("INVALID_ARGUMENT", "not in a cluster: say where records live with --state-dir or --kubeconfig");
 }
 
-/** For the kubelet's probes; without it nothing listens. */
+/** For the kubelet's probes and Prometheus; without it nothing listens. */
 export const healthPortOption = () =>
-  new Option("--health-port <port>", "serve /healthz and /readyz on this TCP port").argParser((text) => {
+  new Option("--health-port <port>", "serve /healthz, /readyz and /metrics on this TCP port").argParser((text) => {
     const port = Number(text);
     if (Number.isInteger(port) && port > 0 && port < 65536) return port;
     throw new InvalidArgumentError("a port is a number from 1 to 65535");

@@ -6,13 +6,16 @@ import { NodePlugin } from "../../node/index.ts";
 import { EmbeddedStore } from "../../state/index.ts";
 import { nodeChecks } from "../checks.ts";
 import { globals } from "../globals.ts";
+import { HealthServer } from "../health-server.ts";
+import { addControllerMetrics, addNodeMetrics, openMetrics } from "../metrics/open.ts";
 import { print, printJson } from "../output.ts";
 import { serve } from "../serve.ts";
 import { stopSignal, untilAborted } from "../signals.ts";
-import { addNodeOptions, endpointOption, type NodeFlags, stateDirOption } from "./plugin-options.ts";
+import { addNodeOptions, endpointOption, healthPortOption, type NodeFlags, stateDirOption } from "./plugin-options.ts";
 
 interface StandaloneFlags extends NodeFlags {
   readonly endpoint: string;
+  readonly healthPort?: number;
   readonly stateDir: string;
 }
 
@@ -21,6 +24,7 @@ export function registerStandaloneCommand(program: Command): void {
     .command("standalone")
     .description("Controller and node of one machine on one socket, with the embedded store: no cluster needed.")
     .addOption(endpointOption())
+    .addOption(healthPortOption())
     .addOption(stateDirOption());
   addNodeOptions(command)
     .addHelpText(
@@ -51,13 +55,23 @@ SIGTERM and Ctrl-C stop it; what is mounted stays mounted (and does not answer u
       });
       await using controller = await Controller.open({ store, logger });
       const { endpoint } = flags;
+      const readiness = nodeChecks(node, store);
+      const metrics = await openMetrics(flags.healthPort);
+      addNodeMetrics(metrics, node);
+      await using _census = await addControllerMetrics(metrics, { store, leads: () => true, logger });
       await using _server = await serve({
         endpoint,
         controller: controller.service,
         node: node.service,
-        readiness: nodeChecks(node, store),
+        readiness,
         logger,
+        nodeId: flags.nodeId,
+        metrics,
       });
+      await using _health =
+        flags.healthPort === undefined
+          ? undefined
+          : await HealthServer.open({ port: flags.healthPort, readiness, metrics });
       if (output === "json") printJson({ ready: true, endpoint, nodeId: flags.nodeId });
       else print(`serving ${endpoint} as node ${flags.nodeId}; Ctrl-C stops`);
       await untilAborted(stopped);
