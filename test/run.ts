@@ -39,8 +39,8 @@ const SUITES: readonly Suite[] = [
   },
   {
     name: "structure",
-    what: "imports between layers, the repository as a whole",
-    files: ["test/layers.test.ts", "test/repository.test.ts"],
+    what: "imports between layers, alerts, the repository as a whole",
+    files: ["test/layers.test.ts", "test/repository.test.ts", "test/alerts.test.ts"],
     timeoutMinutes: 2,
   },
   {
