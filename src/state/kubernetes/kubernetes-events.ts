@@ -98,13 +98,7 @@ export class KubernetesEvents implements EventRecorder, AsyncDisposable {
         return await this.#send(waiting);
       } catch (error) {
         if (signal.aborted) return;
-        // An answer that refuses will not be another one later; without an answer the API server is away.
-        const refused = !hasCode(error, "STORE_UNAVAILABLE") || error.details?.["status"] !== undefined;
-        if (refused || Date.now() - waiting.at.getTime() > LATEST_MS) {
-          const { reason } = waiting.event;
-          this.#options.logger.warn({ event: reason, reason: messageOf(error) }, "the cluster did not take an event");
-          return;
-        }
+        if (isRefusal(error) || Date.now() - waiting.at.getTime() > LATEST_MS) return this.#giveUp(waiting, error);
         await sleep(jitteredDelayMs(failures), undefined, { signal }).catch(() => undefined);
       }
     }
@@ -117,8 +111,13 @@ export class KubernetesEvents implements EventRecorder, AsyncDisposable {
     const objects = await objectsOf(waiting.event, this.#api, this.#stop.signal);
     const paths: string[] = [];
     for (const [index, regarding] of objects.entries()) {
-      const path = await this.#create(waiting, regarding, index === 0 ? undefined : objects[0]);
-      if (path !== undefined) paths.push(path);
+      try {
+        paths.push(await this.#create(waiting, regarding, index === 0 ? undefined : objects[0]));
+      } catch (error) {
+        // A namespace that is gone, say: the other objects still get it.
+        if (!isRefusal(error)) throw error;
+        this.#giveUp(waiting, error);
+      }
     }
     this.#recorded.delete(key);
     this.#recorded.set(key, paths);
@@ -160,6 +159,10 @@ export class KubernetesEvents implements EventRecorder, AsyncDisposable {
     return `${path}/${name}`;
   }
 
+  #giveUp({ event }: Waiting, error: unknown): void {
+    this.#options.logger.warn({ event: event.reason, reason: messageOf(error) }, "the cluster did not take an event");
+  }
+
   /** False when the cluster has one of them no more: it forgets events after a time. */
   async #count(paths: readonly string[], { at, count }: Waiting): Promise<boolean> {
     const body = { series: { count, lastObservedTime: microTime(at) } };
@@ -170,6 +173,11 @@ export class KubernetesEvents implements EventRecorder, AsyncDisposable {
     }
     return true;
   }
+}
+
+/** An answer that refuses will not be another one later; without an answer the API server is away. */
+function isRefusal(error: unknown): boolean {
+  return !hasCode(error, "STORE_UNAVAILABLE") || error.details?.["status"] !== undefined;
 }
 
 function keyOf(event: DriverEvent): string {
