@@ -1,5 +1,5 @@
 import { FABRIC_SEGMENT } from "../csi/index.ts";
-import type { FamfsVolume, NodeLiveness, StoredRecord } from "../state/index.ts";
+import { type FamfsVolume, type NodeLiveness, problemsOf, type StoredRecord } from "../state/index.ts";
 
 /** A volume in the words of CSI. Everything a node needs is in its record, so the volume context stays empty. */
 export function describeVolume({ name, capacityBytes, fabric }: StoredRecord<"volumes">) {
@@ -20,7 +20,7 @@ export function describeStatus(volume: FamfsVolume, liveness: NodeLiveness) {
 }
 
 function conditionOf(volume: FamfsVolume, liveness: NodeLiveness): { abnormal: boolean; message: string } {
-  const reports = volume.conditions.filter(({ type, status }) => type === "Abnormal" && status === "True");
+  const reports = problemsOf(volume);
   if (reports.length > 0) return { abnormal: true, message: reports.map(({ message }) => message).join("; ") };
   const silent = Object.keys(volume.published).filter((nodeId) => !liveness.isAlive(nodeId));
   if (silent.length > 0) return { abnormal: true, message: `published to ${silent.join(", ")}, which does not answer` };

@@ -112,7 +112,9 @@ test("a condition that a node reported is told by ListVolumes and ControllerGetV
   const message = "log entry 17: wrong CRC";
   await updateRecord(at.store, "volumes", "v", (volume) => ({
     ...volume,
-    conditions: [{ type: "Abnormal", status: "True", reason: "ENTRY_CORRUPT", message, lastTransitionTime: "now" }],
+    conditions: [
+      { type: "node-a/Abnormal", status: "True", reason: "ENTRY_CORRUPT", message, lastTransitionTime: "now" },
+    ],
   }));
   const { status } = await at.client.call("controller", "ControllerGetVolume", { volumeId: "v" });
   assert.deepEqual(status?.volumeCondition, { abnormal: true, message });

@@ -63,6 +63,10 @@ export class Devices implements AsyncDisposable {
     return this.#held.get(uuid)?.device;
   }
 
+  all(): [string, Device][] {
+    return [...this.#held].map(([uuid, { device }]) => [uuid, device]);
+  }
+
   place(uuid: string): DevicePlace | undefined {
     const held = this.#held.get(uuid);
     return held === undefined ? undefined : { path: held.device.path, coherent: held.coherency !== "flush" };

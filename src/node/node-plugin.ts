@@ -1,20 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fromSystemError, type Logger } from "../base/index.ts";
+import { fromSystemError, type Logger, messageOf } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
-import { type EventRecorder, Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import { type EventRecorder, Heartbeat, loggedEvents, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import { DeviceWatch } from "./device-watch.ts";
 import { type DeviceOption, Devices } from "./devices.ts";
 import type { ServerFigures } from "./fuse-server/figures.ts";
 import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+import { LogWatch } from "./log-watch.ts";
 import { nodeService } from "./node-service.ts";
 import { NodeVolumes } from "./node-volumes.ts";
+import { periodically } from "./periodic.ts";
+import { podsOf } from "./pods.ts";
 import { restageAll } from "./restage.ts";
 import { lockRunDirectory } from "./run-lock.ts";
 import { StageRecords } from "./stage-records.ts";
 import { clearStaleStaging } from "./staging-claim.ts";
-import { reportProblem } from "./volume-conditions.ts";
+import { VolumeConditions } from "./volume-conditions.ts";
 import { VolumeJobs } from "./volume-jobs.ts";
 import { VolumeWatch } from "./volume-watch.ts";
 import { WriterBroker } from "./writer-broker.ts";
@@ -52,6 +56,8 @@ export interface NodeFigures {
 
 const LEASE_SECONDS = 15;
 const MAX_VOLUMES = 128;
+/** How late a log that fills up, or a device that vanished, may be told. */
+const LOOK_MS = 30_000;
 
 /**
  * The node plugin: CSI node service, node agent (devices, format and erase jobs, heartbeat) and writer grants, with a
@@ -104,10 +110,16 @@ export class NodePlugin implements AsyncDisposable {
   static async start(options: NodePluginOptions): Promise<NodePlugin> {
     const { store, nodeId, fabric, pool } = options;
     const logger = options.logger.child({ node: nodeId });
+    const events = options.events ?? loggedEvents(logger);
     await using stack = new AsyncDisposableStack();
     const lock = stack.use(await lockRunDirectory(options.runDir));
     const node = { nodeId, bootId: await readBootId() };
-    const devices = stack.use(await Devices.open(options.devices, { store, nodeId, fabric, pool, logger }));
+    const devices = stack.use(
+      await Devices.open(options.devices, { store, nodeId, fabric, pool, logger }).catch((error: unknown) => {
+        events.record({ reason: "DeviceRefused", nodeId, message: messageOf(error) });
+        throw error;
+      }),
+    );
     const records = await StageRecords.open(join(options.runDir, "volumes"));
     const { leaseSeconds = LEASE_SECONDS, maxVolumes = MAX_VOLUMES } = options;
     const heartbeat = stack.use(
@@ -122,8 +134,11 @@ export class NodePlugin implements AsyncDisposable {
     await clearStaleStaging(store, node, records);
 
     // Broker, server and volumes know each other: these are only called once all three are there.
+    const conditions = new VolumeConditions({ store, nodeId, events });
     const parts: { server?: FuseServerSupervisor; volumes?: NodeVolumes } = {};
-    const broker = stack.use(new WriterBroker({ nodeId, grants, heartbeat, logger, server: () => need(parts.server) }));
+    const broker = stack.use(
+      new WriterBroker({ nodeId, grants, heartbeat, events, logger, server: () => need(parts.server) }),
+    );
     const server = stack.use(
       await FuseServerSupervisor.open({
         logger,
@@ -131,15 +146,16 @@ export class NodePlugin implements AsyncDisposable {
         handlers: {
           acquireWriter: (request) => broker.acquire(request),
           releaseWriter: ({ volumeId }) => broker.release(volumeId),
-          problem: ({ volumeId, message }) => reportProblem(store, { volumeId, nodeId, message }),
+          problem: ({ volumeId, noticed }) => conditions.reportNoticed(volumeId, noticed),
         },
         onLost: (volumeIds, reason) => {
           need(parts.volumes).markLost(volumeIds, reason);
           for (const volumeId of volumeIds) {
-            const message = `the FUSE server of node ${nodeId} died (${reason}); its mounts do not answer`;
+            const message = `the FUSE server of node ${nodeId} died (${reason}): its mounts do not answer`;
+            const problem = { reason: "FuseServerDied", message, pods: podsOf(records.get(volumeId)) } as const;
             // Its process is gone, so nothing writes under its grant any more.
-            Promise.all([broker.release(volumeId), reportProblem(store, { volumeId, nodeId, message })]).catch(
-              (error: unknown) => logger.warn({ volumeId, err: error }, "the loss of a volume was not recorded"),
+            Promise.all([broker.release(volumeId), conditions.report(volumeId, problem)]).catch((error: unknown) =>
+              logger.warn({ volumeId, err: error }, "the loss of a volume was not recorded"),
             );
           }
         },
@@ -153,14 +169,19 @@ export class NodePlugin implements AsyncDisposable {
       server,
       place: (uuid) => devices.place(uuid),
       slotCount: DEFAULT_SLOTS,
-      onStaged: (volumeId) => reportProblem(store, { volumeId, nodeId, message: undefined }),
+      events,
+      onStaged: (volumeId) => conditions.over(volumeId),
       onUnstaged: (volumeId) => broker.release(volumeId),
       logger,
     });
     parts.volumes = volumes;
     const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
+    const logs = new LogWatch({ nodeId, store, records, server, events });
+    stack.use(periodically(() => logs.look(), { what: "a look at the logs", periodMs: LOOK_MS, logger }));
+    const watch = new DeviceWatch({ nodeId, store, devices: () => devices.all(), records, conditions, events });
+    stack.use(periodically(() => watch.look(), { what: "a look at the devices", periodMs: LOOK_MS, logger }));
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
-    await restageAll({ nodeId, store, records, volumes, logger });
+    await restageAll({ nodeId, records, volumes, conditions, logger });
     const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
     return new NodePlugin(service, { server, heartbeat }, stack.move());
   }

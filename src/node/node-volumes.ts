@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
-import type { Store, StoredRecord } from "../state/index.ts";
+import type { EventRecorder, PodName, Store, StoredRecord } from "../state/index.ts";
 import { makeAttachment } from "./attachment.ts";
 import { checkVolumeContext, parsePublishContext } from "./contexts.ts";
 import type { DevicePlace } from "./devices.ts";
@@ -22,6 +22,7 @@ import {
   resolveMountPath,
   unmountAll,
 } from "./mounts.ts";
+import { podIn } from "./pods.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 import { claimStaging, clearStaging, type NodeIdentity } from "./staging-claim.ts";
 
@@ -34,6 +35,7 @@ export interface NodeVolumesOptions {
   readonly place: (deviceUuid: string) => DevicePlace | undefined;
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
+  readonly events: EventRecorder;
   /** The volume is served (again). */
   readonly onStaged: (volumeId: string) => Promise<void>;
   /** The volume is staged here no more: nobody waits for its grant, and a held one is given back. */
@@ -137,8 +139,9 @@ export class NodeVolumes {
       accessMode: capability.accessMode,
       readOnly,
       mountGroup: capability.mountGroup,
+      pods: {},
     };
-    if (await this.#isStaged(wanted, call.logger)) return;
+    if (await this.#isStaged(wanted)) return;
 
     const claimed = await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
     try {
@@ -206,7 +209,7 @@ export class NodeVolumes {
     this.#lost.delete(volumeId);
   }
 
-  async publish(request: PublishRequest, call: CallContext): Promise<void> {
+  async publish(request: PublishRequest): Promise<void> {
     const { volumeId, capability } = request;
     using _lock = this.#lock(volumeId);
     checkVolumeContext(request.volumeContext);
@@ -231,7 +234,8 @@ export class NodeVolumes {
       throw new FamfsError("INVALID_ARGUMENT", `target_path ${request.targetPath}: its parent does not exist`);
     }
     if (target === staging) throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path`);
-    this.#warnOfOtherGroup(record, capability, call.logger);
+    const pod = podIn(request.volumeContext);
+    this.#warnOfOtherGroup(record, capability.mountGroup, pod);
 
     const options = bindOptions(request, record);
     const present = mountAt(table, target);
@@ -242,7 +246,7 @@ export class NodeVolumes {
       );
     }
     if (present?.device === staged.device) {
-      if (hasBindOptions(present, options)) return;
+      if (hasBindOptions(present, options)) return await this.#remember(record, target, pod);
       throw new FamfsError("PATH_CONFLICT", `volume ${volumeId} is published at ${target} with other options`);
     }
     if (capability.rules.singlePath) assertOnlyTarget(volumeId, target, staged, table);
@@ -255,6 +259,7 @@ export class NodeVolumes {
       await unmountAll(target);
       throw new FamfsError("INTERNAL", `${target}: the mount table does not show the mount that was made`);
     }
+    await this.#remember(record, target, pod);
   }
 
   async unpublish(request: { volumeId: string; targetPath: string }, call: CallContext): Promise<void> {
@@ -273,6 +278,8 @@ export class NodeVolumes {
       await unmountAll(target, { force: !alive });
     }
     await removeMountPoint(target);
+    const record = this.#options.records.get(volumeId);
+    if (record !== undefined) await this.#remember(record, target, undefined);
   }
 
   /** What the server says, or why it says nothing. VOLUME_NOT_FOUND when `path` is not one of the volume's. */
@@ -318,7 +325,7 @@ export class NodeVolumes {
   }
 
   /** True when `wanted` is staged and served. Removes what an earlier, dead server left; PATH_CONFLICT otherwise. */
-  async #isStaged(wanted: StageRecord, logger: Logger): Promise<boolean> {
+  async #isStaged(wanted: StageRecord): Promise<boolean> {
     const { records, server } = this.#options;
     const { volumeId, stagingPath } = wanted;
     const record = records.get(volumeId);
@@ -337,7 +344,7 @@ export class NodeVolumes {
             `volume ${volumeId} is staged as ${record.accessMode}${record.readOnly ? ", read-only" : ""}, not as asked for now`,
           );
         }
-        this.#warnOfOtherGroup(record, wanted, logger);
+        this.#warnOfOtherGroup(record, wanted.mountGroup, undefined);
         return true;
       }
       // Somebody unmounted it behind our back.
@@ -384,12 +391,24 @@ export class NodeVolumes {
     }
   }
 
-  #warnOfOtherGroup(record: StageRecord, asked: { readonly mountGroup: number | undefined }, logger: Logger): void {
-    if (asked.mountGroup === undefined || asked.mountGroup === record.mountGroup) return;
-    logger.warn(
-      { volumeId: record.volumeId, group: record.mountGroup, ignored: asked.mountGroup },
-      "the volume is staged with another mount group; the first one stays until it is unstaged",
-    );
+  #warnOfOtherGroup(record: StageRecord, asked: number | undefined, pod: PodName | undefined): void {
+    const { volumeId, mountGroup } = record;
+    if (asked === undefined || asked === mountGroup) return;
+    const who = pod === undefined ? "it is staged again" : `pod ${pod.namespace}/${pod.name} wants it`;
+    const first = mountGroup === undefined ? "no fsGroup" : `fsGroup ${mountGroup}`;
+    this.#options.events.record({
+      reason: "FsGroupIgnored",
+      volumeId,
+      message: `${who} with fsGroup ${asked}, but node ${this.#options.node.nodeId} serves it with ${first}`,
+      pods: pod === undefined ? [] : [pod],
+    });
+  }
+
+  /** Which pod a target is for; undefined: none (any more). */
+  async #remember(record: StageRecord, target: string, pod: PodName | undefined): Promise<void> {
+    const { [target]: present, ...others } = record.pods;
+    if (present?.uid === pod?.uid) return;
+    await this.#options.records.put({ ...record, pods: pod === undefined ? others : { ...others, [target]: pod } });
   }
 }
 

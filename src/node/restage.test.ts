@@ -25,7 +25,10 @@ test("a restarted plugin serves what was staged and published, without a call, a
   assert.equal(await readFile(join(a.target("reader"), "new"), "utf8"), "2");
   await assert.rejects(writeFile(join(a.target("reader"), "other"), ""), { code: "EROFS" });
   const conditions = (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
-  assert.match(conditions[0]?.message ?? "", /plugin of a was restarted: pods that ran then must be restarted/);
+  assert.match(
+    conditions[0]?.message ?? "",
+    /plugin of a was restarted: the mounts of .*pods.pod, .*pods.reader do not answer; delete these pods/,
+  );
   for (const target of ["pod", "reader"]) await a.unpublish("v1", target);
   await a.unstage("v1");
 });

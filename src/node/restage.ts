@@ -1,17 +1,17 @@
 import type { Logger } from "../base/index.ts";
 import { messageOf } from "../base/index.ts";
-import type { Store } from "../state/index.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import { type BindOption, bindVolume, isMountOf, mountSource, unmountAll } from "./mounts.ts";
 import type { NodeVolumes } from "./node-volumes.ts";
+import { podsOf, showPods } from "./pods.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
-import { reportProblem } from "./volume-conditions.ts";
+import type { VolumeConditions } from "./volume-conditions.ts";
 
 export interface RestageOptions {
   readonly nodeId: string;
-  readonly store: Store;
   readonly records: StageRecords;
   readonly volumes: NodeVolumes;
+  readonly conditions: VolumeConditions;
   readonly logger: Logger;
 }
 
@@ -26,7 +26,7 @@ export async function restageAll(options: RestageOptions): Promise<void> {
 }
 
 async function restage(record: StageRecord, table: readonly MountEntry[], options: RestageOptions): Promise<void> {
-  const { nodeId, store, volumes, logger } = options;
+  const { nodeId, volumes, conditions, logger } = options;
   const { volumeId, stagingPath } = record;
   const source = mountSource(nodeId, volumeId);
   const stale = mountAt(table, stagingPath);
@@ -40,14 +40,20 @@ async function restage(record: StageRecord, table: readonly MountEntry[], option
     }
     logger.info({ volumeId, targets: targets.length }, "served again after a restart of the node plugin");
     if (targets.length === 0) return;
-    const message = `the node plugin of ${nodeId} was restarted: pods that ran then must be restarted, their mounts do not answer`;
-    await reportProblem(store, { volumeId, nodeId, message });
+    const broken = targets.map(({ target }) => record.pods[target] ?? target);
+    await conditions.report(volumeId, {
+      reason: "MountsBroken",
+      message: `the node plugin of ${nodeId} was restarted: the mounts of ${showPods(broken)} do not answer`,
+      pods: broken.filter((each) => typeof each !== "string"),
+    });
   } catch (error) {
     const message = `not served again after a restart of the node plugin of ${nodeId}: ${messageOf(error)}`;
     logger.error({ volumeId, err: error }, "not served again after a restart of the node plugin");
-    await reportProblem(store, { volumeId, nodeId, message }).catch((failure: unknown) => {
-      logger.warn({ volumeId, err: failure }, "a problem was not recorded");
-    });
+    await conditions
+      .report(volumeId, { reason: "NotServed", message, pods: podsOf(record) })
+      .catch((failure: unknown) => {
+        logger.warn({ volumeId, err: failure }, "a problem was not recorded");
+      });
   }
 }
 

@@ -17,6 +17,7 @@ const RECORD: StageRecord = {
   accessMode: "MULTI_NODE_MULTI_WRITER",
   readOnly: false,
   mountGroup: undefined,
+  pods: { "/pods/1": { namespace: "team", name: "server-0", uid: "1-2-3" } },
 };
 
 test("records survive a restart, whatever the volume id looks like", async (t) => {
@@ -33,7 +34,13 @@ test("records survive a restart, whatever the volume id looks like", async (t) =
 test("a file that is not a record is refused with its path", async (t) => {
   const directory = await scratch(t);
   await StageRecords.open(directory);
-  for (const text of ["{", "null", "{}", JSON.stringify({ ...RECORD, mountGroup: "0" })]) {
+  for (const text of [
+    "{",
+    "null",
+    "{}",
+    JSON.stringify({ ...RECORD, mountGroup: "0" }),
+    JSON.stringify({ ...RECORD, pods: { "/a": 1 } }),
+  ]) {
     await writeFile(join(directory, "x.json"), text);
     await assert.rejects(StageRecords.open(directory), { code: "INTERNAL", message: /x\.json is not a record/ });
   }

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FamfsError, fromSystemError } from "../base/index.ts";
+import type { PodName } from "../state/index.ts";
 
 /**
  * What this node must remember about a staged volume when the plugin restarts; what is mounted where is asked of the
@@ -12,6 +13,8 @@ export interface StageRecord {
   readonly accessMode: string;
   readonly readOnly: boolean;
   readonly mountGroup: number | undefined;
+  /** Pods it is published for, by target path: to name them when their mounts break. */
+  readonly pods: Readonly<Record<string, PodName>>;
 }
 
 /** One small file per staged volume, replaced as a whole. */
@@ -91,5 +94,19 @@ function parseStageRecord(text: string, path: string): StageRecord {
   }
   if (typeof readOnly !== "boolean") throw wrong("readOnly");
   if (mountGroup !== undefined && typeof mountGroup !== "number") throw wrong("mountGroup");
-  return { volumeId, stagingPath, accessMode, readOnly, mountGroup };
+  const pods = parsePods(fields["pods"] ?? {});
+  if (pods === undefined) throw wrong("pods");
+  return { volumeId, stagingPath, accessMode, readOnly, mountGroup, pods };
+}
+
+function parsePods(value: unknown): Record<string, PodName> | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const pods: Record<string, PodName> = {};
+  for (const [target, pod] of Object.entries(value) as [string, unknown][]) {
+    if (typeof pod !== "object" || pod === null) return undefined;
+    const { namespace, name, uid } = pod as Record<string, unknown>;
+    if (typeof namespace !== "string" || typeof name !== "string" || typeof uid !== "string") return undefined;
+    pods[target] = { namespace, name, uid };
+  }
+  return pods;
 }

@@ -2,7 +2,13 @@ import { closeSync } from "node:fs";
 import { FamfsError, hasCode, type Logger } from "../base/index.ts";
 import type { FuseServer, Operations, Session } from "../fuse/index.ts";
 import { type Device, type Range, VolumeMedia } from "../media/index.ts";
-import { openVolumeTree, type TreeSettings, type VolumeTree, type WriterTermsSource } from "../tree/index.ts";
+import {
+  openVolumeTree,
+  type TreeCondition,
+  type TreeSettings,
+  type VolumeTree,
+  type WriterTermsSource,
+} from "../tree/index.ts";
 import type { ReplayFigures, VolumeFigures } from "./fuse-server/figures.ts";
 import type { VolumeHealth } from "./fuse-server/messages.ts";
 import type { VolumeServer } from "./fuse-server/sessions.ts";
@@ -35,7 +41,7 @@ export interface ServeVolumeOptions {
   readonly readableXattrs?: boolean;
   readonly logger: Logger;
   /** What the volume's condition should say; undefined when it is over. */
-  readonly onProblem?: (message: string | undefined) => void;
+  readonly onProblem?: (noticed: TreeCondition | undefined) => void;
 }
 
 interface State {
@@ -86,8 +92,10 @@ export class ServedVolume implements VolumeServer {
         logger,
         settings: { ...options.settings, readOnly: options.settings?.readOnly === true || !writable },
         onCondition: (condition) => {
+          // A tree says it each time it notices.
+          if (state.problem === condition?.message) return;
           state.problem = condition?.message;
-          options.onProblem?.(state.problem);
+          options.onProblem?.(condition);
         },
       }),
     );

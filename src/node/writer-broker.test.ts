@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { silentLogger } from "../base/index.ts";
-import { Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import { type DriverEvent, Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
 import { cleanup, eventually, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
 import { VolumeWatch } from "./volume-watch.ts";
 import { WriterBroker } from "./writer-broker.ts";
@@ -21,12 +21,14 @@ async function broker(t: TestContext, nodeId: string, store: Store, { leaseSecon
   const heartbeat = stack.use(await Heartbeat.open(store, { node, logger: silentLogger }));
   const liveness = stack.use(await NodeLiveness.open(store, { logger: silentLogger }));
   const grants = new WriterGrants({ store, nodeId, liveness, slotCount: 63, marginMs });
+  const events: DriverEvent[] = [];
   const server: Server = { asked: [], serves: true, onHandOver: async () => true };
   const one = stack.use(
     new WriterBroker({
       nodeId,
       grants,
       heartbeat,
+      events: { record: (event) => void events.push(event) },
       logger: silentLogger,
       server: () => ({
         serves: () => server.serves,
@@ -38,7 +40,7 @@ async function broker(t: TestContext, nodeId: string, store: Store, { leaseSecon
     }),
   );
   stack.use(VolumeWatch.start(store, silentLogger, [one]));
-  return { broker: one, server };
+  return { broker: one, server, events };
 }
 
 async function withVolume(t: TestContext): Promise<Store> {
@@ -108,6 +110,16 @@ test("writers pause before the lease runs out, and go on when it is renewed", as
   await a.broker.acquire(REQUEST);
   broken = true;
   await eventually("paused", () => a.server.asked.includes("stall true") || undefined);
+  assert.deepEqual(a.events, [], "a short pause is nothing to tell");
+  await eventually("told", () => a.events.length > 0 || undefined);
   broken = false;
   await eventually("resumed", () => a.server.asked.includes("stall false") || undefined);
+  assert.deepEqual(a.events, [
+    {
+      reason: "WritersPaused",
+      volumeId: "v1",
+      message: "node a could not renew its lease for more than 1 s: its writers wait",
+    },
+    { reason: "WritersResumed", volumeId: "v1", message: "node a renewed its lease: its writers go on" },
+  ]);
 });

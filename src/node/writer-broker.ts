@@ -1,5 +1,5 @@
 import { hasCode, type Logger } from "../base/index.ts";
-import type { Heartbeat, StoredRecord, WriterGrants } from "../state/index.ts";
+import type { EventRecorder, Heartbeat, StoredRecord, WriterGrants } from "../state/index.ts";
 import type { WriterTerms } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 
@@ -8,6 +8,7 @@ export interface WriterBrokerOptions {
   readonly grants: WriterGrants;
   readonly heartbeat: Heartbeat;
   readonly server: () => Pick<FuseServerSupervisor, "ask" | "serves">;
+  readonly events: EventRecorder;
   readonly logger: Logger;
 }
 
@@ -28,6 +29,9 @@ export class WriterBroker implements AsyncDisposable {
   readonly #handingOver = new Map<string, Promise<void>>();
   readonly #timer: NodeJS.Timeout;
   #stalled = false;
+  #stalledAt = 0;
+  /** Volumes whose writers are known to wait. */
+  readonly #paused = new Set<string>();
 
   constructor(options: WriterBrokerOptions) {
     this.#options = options;
@@ -99,8 +103,11 @@ export class WriterBroker implements AsyncDisposable {
 
   #watchLease(marginMs: number): void {
     const stalled = this.#options.heartbeat.remainingMs() < marginMs;
+    if (stalled) this.#tellPaused();
     if (stalled === this.#stalled) return;
     this.#stalled = stalled;
+    this.#stalledAt = performance.now();
+    if (!stalled) this.#tellResumed();
     const { logger, server } = this.#options;
     if (stalled) logger.warn({}, "the node's lease is about to run out: writers pause until it is renewed");
     else logger.info({}, "the node's lease was renewed: writers go on");
@@ -109,5 +116,30 @@ export class WriterBroker implements AsyncDisposable {
         .ask("stall", { volumeId, stalled }, { timeoutMs: STALL_TIMEOUT_MS })
         .catch((error: unknown) => logger.warn({ volumeId, err: error }, "pausing writers failed"));
     }
+  }
+
+  /** A short pause is nothing to tell anybody. */
+  #tellPaused(): void {
+    const { nodeId, heartbeat, events } = this.#options;
+    const { leaseSeconds } = heartbeat.node;
+    if (!this.#stalled || performance.now() - this.#stalledAt < leaseSeconds * 1000) return;
+    for (const volumeId of this.#held.keys()) {
+      if (this.#paused.has(volumeId)) continue;
+      this.#paused.add(volumeId);
+      const message = `node ${nodeId} could not renew its lease for more than ${leaseSeconds} s: its writers wait`;
+      events.record({ reason: "WritersPaused", volumeId, message });
+    }
+  }
+
+  #tellResumed(): void {
+    const { nodeId, events } = this.#options;
+    for (const volumeId of this.#paused) {
+      events.record({
+        reason: "WritersResumed",
+        volumeId,
+        message: `node ${nodeId} renewed its lease: its writers go on`,
+      });
+    }
+    this.#paused.clear();
   }
 }

@@ -36,12 +36,77 @@ export const EVENT_REASONS = {
     type: "Warning",
     about: "volume",
     means: "a log entry stays invalid: the files that were logged before it are served, those after it are not",
-    wayOut: "copy what is there to a new volume, and run famfs-csi fsck on the device to see the extent of the damage",
+    wayOut: "copy what is there to a new volume; famfs-csi fsck on the device shows the extent of the damage",
+  },
+  OwnerLost: {
+    type: "Warning",
+    about: "volume",
+    means: "another node took the log over before this one had given it up: what was not sealed here is lost",
+    wayOut: "write anew the files that were written on this node last; if it comes again, see why the node was silent",
+  },
+  MemoryError: {
+    type: "Warning",
+    about: "volume",
+    means: "the memory of a volume cannot be read on a node",
+    wayOut: "look for memory errors in the kernel's log of the node; move the pods to another node",
+  },
+  LogNearlyFull: {
+    type: "Warning",
+    about: "volume",
+    means: "nine tenths of the volume's log are used, which holds one entry for each file and each change of names",
+    wayOut:
+      "copy the volume to a new one, of a StorageClass with a larger logLength: space in a log does not come back",
+  },
+  FsGroupIgnored: {
+    type: "Warning",
+    about: "volume",
+    means: "a pod wants another fsGroup than the first pod that used the volume on its node, whose group counts",
+    wayOut: "give pods that share a volume on a node the same fsGroup, or none",
+  },
+  WritersPaused: {
+    type: "Warning",
+    about: "volume",
+    means: "a node that writes cannot renew its lease: its writers wait until it can, and readers go on",
+    wayOut: "see whether the node reaches the Kubernetes API; after the lease another node may become the writer",
+  },
+  WritersResumed: {
+    type: "Normal",
+    about: "volume",
+    means: "the node renewed its lease: its writers go on",
+  },
+  DeviceLost: {
+    type: "Warning",
+    about: "volume",
+    means: "the device of a volume that is mounted on a node vanished there, or another label is on it",
+    wayOut: "stop the pods that use the volume before they write more, and see the events of its FamfsDevice",
   },
   VolumeHealthy: {
     type: "Normal",
     about: "volume",
     means: "what an earlier event said is wrong on a node is over",
+  },
+  DeviceMissing: {
+    type: "Warning",
+    about: "device",
+    means: "a device that the node plugin uses vanished, or cannot be read",
+    wayOut: "bring the device back to the node; when it is gone for good, take it out of the node's list of devices",
+  },
+  DeviceLabelChanged: {
+    type: "Warning",
+    about: "device",
+    means: "somebody wrote over the label of a device that the driver uses",
+    wayOut: "find out who writes to it and stop that; famfs-csi device scan shows which volumes are still whole",
+  },
+  DeviceBack: {
+    type: "Normal",
+    about: "device",
+    means: "a device that was missing, or had another label, is as it was",
+  },
+  DeviceRefused: {
+    type: "Warning",
+    about: "node",
+    means: "the node plugin does not start with a device it was given: it holds something else, or belongs elsewhere",
+    wayOut: "name another device in the chart's values, or make this one free for the driver",
   },
 } as const satisfies Readonly<Record<string, EventRow>>;
 

@@ -1,3 +1,4 @@
+export * from "./conditions.ts";
 export * from "./embedded-store.ts";
 export * from "./event-reasons.ts";
 export { type DriverEvent, type EventRecorder, loggedEvents, type PodName } from "./events.ts";

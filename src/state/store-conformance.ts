@@ -40,7 +40,9 @@ export const exampleVolume: FamfsVolume = {
   epoch: 3,
   slots: { "node-a": 0 },
   conditions: [
-    { type: "Abnormal", status: "True", reason: "LOG_CORRUPT", message: "entry 17", lastTransitionTime: "now" },
+    // The API server refuses two of one type.
+    { type: "node-a/Abnormal", status: "True", reason: "LogCorrupt", message: "entry 17", lastTransitionTime: "now" },
+    { type: "node-b/Abnormal", status: "True", reason: "LogCorrupt", message: "entry 17", lastTransitionTime: "now" },
   ],
 };
 

@@ -150,11 +150,15 @@ export class VolumeTree implements AsyncDisposable {
 
   /** Looks at the log every `intervalMs` until the tree is closed. */
   watch(intervalMs: number): void {
+    let unreadable = false;
     const look = () => {
       if (this.#closed) return;
       try {
         this.poll();
+        if (unreadable) this.#ctx.options.onCondition?.(undefined);
+        unreadable = false;
       } catch (error) {
+        unreadable = true;
         this.#condition("MEMORY_ERROR", `the log cannot be read: ${messageOf(error)}`);
       }
       this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);

@@ -1,3 +1,4 @@
+import type { TreeCondition } from "../../tree/index.ts";
 import type { ServerFigures } from "./figures.ts";
 
 /**
@@ -86,7 +87,7 @@ export type PluginCalls = {
   /** Nothing will be appended with the terms of the last `acquireWriter` any more. */
   releaseWriter(volume: OfVolume): void;
   /** Something a condition should say; undefined when it is over. */
-  problem(volume: OfVolume & { readonly message: string | undefined }): void;
+  problem(volume: OfVolume & { readonly noticed: TreeCondition | undefined }): void;
   log(line: LogLine): void;
 };
 

@@ -1,5 +1,6 @@
 import { native } from "../../../native/index.ts";
 import { type Logger, messageOf } from "../../base/index.ts";
+import type { TreeCondition } from "../../tree/index.ts";
 import { Channel, type Port } from "./channel.ts";
 import type { PluginCalls, ServerCalls, VolumeAttachment, WriterTerms } from "./messages.ts";
 import { channelLogger, type Serve, Sessions } from "./sessions.ts";
@@ -15,7 +16,7 @@ export interface PluginPort {
   acquireWriter(request: { timeoutMs: number; highestEpoch: number; signal: AbortSignal }): Promise<WriterTerms>;
   releaseWriter(): Promise<void>;
   /** What the volume's condition should say; undefined when it is over. */
-  reportProblem(message: string | undefined): void;
+  reportProblem(noticed: TreeCondition | undefined): void;
 }
 
 const RELEASE_TIMEOUT_MS = 10_000;
@@ -65,9 +66,9 @@ function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string
         },
       ),
     releaseWriter: () => release(channel, volumeId, logger),
-    reportProblem: (message) => {
+    reportProblem: (noticed) => {
       channel
-        .call("problem", { volumeId, message }, { timeoutMs: RELEASE_TIMEOUT_MS })
+        .call("problem", { volumeId, noticed }, { timeoutMs: RELEASE_TIMEOUT_MS })
         .catch((error: unknown) => logger.debug({ volumeId, reason: messageOf(error) }, "condition not reported"));
     },
   };

@@ -54,7 +54,7 @@ async function serveAttachment(
     exclusive: attachment.exclusive,
     coherent: attachment.coherent,
     logger: plugin.logger,
-    onProblem: (message) => plugin.reportProblem(message),
+    onProblem: (noticed) => plugin.reportProblem(noticed),
   });
   const all = new AsyncDisposableStack();
   all.use(device);

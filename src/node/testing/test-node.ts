@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { Logger } from "../../base/index.ts";
 import { type AccessMode, CsiClient, CsiServer } from "../../csi/index.ts";
-import type { FamfsVolume, Store } from "../../state/index.ts";
+import type { DriverEvent, FamfsVolume, Store } from "../../state/index.ts";
 import { readMountTable } from "../mount-table.ts";
 import { NodePlugin } from "../node-plugin.ts";
 import { cleanup, eventually, newVolume, openStore, scratchDirectory, testLogger } from "./fixtures.ts";
@@ -15,6 +15,8 @@ export class TestNode {
   readonly directory: string;
   client: CsiClient;
   plugin: NodePlugin;
+  /** Recorded by it and by its former processes. */
+  readonly events: DriverEvent[];
   readonly #store: Store;
   readonly #device: string;
   readonly #logger: Logger;
@@ -23,6 +25,7 @@ export class TestNode {
   private constructor(fields: Started & Running) {
     this.nodeId = fields.nodeId;
     this.directory = fields.directory;
+    this.events = fields.events;
     this.#store = fields.store;
     this.#device = fields.device;
     this.#logger = fields.logger;
@@ -31,7 +34,8 @@ export class TestNode {
     this.plugin = fields.plugin;
   }
 
-  static async start(options: Started): Promise<TestNode> {
+  static async start(settings: Omit<Started, "events">): Promise<TestNode> {
+    const options = { ...settings, events: [] };
     return new TestNode({ ...options, ...(await startPlugin(options)) });
   }
 
@@ -48,6 +52,7 @@ export class TestNode {
       store: this.#store,
       device: this.#device,
       logger: this.#logger,
+      events: this.events,
     });
     this.#running = stack;
     this.client = client;
@@ -72,7 +77,11 @@ export class TestNode {
     return this.client.call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: this.stagingPath(volumeId) });
   }
 
-  publish(volumeId: string, target: string, options: { mode?: AccessMode; readonly?: boolean } & object = {}) {
+  publish(
+    volumeId: string,
+    target: string,
+    options: { mode?: AccessMode; readonly?: boolean; volumeContext?: Record<string, string> } & object = {},
+  ) {
     const { mode = "MULTI_NODE_MULTI_WRITER", ...more } = options;
     return this.client.call("node", "NodePublishVolume", {
       volumeId,
@@ -106,6 +115,7 @@ interface Started {
   readonly store: Store;
   readonly device: string;
   readonly logger: Logger;
+  readonly events: DriverEvent[];
 }
 
 interface Running {
@@ -114,11 +124,12 @@ interface Running {
   readonly plugin: NodePlugin;
 }
 
-async function startPlugin({ nodeId, directory, store, device, logger }: Started): Promise<Running> {
+async function startPlugin({ nodeId, directory, store, device, logger, events }: Started): Promise<Running> {
   await using stack = new AsyncDisposableStack();
   const plugin = stack.use(
     await NodePlugin.start({
       store,
+      events: { record: (event) => void events.push(event) },
       nodeId,
       fabric: "rack1",
       pool: "default",

@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { skipWithoutMounts } from "../../test/support/kernel.ts";
+import { silentLogger } from "../base/index.ts";
+import { openDevice } from "../media/index.ts";
+import type { DriverEvent } from "../state/index.ts";
+import { DeviceWatch } from "./device-watch.ts";
+import { LogWatch } from "./log-watch.ts";
+import { NodePlugin } from "./node-plugin.ts";
+import type { StageRecord } from "./stage-records.ts";
+import { cleanup, eventually, newVolume, openDevices, openStore, scratchDirectory } from "./testing/fixtures.ts";
+import { capability, testCluster } from "./testing/test-node.ts";
+import { VolumeConditions } from "./volume-conditions.ts";
+
+const skip = skipWithoutMounts();
+
+/** What the kubelet says about the pod that it publishes for. */
+const podContext = (name: string) => ({
+  "csi.storage.k8s.io/pod.namespace": "team",
+  "csi.storage.k8s.io/pod.name": name,
+  "csi.storage.k8s.io/pod.uid": `uid of ${name}`,
+});
+const pod = (name: string) => ({ namespace: "team", name, uid: `uid of ${name}` });
+
+const reasons = (events: readonly DriverEvent[]) => events.map(({ reason }) => reason);
+
+const stageRecord = (volumeId: string): StageRecord => {
+  return { volumeId, stagingPath: "/", accessMode: "", readOnly: false, mountGroup: undefined, pods: {} };
+};
+
+function recorder() {
+  const events: DriverEvent[] = [];
+  return { events, record: (event: DriverEvent) => void events.push(event) };
+}
+
+test("pods whose mounts broke are named, and it is told when the volume is well again", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  await a.stage("v1");
+  await a.publish("v1", "pod", { volumeContext: podContext("server-0") });
+  await a.publish("v1", "gone", { volumeContext: podContext("server-1") });
+  await a.publish("v1", "unnamed");
+  await a.unpublish("v1", "gone");
+
+  await a.restart();
+  const message = `the node plugin of a was restarted: the mounts of ${a.target("unnamed")}, pod team/server-0 do not answer`;
+  assert.deepEqual(a.events, [{ reason: "MountsBroken", volumeId: "v1", message, pods: [pod("server-0")] }]);
+  const [condition] = (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
+  assert.equal(condition?.type, "a/Abnormal");
+  assert.equal(condition.reason, "MountsBroken");
+  assert.match(condition.message, /do not answer; delete these pods/);
+
+  process.kill((await a.plugin.serverPid()) ?? 0, "SIGKILL");
+  await eventually("its death is told", () => a.events.length === 2 || undefined);
+  assert.match(a.events[1]?.message ?? "", /FUSE server of node a died \(killed by SIGKILL\)/);
+  assert.deepEqual(a.events[1] && "pods" in a.events[1] && a.events[1].pods, [pod("server-0")]);
+
+  for (const target of ["pod", "unnamed"]) await a.unpublish("v1", target);
+  await eventually("it is staged anew", async () => {
+    await a.unstage("v1");
+    return a.stage("v1").then(
+      () => true,
+      () => undefined,
+    );
+  });
+  assert.deepEqual(reasons(a.events), ["MountsBroken", "FuseServerDied", "VolumeHealthy"]);
+  assert.match(a.events[2]?.message ?? "", /well again on node a \(it was FuseServerDied\)/);
+});
+
+test("a volume that is well tells nothing", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  await a.stage("v1");
+  await a.restart();
+  await a.publish("v1", "pod");
+  await a.unpublish("v1", "pod");
+  await a.unstage("v1");
+  assert.deepEqual(a.events, []);
+});
+
+test("a pod with another fsGroup than the first on its node is told that it is not used", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  const mode = "MULTI_NODE_MULTI_WRITER";
+  const group = (volumeMountGroup: string) => ({ volumeCapability: capability(mode, { volumeMountGroup }) });
+  await a.stage("v1", mode, group("2000"));
+  await a.publish("v1", "first", { ...group("2000"), volumeContext: podContext("first") });
+  await a.publish("v1", "none", { volumeContext: podContext("none") });
+  assert.deepEqual(a.events, []);
+  await a.publish("v1", "other", { ...group("3000"), volumeContext: podContext("other") });
+  assert.deepEqual(a.events, [
+    {
+      reason: "FsGroupIgnored",
+      volumeId: "v1",
+      message: "pod team/other wants it with fsGroup 3000, but node a serves it with fsGroup 2000",
+      pods: [pod("other")],
+    },
+  ]);
+});
+
+test("a log that is nearly full is told once, by one of the nodes that have the volume", async (t) => {
+  const store = await openStore(t, await scratchDirectory(t));
+  const staged = { a: { bootId: "1" }, b: { bootId: "1" } };
+  await store.create("volumes", "v1", newVolume("device", { staged }));
+  let used = 89;
+  const watches = ["b", "a"].map((nodeId) => {
+    const events = recorder();
+    const server = {
+      serves: () => true,
+      ask: async () => ({ logSlots: { total: 100, used, available: 100 - used } }) as never,
+    };
+    const record = stageRecord("v1");
+    return { events, watch: new LogWatch({ nodeId, store, records: { all: () => [record] }, server, events }) };
+  });
+  const look = async () => {
+    for (const { watch } of watches) await watch.look();
+    return watches.map(({ events }) => events.events.length);
+  };
+  assert.deepEqual(await look(), [0, 0]);
+  used = 90;
+  assert.deepEqual(await look(), [0, 1]);
+  used = 95;
+  assert.deepEqual(await look(), [0, 1]);
+  assert.equal(watches[1]?.events.events[0]?.message, "90 of 100 log entries are used, 10 files can still be created");
+});
+
+async function watchedDevice(t: TestContext) {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const path = join(directory, "pool0");
+  const devices = await openDevices(t, store, `file://${path}?size=64Mi`);
+  const [uuid = ""] = devices.all()[0] ?? [];
+  const regions = [{ deviceUuid: uuid, offset: 2 ** 21, length: 2 ** 24 }];
+  for (const name of ["here", "elsewhere"]) await store.create("volumes", name, newVolume(uuid, { regions }));
+  const record = stageRecord("here");
+  const events = recorder();
+  const watch = new DeviceWatch({
+    nodeId: "a",
+    store,
+    devices: () => devices.all(),
+    records: { get: (volumeId) => (volumeId === "here" ? record : undefined) },
+    conditions: new VolumeConditions({ store, nodeId: "a", events }),
+    events,
+  });
+  const abnormal = async () =>
+    (await store.list("volumes")).filter(({ conditions }) => conditions.length > 0).map(({ name }) => name);
+  return { path, uuid, events: events.events, watch, abnormal };
+}
+
+test("a device that vanishes is told once, with the volumes that are staged from it, and when it is back", async (t) => {
+  const { path, uuid, events, watch, abnormal } = await watchedDevice(t);
+  await watch.look();
+  assert.deepEqual(reasons(events), []);
+  await rename(path, `${path}.away`);
+  for (let look = 0; look < 3; look++) await watch.look();
+  assert.deepEqual(reasons(events), ["DeviceMissing", "DeviceLost"]);
+  assert.match(events[0]?.message ?? "", new RegExp(`node a: ${path}, device ${uuid}, cannot be read: .*ENOENT`));
+  assert.deepEqual(await abnormal(), ["here"]);
+  await rename(`${path}.away`, path);
+  await watch.look();
+  assert.deepEqual(reasons(events).slice(2), ["DeviceBack", "VolumeHealthy"]);
+  assert.deepEqual(await abnormal(), []);
+});
+
+test("a label that somebody writes over is told, saying what is there now", async (t) => {
+  const { path, uuid, events, watch } = await watchedDevice(t);
+  const stranger = await openDevice(path, { writable: true });
+  cleanup(t).use(stranger);
+  await using window = stranger.mapRegion({ offset: 0, length: 2 ** 21 }, { writable: true });
+  window.zero(0, 2 ** 21);
+  window.copyInDurable(0, Buffer.from("XFSB"));
+  await watch.look();
+  assert.deepEqual(reasons(events), ["DeviceLabelChanged", "DeviceLost"]);
+  assert.equal(events[0]?.message, `node a: ${path} was device ${uuid} and holds an XFS file system now`);
+});
+
+test("a device that the plugin refuses at its start is told with the node", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const path = join(directory, "disk");
+  await writeFile(path, Buffer.concat([Buffer.from("XFSB"), Buffer.alloc(2 ** 22 - 4)]));
+  const events = recorder();
+  const node = { store, events, nodeId: "a", fabric: "rack1", pool: "default", logger: silentLogger };
+  const starting = NodePlugin.start({ ...node, devices: [{ device: path }], runDir: join(directory, "run") });
+  await assert.rejects(starting, { code: "DEVICE_NOT_BLANK" });
+  assert.deepEqual(reasons(events.events), ["DeviceRefused"]);
+  assert.match(events.events[0]?.message ?? "", /disk holds an XFS file system/);
+});

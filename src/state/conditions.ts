@@ -1,0 +1,13 @@
+import type { Condition, FamfsVolume } from "./records.ts";
+
+const ABNORMAL = "Abnormal";
+
+/** The condition that says, while it is there, that a volume is not well on a node: each node has one of its own. */
+export function abnormalOn(nodeId: string): string {
+  return `${nodeId}/${ABNORMAL}`;
+}
+
+/** What is wrong with a volume, on whichever nodes. */
+export function problemsOf({ conditions }: FamfsVolume): Condition[] {
+  return conditions.filter(({ type, status }) => type.endsWith(`/${ABNORMAL}`) && status === "True");
+}
