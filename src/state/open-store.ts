@@ -1,13 +1,13 @@
 import type { Logger } from "../base/index.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { type EventRecorder, loggedEvents } from "./events.ts";
-import { type ClusterConnection, connect } from "./kubernetes/connection.ts";
+import { type ClusterConnection, type ConnectOptions, connect } from "./kubernetes/connection.ts";
 import { KubernetesEvents } from "./kubernetes/kubernetes-events.ts";
 import { KubernetesStore } from "./kubernetes/kubernetes-store.ts";
 import { LeaderElection } from "./kubernetes/leader-election.ts";
 import type { Store } from "./store.ts";
 
-export { isInCluster } from "./kubernetes/connection.ts";
+export { type AnsweredRequest, isInCluster } from "./kubernetes/connection.ts";
 
 export type StoreOptions =
   | { readonly type: "embedded"; readonly stateDir: string }
@@ -18,6 +18,8 @@ export type StoreOptions =
       readonly kubeconfig?: string | undefined;
       /** Namespace of the nodes' Leases (default `famfs-csi-nodes`). */
       readonly nodeNamespace?: string | undefined;
+      /** Told of each request to the API server. */
+      readonly onAnswer?: ConnectOptions["onAnswer"];
       readonly logger: Logger;
     };
 

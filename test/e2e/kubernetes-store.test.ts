@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { silentLogger } from "../../src/base/index.ts";
-import { connect } from "../../src/state/kubernetes/connection.ts";
+import { type AnsweredRequest, connect } from "../../src/state/kubernetes/connection.ts";
 import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
 import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { LeaderElection } from "../../src/state/kubernetes/leader-election.ts";
@@ -122,6 +122,30 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     assert.deepEqual(seen.slice(3).toSorted(), ["gone deleted", "kept boot-2"]);
     abort.abort();
     await watching;
+  });
+
+  test("every request is counted with what came of it, also one that nobody answers", async () => {
+    await using relay = await Relay.open(server.plane.apiPort);
+    const answers = new Map<string, number>();
+    const count = ({ method, code }: AnsweredRequest) => {
+      answers.set(`${method} ${code}`, (answers.get(`${method} ${code}`) ?? 0) + 1);
+    };
+    const kubeconfig = server.plane.kubeconfig();
+    const direct = await connect({ environment: {}, kubeconfig, onAnswer: count });
+    const connection = { ...direct, server: new URL(`https://127.0.0.1:${relay.port}`) };
+    await using store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    answers.clear();
+    const made = await store.create("nodes", "counted", exampleNode);
+    await assert.rejects(store.create("nodes", "counted", exampleNode), { code: "CONFLICT" });
+    assert.equal(await store.get("nodes", "missing"), undefined);
+    assert.deepEqual(Object.fromEntries(answers), { "POST 201": 1, "POST 409": 1, "GET 404": 1 });
+    relay.cut();
+    const waiting = store.get("nodes", "counted");
+    await until("a request without an answer", () => answers.has("GET none"));
+    relay.mend();
+    assert.equal((await waiting)?.resourceVersion, made.resourceVersion);
+    assert.equal(answers.get("GET 200"), 1);
+    await store.delete("nodes", "counted", made.resourceVersion);
   });
 
   test("the leader is replaced when it resigns, and when it is silent, under 20 s", async () => {

@@ -27,13 +27,13 @@ export function registerControllerCommand(program: Command): void {
       const { endpoint, identity } = flags;
       const { logger } = globals(self, "info");
       const stopped = stopSignal();
-      await using opened = await openStore(flags, logger);
+      const metrics = await openMetrics(flags.healthPort);
+      await using opened = await openStore(flags, { logger, metrics });
       const { store } = opened;
       // Every replica answers calls; one of them runs the background loops.
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
       await using events = opened.events({ component: "controller", instance: identity, logger });
       await using controller = await Controller.open({ store, logger, events, leads: () => leadership.leading });
-      const metrics = await openMetrics(flags.healthPort);
       await using _census = await addControllerMetrics(metrics, { store, leads: () => leadership.leading, logger });
       const readiness = { store: storeCheck(store) };
       await using _server = await serve({ endpoint, controller: controller.service, readiness, logger, metrics });

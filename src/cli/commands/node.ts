@@ -37,7 +37,8 @@ export function registerNodeCommand(program: Command): void {
     const { endpoint, kubeletDir, stateDir, nodeId } = flags;
     const runDir = flags.runDir ?? (stateDir === undefined ? undefined : join(stateDir, "run", nodeId));
     if (runDir === undefined) throw new FamfsError("INVALID_ARGUMENT", "without --state-dir the node needs --run-dir");
-    await using opened = await openStore(flags, logger);
+    const metrics = await openMetrics(flags.healthPort);
+    await using opened = await openStore(flags, { logger, metrics });
     await using events = opened.events({ component: "node", instance: nodeId, logger });
     await using node = await NodePlugin.start({
       store: opened.store,
@@ -50,7 +51,6 @@ export function registerNodeCommand(program: Command): void {
       logger,
     });
     const readiness = nodeChecks(node, opened.store);
-    const metrics = await openMetrics(flags.healthPort);
     addNodeMetrics(metrics, node);
     await using _server = await serve({ endpoint, node: node.service, readiness, logger, nodeId, metrics });
     // After the service, which the kubelet calls at once.

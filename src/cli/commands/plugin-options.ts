@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { FamfsError, type Logger } from "../../base/index.ts";
 import { isInCluster, OpenedStore } from "../../state/index.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 
 /** Options that several of `controller`, `node` and `standalone` have, so that they read the same everywhere. */
 export const endpointOption = () =>
@@ -36,11 +37,17 @@ export function addStoreOptions(command: Command): Command {
     );
 }
 
-export function openStore({ store, stateDir, kubeconfig, nodeNamespace }: StoreFlags, logger: Logger) {
+export function openStore(
+  { store, stateDir, kubeconfig, nodeNamespace }: StoreFlags,
+  { logger, metrics }: { readonly logger: Logger; readonly metrics: Metrics | undefined },
+) {
   const environment = process.env;
   const kubernetes =
     store === "kubernetes" || (store === "auto" && (kubeconfig !== undefined || isInCluster({ environment })));
-  if (kubernetes) return OpenedStore.open({ type: "kubernetes", environment, kubeconfig, nodeNamespace, logger });
+  const onAnswer = metrics?.requestAnswered;
+  if (kubernetes) {
+    return OpenedStore.open({ type: "kubernetes", environment, kubeconfig, nodeNamespace, onAnswer, logger });
+  }
   if (stateDir !== undefined) return OpenedStore.open({ type: "embedded", stateDir });
   throw new FamfsError("INVALID_ARGUMENT", "not in a cluster: say where records live with --state-dir or --kubeconfig");
 }

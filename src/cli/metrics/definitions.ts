@@ -23,6 +23,12 @@ export const METRICS = {
     by: "both",
     help: "CSI calls that ended, by method and gRPC status, and how long they took.",
   },
+  famfs_csi_api_requests_total: {
+    type: "counter",
+    labels: ["method", "code"],
+    by: "both",
+    help: "Requests to the Kubernetes API by HTTP method and status; code none: there was no answer.",
+  },
   process_cpu_seconds_total: { type: "counter", labels: NONE, by: "both", help: "User and system time." },
   process_resident_memory_bytes: { type: "gauge", labels: NONE, by: "both", help: "Resident memory." },
   process_open_fds: { type: "gauge", labels: NONE, by: "both", help: "Open file descriptors." },

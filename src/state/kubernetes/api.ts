@@ -134,8 +134,15 @@ export class KubernetesApi implements Disposable {
       ...(signal === undefined ? {} : { signal }),
     });
     sent.end(payload);
-    const [response] = (await once(sent, "response")) as [IncomingMessage];
-    return response;
+    const answered = (code: string) => this.#connection.onAnswer?.({ method, code });
+    try {
+      const [response] = (await once(sent, "response")) as [IncomingMessage];
+      answered(String(response.statusCode));
+      return response;
+    } catch (error) {
+      if (signal?.aborted !== true || isTimeout(signal.reason)) answered("none");
+      throw error;
+    }
   }
 
   #bounded(signal: AbortSignal | undefined, milliseconds: number): AbortSignal {
@@ -151,6 +158,11 @@ type Outcome =
 /** True when a watch or a page of a list starts from a version that the server has forgotten: list anew. */
 export function isGone(error: unknown): boolean {
   return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["status"] === 410;
+}
+
+/** As opposed to a caller that lost interest. */
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof DOMException && reason.name === "TimeoutError";
 }
 
 async function readAll(response: IncomingMessage): Promise<string> {

@@ -3,6 +3,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FamfsError, messageOf } from "../../base/index.ts";
 
+/** One request to the API server and what came of it: an HTTP status, or "none" when there was no answer. */
+export interface AnsweredRequest {
+  readonly method: string;
+  readonly code: string;
+}
+
 /** Where the API server is and how it knows us. */
 export interface ClusterConnection {
   readonly server: URL;
@@ -17,6 +23,8 @@ export interface ClusterConnection {
   };
   /** Asked for before each request, because tokens are rotated. */
   headers(): Promise<Record<string, string>>;
+  /** Called once for each request, repeated ones too; must not throw. */
+  readonly onAnswer?: ((request: AnsweredRequest) => void) | undefined;
 }
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -27,6 +35,7 @@ export interface ConnectOptions {
   readonly kubeconfig?: string | undefined;
   /** Only tests give another one. */
   readonly serviceAccount?: string;
+  readonly onAnswer?: ClusterConnection["onAnswer"];
 }
 
 /** Whether this process runs in a pod that may ask the API server. */
@@ -36,8 +45,9 @@ export function isInCluster({ environment, serviceAccount = SERVICE_ACCOUNT }: C
 
 /** Errors: STORE_UNAVAILABLE, which says what is missing. */
 export async function connect(options: ConnectOptions): Promise<ClusterConnection> {
-  if (options.kubeconfig !== undefined) return fromKubeconfig(options.kubeconfig);
-  if (isInCluster(options)) return fromServiceAccount(options);
+  const { onAnswer } = options;
+  if (options.kubeconfig !== undefined) return { ...(await fromKubeconfig(options.kubeconfig)), onAnswer };
+  if (isInCluster(options)) return { ...fromServiceAccount(options), onAnswer };
   throw new FamfsError("STORE_UNAVAILABLE", "not in a pod of a Kubernetes cluster, and no kubeconfig was given");
 }
 
