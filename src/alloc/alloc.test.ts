@@ -10,7 +10,7 @@ test("a small region goes into the smallest hole, and the large hole stays whole
     { uuid: "a", sizeBytes: 100 * GIB },
     { uuid: "b", sizeBytes: 100 * GIB },
   ];
-  const pool = new PoolSpace(devices, [
+  const pool = PoolSpace.of(devices, [
     { deviceUuid: "b", offset: 2 * ALLOC_UNIT, length: 60 * GIB },
     { deviceUuid: "elsewhere", offset: 0, length: GIB },
   ]);
@@ -21,7 +21,7 @@ test("a small region goes into the smallest hole, and the large hole stays whole
 });
 
 test("a region that fits nowhere is refused with the largest that would", () => {
-  const pool = new PoolSpace([{ uuid: "a", sizeBytes: GIB }], []);
+  const pool = PoolSpace.of([{ uuid: "a", sizeBytes: GIB }], []);
   assert.throws(() => pool.require(GIB), {
     code: "POOL_FULL",
     details: { requestedBytes: GIB, largestFreeBytes: GIB - ALLOC_UNIT },

@@ -139,7 +139,7 @@ test("regions of a pool never overlap, leave the labels alone and all come back"
   const requests = fc.array(fc.integer({ min: 1, max: 30 }), { maxLength: 40 });
   fc.assert(
     fc.property(sizes, requests, fc.array(fc.nat(), { maxLength: 20 }), (devices, wanted, frees) => {
-      const pool = new PoolSpace(
+      const pool = PoolSpace.of(
         devices.map((unitCount, position) => ({ uuid: `d${position}`, sizeBytes: unitCount * ALLOC_UNIT + 4096 })),
         [],
       );

@@ -63,6 +63,13 @@ export class FreeSpace {
     return this.#cut(hole, hole.start, wanted);
   }
 
+  /** What `allocate` would answer; it stays free. */
+  find(length: number): Piece | undefined {
+    const wanted = this.#units(length);
+    const hole = this.#bestHole(wanted);
+    return hole === undefined ? undefined : { offset: hole.start, length: wanted };
+  }
+
   /** That very range; false, and nothing changes, when any of it is taken or outside. */
   allocateAt(offset: number, length: number): boolean {
     const wanted = this.#units(length);

@@ -13,17 +13,26 @@ export interface PoolDevice {
   readonly sizeBytes: number;
 }
 
+/** All of a device but its label. */
+export function freeSpaceOf({ sizeBytes }: Pick<PoolDevice, "sizeBytes">): FreeSpace {
+  return new FreeSpace({ offset: ALLOC_UNIT, length: Math.max(0, sizeBytes - ALLOC_UNIT) });
+}
+
 /** The free regions of a pool. Every device keeps its first unit for the device label. */
 export class PoolSpace {
-  readonly #devices = new Map<string, FreeSpace>();
+  readonly #devices: ReadonlyMap<string, FreeSpace>;
+
+  /** Over the free space of each device, which stays the caller's: `allocate` and `free` change it. */
+  constructor(devices: ReadonlyMap<string, FreeSpace>) {
+    this.#devices = devices;
+  }
 
   /** `used` may name devices that are not (or no longer) in the pool: they take nothing here. */
-  constructor(devices: Iterable<PoolDevice>, used: Iterable<PoolRegion>) {
-    for (const { uuid, sizeBytes } of devices) {
-      const length = Math.max(0, sizeBytes - ALLOC_UNIT);
-      this.#devices.set(uuid, new FreeSpace({ offset: ALLOC_UNIT, length }));
-    }
-    for (const region of used) this.#devices.get(region.deviceUuid)?.take(region.offset, region.length);
+  static of(devices: Iterable<PoolDevice>, used: Iterable<PoolRegion>): PoolSpace {
+    const spaces = new Map<string, FreeSpace>();
+    for (const device of devices) spaces.set(device.uuid, freeSpaceOf(device));
+    for (const region of used) spaces.get(region.deviceUuid)?.take(region.offset, region.length);
+    return new PoolSpace(spaces);
   }
 
   get freeBytes(): number {
@@ -46,10 +55,10 @@ export class PoolSpace {
   }
 
   /**
-   * A region of `length` bytes, rounded up to units, in the hole that it fills best: large holes stay whole for large
+   * Where a region of `length` bytes would be, rounded up to units, in the hole that it fills best: large holes stay whole for large
    * volumes. Between equal holes the fuller device is taken. undefined when no hole is large enough.
    */
-  allocate(length: number): PoolRegion | undefined {
+  find(length: number): PoolRegion | undefined {
     let best: { uuid: string; space: FreeSpace; hole: number } | undefined;
     for (const [uuid, space] of this.#devices) {
       const hole = space.bestHole(length);
@@ -60,8 +69,15 @@ export class PoolSpace {
         (hole === best.hole && space.freeBytes / space.totalBytes < best.space.freeBytes / best.space.totalBytes);
       if (better) best = { uuid, space, hole };
     }
-    const piece = best?.space.allocate(length);
+    const piece = best?.space.find(length);
     return best === undefined || piece === undefined ? undefined : { deviceUuid: best.uuid, ...piece };
+  }
+
+  /** Takes what `find` answers. */
+  allocate(length: number): PoolRegion | undefined {
+    const region = this.find(length);
+    if (region !== undefined) this.#devices.get(region.deviceUuid)?.take(region.offset, region.length);
+    return region;
   }
 
   /** As `allocate`, or POOL_FULL with the largest free region. */

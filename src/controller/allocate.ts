@@ -15,9 +15,9 @@ export interface AllocationRequest extends Wanted {
 
 /**
  * Gives a Pending volume its region (docs/decisions/0001): an intent in the device by compare-and-swap, then the
- * region in the volume, then the intent goes. Two controllers never give one region twice, because the list of regions
- * in use is read after the device and the intent is written only at the version that was read; a volume that got its
- * region in between has changed the device, too. Answers the volume, which may be further on by now.
+ * region in the volume, then the intent goes. Two controllers never give one region twice, because what is in use is
+ * known completely as of the device's version that was read (docs/decisions/0011) and the intent is written only at
+ * that version; a volume that got its region in between has changed the device, too. Answers the volume, which may be further on by now.
  * Errors: POOL_FULL, POOL_NOT_FOUND, TOPOLOGY_UNSATISFIABLE, NODE_UNAVAILABLE, CONFLICT.
  */
 export async function allocateRegion(
@@ -25,7 +25,7 @@ export async function allocateRegion(
   volume: StoredRecord<"volumes">,
   { regionBytes, signal, ...wanted }: AllocationRequest,
 ): Promise<StoredRecord<"volumes">> {
-  const { store, liveness } = context;
+  const { store, liveness, volumes } = context;
   for (let round = 1; round <= ROUNDS; round++) {
     signal.throwIfAborted();
     const groups = candidateDevices(await store.list("devices"), wanted);
@@ -42,9 +42,9 @@ export async function allocateRegion(
     if (reached.flat().length === 0) {
       throw new FamfsError("NODE_UNAVAILABLE", "no node that reaches the pool's devices answers");
     }
-    const used = (await store.list("volumes")).flatMap((each) => each.regions);
-    const { device, region } = placeRegion(reached, used, regionBytes);
-    const regionGeneration = device.generation + 1;
+    await volumes.untilComplete(reached.flat(), signal);
+    const { device, region } = placeRegion(reached, volumes, regionBytes);
+    const regionGeneration = volumes.nextGeneration(device);
     const intent = { volume: volume.name, volumeUuid: volume.uuid, regions: [region], regionGeneration };
     try {
       const written = await store.replace("devices", { ...device, generation: regionGeneration, intent });
@@ -63,7 +63,7 @@ export async function allocateRegion(
 
 /** Finishes the allocation that a device's record names, whoever began it, and clears it. */
 export async function finishIntent(
-  { store, liveness }: ControllerContext,
+  { store, liveness }: Pick<ControllerContext, "store" | "liveness">,
   device: StoredRecord<"devices">,
 ): Promise<void> {
   const { intent } = device;

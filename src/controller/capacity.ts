@@ -1,4 +1,3 @@
-import { PoolSpace } from "../alloc/index.ts";
 import { ALLOC_UNIT, hasCode, roundDown } from "../base/index.ts";
 import { regionLengthFor } from "../format/index.ts";
 import { parseVolumeParameters } from "../state/index.ts";
@@ -16,7 +15,7 @@ export interface Capacity {
 
 /** Capacity for volumes with these parameters in these fabrics. A pool or place that does not exist has none. */
 export async function getCapacity(
-  { store }: ControllerContext,
+  { store, volumes }: ControllerContext,
   { parameters, fabrics }: { parameters: Readonly<Record<string, string>>; fabrics: readonly string[] | undefined },
 ): Promise<Capacity> {
   const { pool, logLengthBytes } = parseVolumeParameters(parameters);
@@ -28,13 +27,7 @@ export async function getCapacity(
   } catch (error) {
     if (!hasCode(error, "POOL_NOT_FOUND", "TOPOLOGY_UNSATISFIABLE")) throw error;
   }
-  const used = [
-    ...(await store.list("volumes")).flatMap((volume) => volume.regions),
-    ...candidates.flatMap((device) => device.intent?.regions ?? []),
-  ];
-  // An intent's regions are in its volume, too, once it is half finished.
-  const distinct = new Map(used.map((region) => [`${region.deviceUuid} ${region.offset}`, region]));
-  const space = new PoolSpace(candidates, distinct.values());
+  const space = volumes.spaceOn(candidates, { intents: true });
   const payload = (bytes: number) => Math.max(0, roundDown(bytes - overhead, ALLOC_UNIT));
   return {
     availableBytes: payload(space.freeBytes),

@@ -1,12 +1,14 @@
 import { FamfsError, type KeyedTryLock, type Logger } from "../base/index.ts";
 import type { EventRecorder, NodeLiveness, Store, StoredRecord } from "../state/index.ts";
 import type { VolumeChanges } from "./volume-changes.ts";
+import type { VolumeView } from "./volume-view.ts";
 
 /** What every use case of the controller works with. */
 export interface ControllerContext {
   readonly store: Store;
   readonly liveness: NodeLiveness;
   readonly changes: VolumeChanges;
+  readonly volumes: VolumeView;
   readonly locks: KeyedTryLock;
   readonly logger: Logger;
   readonly events: EventRecorder;

@@ -96,7 +96,7 @@ export function controllerService(context: ControllerContext): Service<"controll
     },
 
     async ListVolumes(request) {
-      const { volumes, nextToken } = await listVolumes(context, request.maxEntries, request.startingToken);
+      const { volumes, nextToken } = listVolumes(context, request.maxEntries, request.startingToken);
       return { entries: volumes.map((volume) => entryOf(context, volume)), nextToken };
     },
 

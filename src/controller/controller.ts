@@ -3,8 +3,9 @@ import type { Service } from "../csi/index.ts";
 import { type EventRecorder, loggedEvents, NodeLiveness, type Store } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 import { controllerService } from "./controller-service.ts";
-import { Maintenance } from "./maintenance.ts";
+import { Maintenance, needsTending } from "./maintenance.ts";
 import { VolumeChanges } from "./volume-changes.ts";
+import { VolumeView } from "./volume-view.ts";
 
 export interface ControllerOptions {
   /** Shared with others; stays open when the controller closes. */
@@ -21,7 +22,7 @@ export interface ControllerOptions {
   readonly abandonedMs?: number;
 }
 
-/** The controller service over a store, ready to be added to a server. It keeps no state of its own. */
+/** The controller service over a store, ready to be added to a server. What it keeps is a view of the store. */
 export class Controller implements AsyncDisposable {
   readonly service: Service<"controller">;
   readonly #resources: AsyncDisposableStack;
@@ -35,11 +36,13 @@ export class Controller implements AsyncDisposable {
     const { store, logger } = options;
     await using opening = new AsyncDisposableStack();
     const liveness = opening.use(await NodeLiveness.open(store, { logger }));
+    const volumes = opening.use(await VolumeView.open(store, { needsTending }));
     const changes = opening.use(VolumeChanges.open(store, logger));
     const context: ControllerContext = {
       store,
       liveness,
       changes,
+      volumes,
       locks: new KeyedTryLock(),
       logger,
       events: options.events ?? loggedEvents(logger),

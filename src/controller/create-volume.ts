@@ -66,6 +66,7 @@ export async function createVolume(
         throw failureOf(volume);
       }
       case "Ready":
+        await context.volumes.untilShown(volumeId, (shown) => shown?.phase === "Ready");
         return volume;
       default:
         volume.phase satisfies never;

@@ -26,6 +26,7 @@ export async function deleteVolume(context: ControllerContext, volumeId: string)
   // Without regions there is nothing to erase. An intent that names it is dropped by whoever finds it.
   if (volume.regions.length === 0) await store.delete("volumes", volume.name, volume.resourceVersion);
   else await assignJob(context, volume);
+  await context.volumes.untilShown(volumeId, (shown) => shown?.phase !== "Ready");
 }
 
 async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): Promise<void> {

@@ -104,7 +104,7 @@ export class StoreCensus implements AsyncDisposable {
       const [first] = members;
       if (first === undefined) return [];
       const { pool, fabric } = first;
-      const { totalBytes, freeBytes, largestFreeBytes } = new PoolSpace(members, used.values());
+      const { totalBytes, freeBytes, largestFreeBytes } = PoolSpace.of(members, used.values());
       const regions = (quarantined.get(key(first)) ?? []).flatMap((volume) => volume.regions);
       const quarantinedBytes = regions.reduce((sum, { length }) => sum + length, 0);
       const quarantinedRegions = regions.length;

@@ -16,15 +16,20 @@ const TOKEN_PREFIX = "after.";
  * Volumes in order of name. A token says after which name a page begins, so volumes that come and go between two pages
  * move nothing. INVALID_PAGE_TOKEN.
  */
-export async function listVolumes({ store }: ControllerContext, maxEntries: number, token: string): Promise<Page> {
+export function listVolumes({ volumes: view }: ControllerContext, maxEntries: number, token: string): Page {
   if (maxEntries < 0) throw new FamfsError("INVALID_ARGUMENT", `max_entries is ${maxEntries}, it cannot be negative`);
   const after = parseToken(token);
   const size = Math.min(maxEntries === 0 ? MAX_PAGE : maxEntries, MAX_PAGE);
-  const rest = (await store.list("volumes")).filter(({ phase, name }) => phase === "Ready" && name > after);
-  const volumes = rest.slice(0, size);
-  const last = volumes.at(-1);
-  const more = rest.length > size && last !== undefined;
-  return { volumes, nextToken: more ? TOKEN_PREFIX + Buffer.from(last.name).toString("base64url") : "" };
+  const volumes: StoredRecord<"volumes">[] = [];
+  for (const volume of view.after(after)) {
+    if (volume.phase !== "Ready") continue;
+    const last = volumes.at(-1);
+    if (volumes.length === size && last !== undefined) {
+      return { volumes, nextToken: TOKEN_PREFIX + Buffer.from(last.name).toString("base64url") };
+    }
+    volumes.push(volume);
+  }
+  return { volumes, nextToken: "" };
 }
 
 function parseToken(token: string): string {

@@ -84,9 +84,14 @@ export async function maintain(
     (device) => finishIntent(context, device),
   );
   await each(
-    () => store.list("volumes"),
+    async () => context.volumes.tended(),
     (volume) => tend(context, volume, abandonedMs),
   );
+}
+
+/** Whether `tend` may have something to do. The view may be behind: each step below is a compare-and-swap. */
+export function needsTending({ phase, staged }: FamfsVolume): boolean {
+  return phase !== "Ready" || Object.keys(staged).length > 0;
 }
 
 async function tend(context: ControllerContext, volume: StoredRecord<"volumes">, abandonedMs: number): Promise<void> {
@@ -101,18 +106,24 @@ async function tend(context: ControllerContext, volume: StoredRecord<"volumes">,
       if (abandoned) await reclaimFailed(context, volume);
       return;
     case "Formatting":
-      await assignJob(context, volume);
+      if (!isWithKnownNodes(context, volume)) await assignJob(context, volume);
       return;
     case "Reclaiming":
       if (volume.regions.length === 0) await store.delete("volumes", volume.name, volume.resourceVersion);
-      else await assignJob(context, volume);
+      else if (!isWithKnownNodes(context, volume)) await assignJob(context, volume);
       return;
     case "Ready":
-      if (Object.keys(volume.staged).length > 0) await dropGoneNodes(store, volume);
+      if (!isWithKnownNodes(context, volume)) await dropGoneNodes(store, volume);
       return;
     default:
       volume.phase satisfies never;
   }
+}
+
+/** What every round asks of each volume, so without a request: nothing that it is given to is gone. */
+function isWithKnownNodes({ liveness }: ControllerContext, { phase, jobNode, staged }: FamfsVolume): boolean {
+  if (phase !== "Ready") return jobNode !== undefined && liveness.get(jobNode) !== undefined;
+  return Object.entries(staged).every(([nodeId, { bootId }]) => liveness.get(nodeId)?.bootId === bootId);
 }
 
 /** Nodes that are gone for good, or booted since, have nothing staged any more. */

@@ -1,7 +1,7 @@
-import { PoolSpace } from "../alloc/index.ts";
 import { FamfsError } from "../base/index.ts";
 import { FABRIC_SEGMENT } from "../csi/index.ts";
 import type { FamfsDevice, Region, StoredRecord } from "../state/index.ts";
+import type { VolumeView } from "./volume-view.ts";
 
 /** Where a volume may be: its pool, and the fabrics from which it must be reachable, best first. */
 export interface Wanted {
@@ -69,13 +69,13 @@ export function candidateDevices<Device extends FamfsDevice>(
 /** A free region of `length` bytes on the first group that has one; POOL_FULL names the largest free one. */
 export function placeRegion(
   groups: readonly (readonly StoredRecord<"devices">[])[],
-  used: readonly Region[],
+  volumes: VolumeView,
   length: number,
 ): { readonly device: StoredRecord<"devices">; readonly region: Region } {
   let largestFreeBytes = 0;
   for (const group of groups) {
-    const space = new PoolSpace(group, used);
-    const region = space.allocate(length);
+    const space = volumes.spaceOn(group, { intents: false });
+    const region = space.find(length);
     const device = group.find((each) => each.uuid === region?.deviceUuid);
     if (region !== undefined && device !== undefined) return { device, region };
     largestFreeBytes = Math.max(largestFreeBytes, space.largestFreeBytes);

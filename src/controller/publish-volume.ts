@@ -46,6 +46,7 @@ export async function publishVolume(
     return { ...found, published, epoch, writer: { nodeId, epoch, since: new Date().toISOString() } };
   });
   if (volume === undefined) throw notFound(volumeId);
+  await context.volumes.untilShown(volumeId, (shown) => shown?.published[nodeId] !== undefined);
   return { [ROLE]: readonly ? "reader" : capability.rules.writer === "one" ? "writer" : "shared" };
 }
 
@@ -63,6 +64,7 @@ export async function unpublishVolume(context: ControllerContext, volumeId: stri
       writer === found.writer;
     return same ? undefined : { ...found, published, waiters, writer };
   });
+  await context.volumes.untilShown(volumeId, (shown) => !Object.keys(shown?.published ?? {}).some(leaves));
 }
 
 async function assertReaches(
@@ -89,10 +91,10 @@ async function assertReaches(
  * The limit that NodeGetInfo tells the CO, which should not come here beyond it. Two calls at once may both find the
  * last place: nothing breaks then.
  */
-async function assertRoom({ store }: ControllerContext, { volumeId, nodeId }: PublishRequest): Promise<void> {
+async function assertRoom({ store, volumes }: ControllerContext, { volumeId, nodeId }: PublishRequest): Promise<void> {
   const limit = (await store.get("nodes", nodeId))?.maxVolumes ?? 0;
   if (limit === 0) return;
-  const others = (await store.list("volumes")).filter(
+  const others = [...volumes.values()].filter(
     (volume) => volume.name !== volumeId && volume.published[nodeId] !== undefined,
   );
   if (others.length < limit) return;

@@ -28,6 +28,7 @@ function dyingStore(store: Store, dieAt: number, moment: "before" | "after"): St
     replace: (...args: Parameters<Store["replace"]>) => write(() => store.replace(...args)),
     delete: (...args: Parameters<Store["delete"]>) => write(() => store.delete(...args)),
     watch: (...args: Parameters<Store["watch"]>) => store.watch(...args),
+    follow: (...args: Parameters<Store["follow"]>) => store.follow(...args),
     [Symbol.asyncDispose]: async () => {},
   };
   async function alive<T>(work: () => Promise<T>): Promise<T> {
@@ -114,6 +115,7 @@ for (const again of [[], ["pvc-1"]]) {
       create: { value: store.create.bind(store) },
       delete: { value: store.delete.bind(store) },
       watch: { value: store.watch.bind(store) },
+      follow: { value: store.follow.bind(store) },
       replace: {
         value: async (...args: Parameters<Store["replace"]>) => {
           const written = await store.replace(...args);

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, fromSystemError, isFamfsError, messageOf } from "../base/index.ts";
 import { type Kind, RECORD_SCHEMAS, type Records } from "./records.ts";
 import { parseRecord } from "./schema.ts";
-import type { Change, Store, StoredRecord } from "./store.ts";
+import type { Change, Following, Shown, Store, StoredRecord } from "./store.ts";
 
 export interface EmbeddedStoreOptions {
   /** The directory that holds the one database file (and SQLite's log beside it). Made with mode 0700. */
@@ -153,7 +153,8 @@ export class EmbeddedStore implements Store {
         }
         for (const change of changes ?? []) {
           if (signal.aborted) return;
-          yield change;
+          // A record that cannot be read is not shown, and does not hide the others; reading it says what is wrong.
+          if (change.type !== "unreadable") yield change;
         }
         // A change made while the loop above was yielding has resolved this already.
         if (!signal.aborted) await changed.promise;
@@ -164,6 +165,45 @@ export class EmbeddedStore implements Store {
     }
   }
 
+  async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
+    const known = new Map<string, number>();
+    let last: Promise<void> = Promise.resolve();
+    // One after the other, because each waits for the database and then shows.
+    const step = () => {
+      const next = last.then(async () => {
+        const changes = await this.#changesSince(kind, known);
+        if (changes.length > 0) show(changes);
+      });
+      last = next.catch(() => {});
+      return next;
+    };
+    let again: NodeJS.Timeout | undefined;
+    const wake = () => {
+      step().catch(() => {
+        if (this.#closed) return;
+        again = setTimeout(wake, RETRY_MS).unref();
+      });
+    };
+    this.#addWatcher(wake);
+    const stop = () => {
+      clearTimeout(again);
+      this.#removeWatcher(wake);
+    };
+    try {
+      await step();
+    } catch (error) {
+      stop();
+      throw error;
+    }
+    return {
+      refresh: step,
+      [Symbol.asyncDispose]: async () => {
+        stop();
+        await last;
+      },
+    };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -172,33 +212,35 @@ export class EmbeddedStore implements Store {
     this.#database.close();
   }
 
-  /** What differs from `known`, which is brought up to date: first what is gone, then what is new, oldest first. */
-  async #changesSince<K extends Kind>(kind: K, known: Map<string, number>): Promise<Change<K>[]> {
-    return this.#run(() => {
-      const changes: Change<K>[] = [];
-      const present = new Set<string>();
-      const stale: string[] = [];
-      for (const { name, version } of this.#statements.versions.all(kind) as unknown as Row[]) {
-        present.add(name);
-        if (known.get(name) !== version) stale.push(name);
-      }
-      for (const name of known.keys()) {
-        if (present.has(name)) continue;
-        known.delete(name);
-        changes.push({ type: "deleted", name });
-      }
-      for (const name of stale) {
-        const row = this.#statements.get.get(kind, name) as Row | undefined;
-        if (row === undefined) continue; // deleted since; the next round says so
-        known.set(name, row.version);
-        try {
-          changes.push({ type: "put", record: fromRow(kind, row) });
-        } catch {
-          // A record that cannot be read is not shown, and does not hide the others; reading it says what is wrong.
-        }
-      }
-      return changes;
+  /**
+   * What differs from `known`, which is brought up to date: first what is gone, then what is new, oldest first. All of
+   * it as of one moment.
+   */
+  async #changesSince<K extends Kind>(kind: K, known: Map<string, number>): Promise<Shown<K>[]> {
+    const { versions, get } = this.#statements;
+    const rows = await this.#run(() => {
+      this.#database.exec("BEGIN");
+      const present = versions.all(kind) as unknown as Pick<Row, "name" | "version">[];
+      const stale = present.filter(({ name, version }) => known.get(name) !== version);
+      const changed = stale.flatMap(({ name }) => (get.get(kind, name) as Row | undefined) ?? []);
+      this.#database.exec("COMMIT");
+      return { present: new Set(present.map(({ name }) => name)), changed };
     });
+    const changes: Shown<K>[] = [];
+    for (const name of known.keys()) {
+      if (rows.present.has(name)) continue;
+      known.delete(name);
+      changes.push({ type: "deleted", name });
+    }
+    for (const row of rows.changed) {
+      known.set(row.name, row.version);
+      try {
+        changes.push({ type: "put", record: fromRow(kind, row) });
+      } catch (error) {
+        changes.push({ type: "unreadable", name: row.name, reason: messageOf(error) });
+      }
+    }
+    return changes;
   }
 
   #put(kind: Kind, row: Row): void {

@@ -170,6 +170,51 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
     },
   );
 
+  void storeTest(
+    "a follower is led from moment to moment: never to a change without those before it",
+    async (store, fixture) => {
+      await using other = await fixture.open();
+      const start = { ...exampleVolume, writer: undefined, epoch: 0 };
+      for (const name of ["first", "second"]) await store.create("volumes", name, start);
+      const epochs = new Map<string, number>();
+      const moments: [first: number, second: number][] = [];
+      await using following = await store.follow("volumes", (changes) => {
+        for (const change of changes) if (change.type === "put") epochs.set(change.record.name, change.record.epoch);
+        moments.push([epochs.get("first") ?? -1, epochs.get("second") ?? -1]);
+      });
+      assert.deepEqual(moments, [[0, 0]], "the first state is there at once");
+      const last = 20;
+      for (let epoch = 1; epoch <= last; epoch++) {
+        for (const name of ["first", "second"])
+          await updateRecord(other, "volumes", name, (found) => ({ ...found, epoch }));
+      }
+      await following.refresh();
+      assert.deepEqual(moments.at(-1), [last, last], "after a refresh nothing is missing");
+      for (const [first, second] of moments) assert.ok(first === second || first === second + 1, `${first}, ${second}`);
+    },
+  );
+
+  void storeTest(
+    "a follower is shown what is gone, also by a refresh, and nothing after its end",
+    async (store, fixture) => {
+      await using other = await fixture.open();
+      const made = await store.create("nodes", "n", exampleNode);
+      const seen: string[] = [];
+      const following = await store.follow("nodes", (changes) => {
+        for (const change of changes)
+          seen.push(`${change.type} ${change.type === "put" ? change.record.name : change.name}`);
+      });
+      await other.delete("nodes", "n", made.resourceVersion);
+      await following.refresh();
+      assert.deepEqual(seen, ["put n", "deleted n"]);
+      await following[Symbol.asyncDispose]();
+      await store.create("nodes", "n", exampleNode);
+      await using again = await store.follow("nodes", () => {});
+      await again.refresh();
+      assert.equal(seen.length, 2);
+    },
+  );
+
   void storeTest("a watch ends when its signal aborts, also while it waits", async (store) => {
     const abort = new AbortController();
     const ended = (async () => {

@@ -8,6 +8,16 @@ export type Change<K extends Kind> =
   | { readonly type: "put"; readonly record: StoredRecord<K> }
   | { readonly type: "deleted"; readonly name: string };
 
+/** A change as a follower is shown it. What cannot be read is said too: it may be in the way of something. */
+export type Shown<K extends Kind> =
+  | Change<K>
+  | { readonly type: "unreadable"; readonly name: string; readonly reason: string };
+
+export interface Following extends AsyncDisposable {
+  /** Returns when everything that was acknowledged to anybody before this call has been shown. Costs a whole list. */
+  refresh(): Promise<void>;
+}
+
 /**
  * Where records live. Two implementations pass one conformance suite (store-conformance.ts): the embedded one (SQLite)
  * and the Kubernetes API. Errors: CONFLICT (the record changed or exists), STORE_UNAVAILABLE; a missing record is
@@ -29,6 +39,12 @@ export interface Store extends AsyncDisposable {
    * newer one.
    */
   watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>>;
+  /**
+   * As `watch`, for those who keep a picture of all records: each call of `show` leads from the state of one moment to
+   * the state of a later one, so a picture between two calls never holds a change without those made before it. Returns
+   * when the first state has been shown, which is not older than the call. `show` must not throw.
+   */
+  follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following>;
 }
 
 /** How often a compare-and-swap is tried again: each loss means that somebody else went forward. */

@@ -1,6 +1,6 @@
 import { FamfsError, type Logger } from "../../base/index.ts";
 import type { Kind, Records } from "../records.ts";
-import type { Change, Store, StoredRecord } from "../store.ts";
+import type { Change, Following, Shown, Store, StoredRecord } from "../store.ts";
 import { KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import type { ClusterConnection } from "./connection.ts";
@@ -58,10 +58,9 @@ export class KubernetesStore implements Store {
 
   async list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]> {
     const resource = this.#resource(kind);
-    const { items } = await listObjects(this.#api, resource.path);
-    const records = items.map((item) => toRecord(resource, item));
+    const { items } = await listObjects(this.#api, resource.path, (item) => toRecord(resource, item));
     // The server's order is that of the keys in etcd, which differs where a name continues another.
-    return records.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return items.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   async create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>> {
@@ -106,12 +105,13 @@ export class KubernetesStore implements Store {
   }
 
   watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>> {
-    const resource = this.#resources[kind];
     if (this.#closed) return (async function* () {})();
-    const reflectors: { [Key in K]?: Reflector<K> } = this.#reflectors as { [Key in K]?: Reflector<K> };
-    const reflector = reflectors[kind] ?? new Reflector({ api: this.#api, resource, logger: this.#logger });
-    reflectors[kind] = reflector;
-    return reflector.watch(signal);
+    return this.#reflector(kind).watch(signal);
+  }
+
+  async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
+    this.#resource(kind);
+    return this.#reflector(kind).follow(show);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -136,6 +136,14 @@ export class KubernetesStore implements Store {
       contentType: "application/json-patch+json",
       body: [set("/metadata/resourceVersion", resourceVersion), ...operations],
     });
+  }
+
+  #reflector<K extends Kind>(kind: K): Reflector<K> {
+    const reflectors: { [Key in K]?: Reflector<K> } = this.#reflectors as { [Key in K]?: Reflector<K> };
+    const options = { api: this.#api, resource: this.#resources[kind], logger: this.#logger };
+    const reflector = reflectors[kind] ?? new Reflector<K>(options);
+    reflectors[kind] = reflector;
+    return reflector;
   }
 
   #resource<K extends Kind>(kind: K): Resource<K> {

@@ -5,15 +5,23 @@ import { asRecord } from "./api-object.ts";
 /** Objects per request: keeps answers of a large cluster to some megabytes. */
 const PAGE = "500";
 
-export interface ObjectList {
-  readonly items: readonly unknown[];
+export interface ObjectList<T> {
+  readonly items: T[];
   /** Of the whole list, which is one state at one moment, however many pages it took. */
   readonly resourceVersion: string;
 }
 
-/** Everything under `path`, as of now. */
-export async function listObjects(api: KubernetesApi, path: string, signal?: AbortSignal): Promise<ObjectList> {
-  const items: unknown[] = [];
+/**
+ * Everything under `path`, as of now. Each object is parsed with its page: as the server sends it, it is several times
+ * as large as what we keep of it.
+ */
+export async function listObjects<T>(
+  api: KubernetesApi,
+  path: string,
+  parse: (object: unknown) => T,
+  signal?: AbortSignal,
+): Promise<ObjectList<T>> {
+  const items: T[] = [];
   for (let position: string | undefined, restarts = 0; ; ) {
     let page: Record<string, unknown>;
     try {
@@ -34,7 +42,7 @@ export async function listObjects(api: KubernetesApi, path: string, signal?: Abo
     }
     const { continue: next, resourceVersion } = asRecord(page["metadata"]);
     if (!Array.isArray(page["items"])) throw new FamfsError("STORE_UNAVAILABLE", `${path}: the answer is not a list`);
-    items.push(...page["items"]);
+    for (const item of page["items"]) items.push(parse(item));
     if (typeof next !== "string" || next === "") return { items, resourceVersion: String(resourceVersion) };
     position = next;
   }

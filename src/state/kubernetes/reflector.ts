@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, type Logger, messageOf } from "../../base/index.ts";
 import type { Kind } from "../records.ts";
-import type { Change, StoredRecord } from "../store.ts";
+import type { Change, Following, Shown, StoredRecord } from "../store.ts";
 import { isGone, type KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import { jitteredDelayMs } from "./back-off.ts";
@@ -21,29 +21,41 @@ const WATCH_SECONDS = 300;
  * One list-and-watch of a kind of object for all who watch it in this process. Keeps the last known state, so a new
  * watcher sees everything at once; survives disconnects, a server that restarts, and versions that the server has
  * forgotten (410: lists anew, and tells what differs).
+ *
+ * The server sends the changes of one kind in the order in which they were made, and a list is the state of one moment.
+ * So what is kept is always the state of some moment, and it only moves forward.
  */
 export class Reflector<K extends Kind> implements AsyncDisposable {
   readonly #options: ReflectorOptions<K>;
   readonly #abort = new AbortController();
   readonly #records = new Map<string, StoredRecord<K>>();
+  readonly #unreadable = new Map<string, string>();
   readonly #watchers = new Set<Watcher<K>>();
-  #listed = false;
+  readonly #followers = new Set<(changes: readonly Shown<K>[]) => void>();
+  /** Lists that were asked for, counted: all; those asked for before a list last began; those answered. */
+  #asked = 1;
+  #begun = 0;
+  #answered = 0;
+  #listed = Promise.withResolvers<void>();
+  #stopWatch = new AbortController();
   readonly #running: Promise<void>;
 
   constructor(options: ReflectorOptions<K>) {
     this.#options = options;
-    this.#running = this.#run();
+    // Not in this call: whoever makes it may still ask for the list that it begins with.
+    this.#running = Promise.resolve().then(() => this.#run());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort.abort();
+    this.#listed.resolve();
     await this.#running;
   }
 
   /** First every record there is, then each change, until `signal` aborts or the reflector is disposed. */
   async *watch(signal: AbortSignal): AsyncGenerator<Change<K>> {
     const watcher = new Watcher<K>(AbortSignal.any([signal, this.#abort.signal]));
-    if (this.#listed) for (const record of this.#records.values()) watcher.add({ type: "put", record });
+    if (this.#answered > 0) for (const record of this.#records.values()) watcher.add({ type: "put", record });
     this.#watchers.add(watcher);
     try {
       yield* watcher.changes();
@@ -52,23 +64,53 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
     }
   }
 
+  async follow(show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
+    await this.#refresh();
+    show([
+      ...[...this.#records.values()].map((record) => ({ type: "put", record }) as const),
+      ...[...this.#unreadable].map(([name, reason]) => ({ type: "unreadable", name, reason }) as const),
+    ]);
+    this.#followers.add(show);
+    return {
+      refresh: () => this.#refresh(),
+      [Symbol.asyncDispose]: async () => void this.#followers.delete(show),
+    };
+  }
+
+  /** Lists anew, in a list that begins after this call; the watch goes on from there. */
+  async #refresh(): Promise<void> {
+    if (this.#begun === this.#asked) {
+      this.#asked++;
+      this.#stopWatch.abort();
+    }
+    const wanted = this.#asked;
+    while (this.#answered < wanted) {
+      await this.#listed.promise;
+      if (this.#abort.signal.aborted) throw new FamfsError("STORE_UNAVAILABLE", "the store is closed");
+    }
+  }
+
   async #run(): Promise<void> {
     const { resource, logger } = this.#options;
     const { signal } = this.#abort;
     let version: string | undefined;
     for (let failures = 0; !signal.aborted; ) {
+      this.#stopWatch = new AbortController();
       try {
-        version ??= await this.#list();
-        for await (const next of this.#follow(version)) {
+        while (version === undefined || this.#answered < this.#asked) version = await this.#list();
+        for await (const next of this.#follow(version, AbortSignal.any([signal, this.#stopWatch.signal]))) {
           version = next;
           failures = 0;
         }
       } catch (error) {
         if (signal.aborted) return;
         if (isGone(error)) version = undefined;
-        else logger.warn({ kind: resource.kind, reason: messageOf(error) }, "watch interrupted");
+        else if (!this.#stopWatch.signal.aborted) {
+          logger.warn({ kind: resource.kind, reason: messageOf(error) }, "watch interrupted");
+        }
         failures++;
       }
+      if (this.#stopWatch.signal.aborted && this.#answered < this.#asked) continue;
       // Also after an orderly end: a server that ends each watch at once must not be flooded.
       await sleep(jitteredDelayMs(failures), undefined, { signal }).catch(() => {});
     }
@@ -76,50 +118,83 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
 
   async #list(): Promise<string> {
     const { api, resource } = this.#options;
-    const { items, resourceVersion } = await listObjects(api, resource.path, this.#abort.signal);
-    const present = new Set<string>();
-    for (const item of items) {
-      const name = this.#put(item);
-      if (name !== undefined) present.add(name);
-    }
-    for (const name of this.#records.keys()) if (!present.has(name)) this.#remove(name);
-    this.#listed = true;
+    const asked = this.#asked;
+    this.#begun = asked;
+    const parse = (object: unknown) => this.#read(object);
+    const { items, resourceVersion } = await listObjects(api, resource.path, parse, this.#abort.signal);
+    const present = new Set(items.map(nameOf));
+    const gone = [...new Set([...this.#records.keys(), ...this.#unreadable.keys()])].filter(
+      (name) => !present.has(name),
+    );
+    this.#show([...gone.map((name) => ({ type: "deleted", name }) as const), ...items]);
+    this.#answered = asked;
+    this.#listed.resolve();
+    this.#listed = Promise.withResolvers();
     return resourceVersion;
   }
 
   /** Each version reached. */
-  async *#follow(resourceVersion: string): AsyncGenerator<string> {
+  async *#follow(resourceVersion: string, signal: AbortSignal): AsyncGenerator<string> {
     const { api, resource } = this.#options;
     const query = { resourceVersion, allowWatchBookmarks: "true", timeoutSeconds: String(WATCH_SECONDS) };
-    for await (const { type, object } of api.watch(resource.path, query, this.#abort.signal)) {
-      if (type === "ADDED" || type === "MODIFIED") this.#put(object);
-      else if (type === "DELETED") this.#remove(parseObject(resource.apiKind, object).metadata.name);
-      else if (type !== "BOOKMARK") throw new FamfsError("STORE_UNAVAILABLE", `watch: unknown event ${type}`);
+    for await (const { type, object } of api.watch(resource.path, query, signal)) {
+      // What a stopped watch still had is in the list that follows.
+      if (signal.aborted) return;
+      if (type === "ADDED" || type === "MODIFIED") this.#show([this.#read(object)]);
+      else if (type === "DELETED") {
+        this.#show([{ type: "deleted", name: parseObject(resource.apiKind, object).metadata.name }]);
+      } else if (type !== "BOOKMARK") throw new FamfsError("STORE_UNAVAILABLE", `watch: unknown event ${type}`);
       yield String(asRecord(asRecord(object)["metadata"])["resourceVersion"]);
     }
   }
 
-  /** Its name; undefined when it is not a record, which must not blind us for all the others. */
-  #put(object: unknown): string | undefined {
+  /** What is no record must not blind us for all the others. */
+  #read(object: unknown): Shown<K> {
     const { resource, logger } = this.#options;
-    let record: StoredRecord<K>;
     try {
-      record = toRecord(resource, object);
+      return { type: "put", record: toRecord(resource, object) };
     } catch (error) {
-      logger.error({ kind: resource.kind, reason: messageOf(error) }, "an object that is no record is passed over");
-      return undefined;
+      const reason = messageOf(error);
+      logger.error({ kind: resource.kind, reason }, "an object that is no record is passed over");
+      return { type: "unreadable", name: String(asRecord(asRecord(object)["metadata"])["name"]), reason };
     }
-    if (this.#records.get(record.name)?.resourceVersion !== record.resourceVersion) {
-      this.#records.set(record.name, record);
-      for (const watcher of this.#watchers) watcher.add({ type: "put", record });
-    }
-    return record.name;
   }
 
-  #remove(name: string): void {
-    if (!this.#records.delete(name)) return;
-    for (const watcher of this.#watchers) watcher.add({ type: "deleted", name });
+  /** Takes over what is new in a step from one moment to a later one, and shows it. */
+  #show(step: readonly Shown<K>[]): void {
+    const changes = step.filter((change) => this.#takeOver(change));
+    if (changes.length === 0) return;
+    for (const show of this.#followers) show(changes);
+    for (const change of changes) {
+      if (change.type !== "unreadable") for (const watcher of this.#watchers) watcher.add(change);
+    }
   }
+
+  #takeOver(change: Shown<K>): boolean {
+    const name = nameOf(change);
+    switch (change.type) {
+      case "put": {
+        const { record } = change;
+        const wasUnreadable = this.#unreadable.delete(name);
+        if (!wasUnreadable && this.#records.get(name)?.resourceVersion === record.resourceVersion) return false;
+        this.#records.set(name, record);
+        return true;
+      }
+      case "unreadable":
+        this.#unreadable.set(name, change.reason);
+        return true;
+      case "deleted": {
+        const wasUnreadable = this.#unreadable.delete(name);
+        return this.#records.delete(name) || wasUnreadable;
+      }
+      default:
+        return change satisfies never;
+    }
+  }
+}
+
+function nameOf<K extends Kind>(change: Shown<K>): string {
+  return change.type === "put" ? change.record.name : change.name;
 }
 
 /** What one watcher has not seen yet: of several changes to one record the last. */
@@ -133,7 +208,7 @@ class Watcher<K extends Kind> {
   }
 
   add(change: Change<K>): void {
-    const name = change.type === "put" ? change.record.name : change.name;
+    const name = nameOf(change);
     this.#pending.delete(name); // so that it comes in order of its last change
     this.#pending.set(name, change);
     this.#more.resolve();

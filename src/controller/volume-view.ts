@@ -1,0 +1,173 @@
+import { type FreeSpace, PoolSpace } from "../alloc/index.ts";
+import { FamfsError, SortedList } from "../base/index.ts";
+import type { Following, Shown, Store, StoredRecord } from "../state/index.ts";
+import { DeviceUse } from "./device-use.ts";
+
+type Volume = StoredRecord<"volumes">;
+type Device = StoredRecord<"devices">;
+
+export interface VolumeViewOptions {
+  /** Volumes that the background loops have to look at. */
+  readonly needsTending: (volume: Volume) => boolean;
+  /** A change made by another controller is here within milliseconds; who waits for longer reads everything. */
+  readonly catchUpMs?: number;
+}
+
+const CATCH_UP_MS = 250;
+const SHOWN_MS = 1_000;
+
+/**
+ * All volumes as the store showed them last, with what is asked of them made ready as they change: what is in use on
+ * each device, their order, which of them need tending. So no call has to read them all. It may be behind: each use says why
+ * that does no harm (docs/decisions/0011).
+ */
+export class VolumeView implements AsyncDisposable {
+  readonly #needsTending: (volume: Volume) => boolean;
+  readonly #catchUpMs: number;
+  readonly #volumes = new Map<string, Volume>();
+  readonly #names = new SortedList<string>((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  readonly #unreadable = new Map<string, string>();
+  readonly #tended = new Set<string>();
+  readonly #devices = new Map<string, DeviceUse>();
+  readonly #waiting = new Set<() => void>();
+  #following: Following | undefined;
+
+  private constructor({ needsTending, catchUpMs = CATCH_UP_MS }: VolumeViewOptions) {
+    this.#needsTending = needsTending;
+    this.#catchUpMs = catchUpMs;
+  }
+
+  static async open(store: Store, options: VolumeViewOptions): Promise<VolumeView> {
+    const view = new VolumeView(options);
+    const devices = await store.list("devices");
+    view.#following = await store.follow("volumes", (changes) => view.#show(changes));
+    // The volumes were read after the devices. What a device was giving away meanwhile may be missing.
+    for (const device of devices) if (device.intent === undefined) view.#use(device.uuid).setComplete(device);
+    return view;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#following?.[Symbol.asyncDispose]();
+  }
+
+  get(name: string): Volume | undefined {
+    return this.#volumes.get(name);
+  }
+
+  values(): IterableIterator<Volume> {
+    return this.#volumes.values();
+  }
+
+  /** In order of name, from the first one after `name`. */
+  *after(name: string): Generator<Volume> {
+    for (const each of this.#names.from(name)) {
+      const volume = this.#volumes.get(each);
+      if (each !== name && volume !== undefined) yield volume;
+    }
+  }
+
+  /** Those that the background loops have to look at. */
+  tended(): Volume[] {
+    return [...this.#tended].flatMap((name) => this.#volumes.get(name) ?? []);
+  }
+
+  /**
+   * Returns when every region that was given on the devices before their records were as they are now is in the view.
+   * INTERNAL when there is a volume that cannot be read: it may have any region.
+   */
+  async untilComplete(devices: readonly Device[], signal: AbortSignal): Promise<void> {
+    const behind = () => devices.filter((device) => !this.#use(device.uuid).isComplete(device));
+    if (behind().length > 0) await this.#until(() => behind().length === 0, this.#catchUpMs, signal);
+    if (behind().length > 0) {
+      await this.#following?.refresh();
+      for (const device of devices) this.#use(device.uuid).setComplete(device);
+    }
+    for (const [name, reason] of this.#unreadable) {
+      throw new FamfsError("INTERNAL", `volume ${name} cannot be read, so nobody knows which memory it has: ${reason}`);
+    }
+  }
+
+  /** The generation for the next allocation on the device. */
+  nextGeneration({ uuid, generation }: Device): number {
+    return Math.max(generation, this.#use(uuid).highestGeneration) + 1;
+  }
+
+  /** What is free on the devices. With `intents`, regions that are being given away are not. */
+  spaceOn(devices: readonly Device[], { intents }: { readonly intents: boolean }): PoolSpace {
+    const spaces = new Map<string, FreeSpace>();
+    for (const device of devices) {
+      const use = this.#use(device.uuid);
+      const given = intents ? (device.intent?.regions ?? []) : [];
+      spaces.set(device.uuid, given.length > 0 ? use.copyOfFreeSpace(device, given) : use.freeSpace(device));
+    }
+    return new PoolSpace(spaces);
+  }
+
+  /** Waits, not for long, until the view has what the caller just wrote: so that it reads its own writes. */
+  async untilShown(name: string, shows: (volume: Volume | undefined) => boolean): Promise<void> {
+    await this.#until(() => shows(this.#volumes.get(name)), SHOWN_MS);
+  }
+
+  async #until(reached: () => boolean, limitMs: number, signal?: AbortSignal): Promise<void> {
+    const limit = AbortSignal.any([AbortSignal.timeout(limitMs), ...(signal === undefined ? [] : [signal])]);
+    let changed = Promise.withResolvers<void>();
+    const wake = () => changed.resolve();
+    limit.addEventListener("abort", wake);
+    this.#waiting.add(wake);
+    while (!limit.aborted && !reached()) {
+      changed = Promise.withResolvers();
+      await changed.promise;
+    }
+    this.#waiting.delete(wake);
+    signal?.throwIfAborted();
+  }
+
+  #show(changes: readonly Shown<"volumes">[]): void {
+    for (const change of changes) {
+      if (change.type === "put") this.#put(change.record);
+      else if (change.type === "deleted") this.#remove(change.name);
+      else this.#unreadable.set(change.name, change.reason);
+    }
+    for (const wake of this.#waiting) wake();
+  }
+
+  #put(volume: Volume): void {
+    const { name } = volume;
+    const before = this.#volumes.get(name);
+    this.#unreadable.delete(name);
+    this.#volumes.set(name, volume);
+    if (before === undefined) this.#names.add(name);
+    if (this.#needsTending(volume)) this.#tended.add(name);
+    else this.#tended.delete(name);
+    if (before !== undefined && ownerOf(before) === ownerOf(volume)) return;
+    // Another life of the name may have been seen last.
+    if (before !== undefined) this.#giveBack(before);
+    const owner = ownerOf(volume);
+    for (const region of volume.regions) this.#use(region.deviceUuid).add(owner, region, volume.regionGeneration);
+  }
+
+  #remove(name: string): void {
+    this.#unreadable.delete(name);
+    this.#tended.delete(name);
+    const before = this.#volumes.get(name);
+    if (before === undefined) return;
+    this.#volumes.delete(name);
+    this.#names.delete(name);
+    this.#giveBack(before);
+  }
+
+  #giveBack(volume: Volume): void {
+    for (const region of volume.regions) this.#use(region.deviceUuid).remove(ownerOf(volume), region);
+  }
+
+  #use(deviceUuid: string): DeviceUse {
+    const use = this.#devices.get(deviceUuid) ?? new DeviceUse();
+    this.#devices.set(deviceUuid, use);
+    return use;
+  }
+}
+
+/** Differs where the regions do: a record is given its regions once. */
+function ownerOf({ uuid, regions, regionGeneration }: Volume): string {
+  return `${uuid} ${regions.length} ${regionGeneration}`;
+}
