@@ -79,3 +79,8 @@ export function formatSize(bytes: number): string {
   }
   return `${bytes} B`;
 }
+
+/** `1.5 GiB (1610612736 bytes)`: where a reader may have to write the number down again. */
+export function describeSize(bytes: number): string {
+  return `${formatSize(bytes)} (${bytes} bytes)`;
+}

@@ -40,10 +40,13 @@ export async function allocateRegion(
       group.filter((device) => Object.keys(device.nodes).some((nodeId) => liveness.isAlive(nodeId))),
     );
     if (reached.flat().length === 0) {
-      throw new FamfsError("NODE_UNAVAILABLE", "no node that reaches the pool's devices answers");
+      throw new FamfsError(
+        "NODE_UNAVAILABLE",
+        "no node that reaches the pool's devices answers: see whether the node plugins there run",
+      );
     }
     await volumes.untilComplete(reached.flat(), signal);
-    const { device, region } = placeRegion(reached, volumes, regionBytes);
+    const { device, region } = placeRegion(reached, volumes, { capacityBytes: volume.capacityBytes, regionBytes });
     const regionGeneration = volumes.nextGeneration(device);
     const intent = { volume: volume.name, volumeUuid: volume.uuid, regions: [region], regionGeneration };
     try {

@@ -86,7 +86,7 @@ test("sizes are exact: what is asked for is what is reported", async () => {
   assert.equal(await at.store.get("volumes", "e"), undefined, "a refused claim leaves nothing");
 });
 
-test("a full pool is RESOURCE_EXHAUSTED and names the largest free region", async () => {
+test("a full pool is RESOURCE_EXHAUSTED, names the largest free region and what fits", async () => {
   await using at = await testCluster({ size: "64Mi" });
   const create = (name: string, mib: number) =>
     at.client.call("controller", "CreateVolume", claim(name, { capacityRange: { requiredBytes: BigInt(mib * MIB) } }));
@@ -94,12 +94,18 @@ test("a full pool is RESOURCE_EXHAUSTED and names the largest free region", asyn
   // 64 less the label and (10 + 10) of the first volume.
   await assert.rejects(
     create("b", 40),
-    answers("RESOURCE_EXHAUSTED", new RegExp(`largest free region has ${42 * MIB} `)),
+    answers(
+      "RESOURCE_EXHAUSTED",
+      /largest free region is 42 MiB \(44040192 bytes\), room for a volume of 32 MiB \(33554432 bytes\), .*; claim less/,
+    ),
   );
   assert.equal(await at.store.get("volumes", "b"), undefined);
+  const odd = claim("b", { capacityRange: { requiredBytes: BigInt(39 * MIB) } });
+  await assert.rejects(at.client.call("controller", "CreateVolume", odd), answers("RESOURCE_EXHAUSTED", /of 32 MiB/));
   await create("b", 32);
   const capacity = await at.client.call("controller", "GetCapacity", {});
   assert.equal(capacity.availableCapacity, 0n);
+  await assert.rejects(create("c", 2), answers("RESOURCE_EXHAUSTED", /is 0 B \(0 bytes\), room for no volume/));
 });
 
 test("malformed claims are INVALID_ARGUMENT with the reason", async () => {
@@ -144,7 +150,10 @@ test("a volume is made where it is wanted: preferred fabrics first, RESOURCE_EXH
   assert.deepEqual(await create("a", { requisite: in_("rack-1", "rack-2"), preferred: in_("rack-2") }), in_("rack-2"));
   assert.deepEqual(await create("b", { requisite: in_("rack-1") }), in_("rack-1"));
   assert.deepEqual(await create("c", { requisite: in_("rack-9", "rack-2") }), in_("rack-2"));
-  await assert.rejects(create("d", { requisite: in_("rack-9") }), answers("RESOURCE_EXHAUSTED", /rack-9/));
+  await assert.rejects(
+    create("d", { requisite: in_("rack-9") }),
+    answers("RESOURCE_EXHAUSTED", /in fabric rack-9; there is memory in rack-1.* or add a device/),
+  );
   const foreign = [{ segments: { "famfs.csi.dev/fabric": "rack-1", zone: "z" } }];
   await assert.rejects(create("d", { requisite: foreign }), answers("RESOURCE_EXHAUSTED"));
   await assert.rejects(create("a", { requisite: in_("rack-1") }), answers("ALREADY_EXISTS", /rack-2/));

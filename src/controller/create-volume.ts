@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { ALLOC_UNIT, FamfsError, GIB, hasCode, TIB } from "../base/index.ts";
+import { ALLOC_UNIT, describeSize, FamfsError, GIB, hasCode, TIB } from "../base/index.ts";
 import type { Capability } from "../csi/index.ts";
 import { isLogLength, regionLengthFor } from "../format/index.ts";
 import { type FamfsVolume, parseVolumeParameters, type StoredRecord, updateRecord } from "../state/index.ts";
@@ -50,7 +50,10 @@ export async function createVolume(
   volume ??= await store.create("volumes", volumeId, wanted);
   for (;;) {
     if (volume.phase === "Reclaiming") {
-      throw new FamfsError("VOLUME_BUSY", `volume ${volumeId} of the same name was deleted and is being erased`);
+      throw new FamfsError(
+        "VOLUME_BUSY",
+        `volume ${volumeId} of the same name was deleted and is being erased; try again`,
+      );
     }
     assertSame(volume, request);
     switch (volume.phase) {
@@ -112,7 +115,7 @@ function newVolume(request: CreateRequest): FamfsVolume {
   if (stripe !== undefined && capacityBytes / stripe.buckets < MIN_BUCKET_BYTES) {
     throw new FamfsError(
       "INVALID_ARGUMENT",
-      `parameter stripe.buckets: ${stripe.buckets} buckets of at least 1 GiB do not fit a volume of ${capacityBytes} bytes`,
+      `parameter stripe.buckets: ${stripe.buckets} buckets of at least 1 GiB do not fit a volume of ${describeSize(capacityBytes)}: claim more, or stripe over fewer`,
     );
   }
   return {

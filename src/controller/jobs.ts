@@ -61,8 +61,8 @@ export async function untilFormatted(
     throw new FamfsError(
       "NODE_UNAVAILABLE",
       jobNode === undefined
-        ? `volume ${volume.name}: no node that reaches its device answers, so it cannot be formatted yet`
-        : `volume ${volume.name}: node ${jobNode} has to format it and does not answer`,
+        ? `volume ${volume.name}: no node that reaches its device answers, so it cannot be formatted yet: see whether the node plugins there run`
+        : `volume ${volume.name}: node ${jobNode} has to format it and does not answer: see whether the node plugin there runs`,
     );
   }
   const look = async () => {

@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { ALLOC_UNIT, describeSize, FamfsError, roundDown, roundUp } from "../base/index.ts";
 import { FABRIC_SEGMENT } from "../csi/index.ts";
 import type { FamfsDevice, Region, StoredRecord } from "../state/index.ts";
 import type { VolumeView } from "./volume-view.ts";
@@ -49,8 +49,8 @@ export function candidateDevices<Device extends FamfsDevice>(
     throw new FamfsError(
       "POOL_NOT_FOUND",
       pool === undefined
-        ? "there is no pool yet: no node has registered a device"
-        : `there is no pool "${pool}"; known: ${known === "" ? "none" : known}`,
+        ? "there is no pool yet: no node has registered a device; give the node plugins some (node.devices of the chart)"
+        : `there is no pool "${pool}"; known: ${known === "" ? "none" : known}: correct the parameter "pool" of the StorageClass, or add a device to such a pool`,
     );
   }
   if (fabrics === undefined) return [inPool];
@@ -60,29 +60,39 @@ export function candidateDevices<Device extends FamfsDevice>(
     const where = [...new Set(inPool.map((device) => device.fabric))].toSorted().join(", ");
     throw new FamfsError(
       "TOPOLOGY_UNSATISFIABLE",
-      `${pool === undefined ? "no pool" : `pool "${pool}" is not`} in the fabrics asked for (${fabrics.join(", ") || "none of ours"}); there is: ${where}`,
+      `no device of ${pool === undefined ? "a pool" : `pool "${pool}"`} is in ${fabrics.length === 0 ? "the places asked for" : `fabric ${fabrics.join(" or ")}`}; ` +
+        `there is memory in ${where}: run the pod on nodes that have the label ${FABRIC_SEGMENT} with that value, or add a device`,
     );
   }
   return reached;
 }
 
-/** A free region of `length` bytes on the first group that has one; POOL_FULL names the largest free one. */
+export interface WantedRegion {
+  readonly capacityBytes: number;
+  /** What the volume takes of the device: its capacity with superblock, log and rounding. */
+  readonly regionBytes: number;
+}
+
+/** A free region on the first group that has one; POOL_FULL names the largest free one, and what would fit. */
 export function placeRegion(
   groups: readonly (readonly StoredRecord<"devices">[])[],
   volumes: VolumeView,
-  length: number,
+  { capacityBytes, regionBytes }: WantedRegion,
 ): { readonly device: StoredRecord<"devices">; readonly region: Region } {
   let largestFreeBytes = 0;
   for (const group of groups) {
     const space = volumes.spaceOn(group, { intents: false });
-    const region = space.find(length);
+    const region = space.find(regionBytes);
     const device = group.find((each) => each.uuid === region?.deviceUuid);
     if (region !== undefined && device !== undefined) return { device, region };
     largestFreeBytes = Math.max(largestFreeBytes, space.largestFreeBytes);
   }
+  const fits = roundDown(largestFreeBytes - (regionBytes - roundUp(capacityBytes, ALLOC_UNIT)), ALLOC_UNIT);
   throw new FamfsError(
     "POOL_FULL",
-    `no free region of ${length} bytes; the largest free region has ${largestFreeBytes} bytes`,
-    { details: { requestedBytes: length, largestFreeBytes } },
+    `the pool is full: the largest free region is ${describeSize(largestFreeBytes)}, room for ` +
+      `${fits > 0 ? `a volume of ${describeSize(fits)}` : "no volume"}, and this one wants ${describeSize(capacityBytes)}; ` +
+      "claim less, delete volumes that nobody needs, or add a device to the pool",
+    { details: { requestedBytes: regionBytes, largestFreeBytes } },
   );
 }

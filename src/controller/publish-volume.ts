@@ -74,14 +74,17 @@ async function assertReaches(
   const volume = await store.get("volumes", volumeId);
   if (volume === undefined) throw notFound(volumeId);
   if ((liveness.get(nodeId) ?? (await store.get("nodes", nodeId))) === undefined) {
-    throw new FamfsError("NODE_NOT_FOUND", `node ${nodeId} does not exist`);
+    throw new FamfsError(
+      "NODE_NOT_FOUND",
+      `no node plugin has registered as node ${nodeId}: see whether it runs there`,
+    );
   }
   for (const { deviceUuid } of volume.regions) {
     const device = await store.get("devices", deviceUuid);
     if (device?.nodes[nodeId] === undefined) {
       throw new FamfsError(
         "NODE_NOT_IN_TOPOLOGY",
-        `volume ${volumeId} is on device ${deviceUuid} of fabric ${volume.fabric}, which node ${nodeId} does not reach`,
+        `volume ${volumeId} is on device ${deviceUuid} of fabric ${volume.fabric}, which node ${nodeId} does not reach: run the pod on a node that does`,
       );
     }
   }
@@ -126,7 +129,7 @@ function assertCompatible(
     throw new FamfsError(
       "WRITER_CONFLICT",
       alone
-        ? `volume ${volume.name} is published to node ${other} as ${show(use)}, so it cannot be published to ${nodeId} as ${capability.accessMode} as well`
+        ? `volume ${volume.name} is published to node ${other} as ${show(use)}, so it cannot be published to ${nodeId} as ${capability.accessMode} as well: end what uses it there, or claim ReadWriteMany`
         : `volume ${volume.name} has its one writer on node ${other} (${show(use)}); unpublish it there before ${nodeId} can write`,
       { details: { nodeId: other } },
     );
