@@ -14,12 +14,12 @@ import {
   NodeLiveness,
   type Store,
   type StoredRecord,
+  VolumeChanges,
 } from "../state/index.ts";
 import { allocateRegion, finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { regionsAreDisjoint, registerNode, temporaryDirectory } from "./testing/fixture.ts";
 import { laggingStore } from "./testing/lagging-store.ts";
-import { VolumeChanges } from "./volume-changes.ts";
 import { VolumeView } from "./volume-view.ts";
 
 const DEVICES = ["device-a", "device-b"];

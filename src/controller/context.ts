@@ -1,6 +1,5 @@
 import { FamfsError, type KeyedTryLock, type Logger } from "../base/index.ts";
-import type { EventRecorder, NodeLiveness, Store, StoredRecord } from "../state/index.ts";
-import type { VolumeChanges } from "./volume-changes.ts";
+import type { EventRecorder, NodeLiveness, Store, StoredRecord, VolumeChanges } from "../state/index.ts";
 import type { VolumeView } from "./volume-view.ts";
 
 /** What every use case of the controller works with. */

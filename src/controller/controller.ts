@@ -1,10 +1,9 @@
 import { KeyedTryLock, type Logger } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
-import { type EventRecorder, loggedEvents, NodeLiveness, type Store } from "../state/index.ts";
+import { type EventRecorder, loggedEvents, NodeLiveness, type Store, VolumeChanges } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 import { controllerService } from "./controller-service.ts";
 import { Maintenance, needsTending } from "./maintenance.ts";
-import { VolumeChanges } from "./volume-changes.ts";
 import { VolumeView } from "./volume-view.ts";
 
 export interface ControllerOptions {

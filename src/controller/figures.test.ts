@@ -43,10 +43,11 @@ test("figures of pools and volumes follow the records, from the first volume to 
 
   // The one in the middle goes: what is free is in two pieces, and not free before a node let it go.
   at.agent.hold = true;
-  const staged = { "node-a": { bootId: "boot of node-a" } };
-  await updateRecord(at.store, "volumes", "a", (volume) => ({ ...volume, staged })); // not deleted, so not in quarantine
   await at.client.call("controller", "DeleteVolume", { volumeId: "b" });
-  await updateRecord(at.store, "volumes", "b", (volume) => ({ ...volume, staged }));
+  await updateRecord(at.store, "volumes", "b", (volume) => ({
+    ...volume,
+    staged: { "node-a": { bootId: "boot of node-a" } },
+  }));
   const [held] = (await settled(census, ({ pools }) => pools[0]?.quarantinedRegions === 1)).pools;
   assert.equal(held?.freeBytes, pool?.freeBytes);
   assert.equal(held?.quarantinedBytes, lengths[1]);

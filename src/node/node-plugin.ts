@@ -4,7 +4,15 @@ import { join } from "node:path";
 import { fromSystemError, type Logger, messageOf } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
-import { type EventRecorder, Heartbeat, loggedEvents, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import {
+  type EventRecorder,
+  Heartbeat,
+  loggedEvents,
+  NodeLiveness,
+  type Store,
+  VolumeChanges,
+  WriterGrants,
+} from "../state/index.ts";
 import { DeviceWatch } from "./device-watch.ts";
 import { type DeviceOption, Devices } from "./devices.ts";
 import type { ServerFigures } from "./fuse-server/figures.ts";
@@ -129,7 +137,8 @@ export class NodePlugin implements AsyncDisposable {
       }),
     );
     const liveness = stack.use(await NodeLiveness.open(store, { logger }));
-    const grants = new WriterGrants({ store, nodeId, liveness, slotCount: DEFAULT_SLOTS });
+    const changes = stack.use(VolumeChanges.open(store, logger));
+    const grants = new WriterGrants({ store, nodeId, liveness, changes, slotCount: DEFAULT_SLOTS });
     await grants.withdrawAll();
     await clearStaleStaging(store, node, records);
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { silentLogger } from "../base/index.ts";
-import { EmbeddedStore, Heartbeat, NodeLiveness, updateRecord, WriterGrants } from "./index.ts";
+import { EmbeddedStore, Heartbeat, NodeLiveness, updateRecord, VolumeChanges, WriterGrants } from "./index.ts";
 import { exampleNode, exampleVolume } from "./store-conformance.ts";
 
 const LEASE_MS = exampleNode.leaseSeconds * 1000;
@@ -27,11 +27,12 @@ async function cluster() {
   });
   let clock = 0;
   const liveness = await NodeLiveness.open(store, { logger: silentLogger, now: () => clock });
+  const changes = VolumeChanges.open(store, silentLogger);
   return {
     store,
     liveness,
     grants: (nodeId: string, slotCount = 3) =>
-      new WriterGrants({ store, nodeId, liveness, slotCount, marginMs: MARGIN_MS }),
+      new WriterGrants({ store, nodeId, liveness, changes, slotCount, marginMs: MARGIN_MS }),
     advance: (ms: number) => {
       clock += ms;
     },
@@ -45,6 +46,7 @@ async function cluster() {
       while (!liveness.isAlive(nodeId)) await new Promise((resolve) => setTimeout(resolve, 2));
     },
     async [Symbol.asyncDispose]() {
+      await changes[Symbol.asyncDispose]();
       await liveness[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();
       await rm(stateDir, { recursive: true, force: true });

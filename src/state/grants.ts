@@ -2,11 +2,14 @@ import { FamfsError } from "../base/index.ts";
 import type { NodeLiveness } from "./liveness.ts";
 import type { FamfsVolume } from "./records.ts";
 import { type Store, type StoredRecord, updateRecord } from "./store.ts";
+import type { VolumeChanges } from "./volume-changes.ts";
 
 export interface WriterGrantsOptions {
   readonly store: Store;
   readonly nodeId: string;
   readonly liveness: NodeLiveness;
+  /** Shared by all who wait in this process: a watch of its own would show each of them every volume there is. */
+  readonly changes: VolumeChanges;
   /** Owner slots a volume has. */
   readonly slotCount: number;
   /** Added to a silent holder's lease before it is taken over: what it needs to notice and stop (design 4). */
@@ -164,15 +167,17 @@ export class WriterGrants {
 
   /** Returns when the volume's record has changed, `retryMs` have passed or `signal` aborts. */
   async #untilChanged(volume: string, retryMs: number, signal: AbortSignal): Promise<void> {
-    const { store } = this.#options;
+    const { store, changes } = this.#options;
     const stop = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(retryMs) + 1)]);
     let version: string | undefined;
-    for await (const change of store.watch("volumes", stop)) {
-      if (change.type === "deleted" ? change.name !== volume : change.record.name !== volume) continue;
-      if (change.type === "deleted") return;
-      if (!this.#blocked(change.record) || (version !== undefined && version !== change.record.resourceVersion)) return;
-      version = change.record.resourceVersion;
-    }
+    const changed = async () => {
+      const record = await store.get("volumes", volume);
+      if (record === undefined || !this.#blocked(record)) return true;
+      if (version !== undefined && version !== record.resourceVersion) return true;
+      version = record.resourceVersion;
+      return undefined;
+    };
+    await changes.until(volume, changed, stop);
   }
 
   #blocked(record: StoredRecord<"volumes">): boolean {

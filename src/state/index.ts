@@ -9,3 +9,4 @@ export * from "./open-store.ts";
 export * from "./parameters.ts";
 export * from "./records.ts";
 export * from "./store.ts";
+export * from "./volume-changes.ts";

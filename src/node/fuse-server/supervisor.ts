@@ -4,6 +4,7 @@ import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { native } from "../../../native/index.ts";
 import { FamfsError, fromSystemError, type Logger, messageOf } from "../../base/index.ts";
+import { bounded } from "../bounded.ts";
 import { type AnswerOf, Channel, type Handlers, type RequestOf } from "./channel.ts";
 import type { ServerFigures } from "./figures.ts";
 import type { LogLine, PluginCalls, ServerCalls, VolumeAttachment } from "./messages.ts";
@@ -48,8 +49,6 @@ export class FuseServerSupervisor implements AsyncDisposable {
   #lastTag = 0;
   #restartDelayMs = RESTART_DELAY_MS.first;
   #starts = 0;
-  /** Of `#running`, once it has started. */
-  #ready: Running | undefined;
   #stopping = false;
 
   private constructor(options: SupervisorOptions) {
@@ -78,10 +77,14 @@ export class FuseServerSupervisor implements AsyncDisposable {
     return this.#starts;
   }
 
-  /** Undefined when no process is ready, or its main thread does not answer in time. Starts none. */
+  /** Undefined when there is no process, or its main thread does not answer in time. Starts none. */
   async figures(): Promise<ServerFigures | undefined> {
     try {
-      return await this.#ready?.channel.call("figures", undefined, { timeoutMs: ANSWER_TIMEOUT_MS });
+      const asked = this.#running?.then(({ channel }) =>
+        channel.call("figures", undefined, { timeoutMs: ANSWER_TIMEOUT_MS }),
+      );
+      // The process may be starting, which may take longer.
+      return await (asked && bounded(asked, { what: "FUSE server: figures", timeoutMs: ANSWER_TIMEOUT_MS }));
     } catch (error) {
       this.#logger.debug({ reason: messageOf(error) }, "no figures of the FUSE server");
       return undefined;
@@ -207,7 +210,6 @@ export class FuseServerSupervisor implements AsyncDisposable {
     }
     this.#restartDelayMs = RESTART_DELAY_MS.first;
     this.#starts++;
-    this.#ready = running;
     this.#watch(running);
     this.#logger.info({ pid: child.pid }, "FUSE server started");
     return running;
@@ -232,7 +234,6 @@ export class FuseServerSupervisor implements AsyncDisposable {
     running.channel.close();
     closeSync(running.socket);
     this.#running = undefined;
-    this.#ready = undefined;
     if (this.#stopping) return;
     const lost = [...this.#connections.keys()];
     this.#logger.error({ pid: running.child.pid, reason, volumes: lost }, "the FUSE server died");

@@ -1,5 +1,5 @@
 import type { Logger } from "../base/index.ts";
-import type { Store } from "../state/index.ts";
+import type { Store } from "./store.ts";
 
 /** One watch of all volumes for however many calls wait for a change of one. */
 export class VolumeChanges implements AsyncDisposable {
