@@ -21,6 +21,24 @@ test("healthz answers always, readyz says which checks do not hold and why", asy
   assert.equal(await ask("/else"), "404 no such page\n");
 });
 
+test("metrics are there when somebody makes them; one that fails is an error of that scrape", async () => {
+  let broken = false;
+  const text = async () => {
+    if (broken) throw new FamfsError("INTERNAL", "no figures");
+    return "up 1\n";
+  };
+  await using server = await HealthServer.open({ port: 0, readiness: {}, metrics: { contentType: "text/x", text } });
+  await using without = await HealthServer.open({ port: 0, readiness: {} });
+  const ask = async ({ port }: HealthServer) => {
+    const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+    return `${response.status} ${response.headers.get("content-type")} ${await response.text()}`;
+  };
+  assert.equal(await ask(server), "200 text/x up 1\n");
+  broken = true;
+  assert.equal(await ask(server), "500 text/plain; charset=utf-8 no figures\n");
+  assert.equal(await ask(without), "404 text/plain; charset=utf-8 no such page\n");
+});
+
 test("a check that never answers fails in bounded time and does not hide the others", async () => {
   const results = await runChecks({ hangs: () => new Promise(() => {}), works: async () => {} }, 20);
   assert.deepEqual(results, [
