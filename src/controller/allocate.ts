@@ -14,7 +14,7 @@ export interface AllocationRequest extends Wanted {
 }
 
 /**
- * Gives a Pending volume its region (docs/decisions/0001): an intent in the device by compare-and-swap, then the
+ * Gives a Pending volume its region (docs/decisions/0008): an intent in the device by compare-and-swap, then the
  * region in the volume, then the intent goes. Two controllers never give one region twice, because what is in use is
  * known completely as of the device's version that was read (docs/decisions/0011) and the intent is written only at
  * that version; a volume that got its region in between has changed the device, too. Answers the volume, which may be further on by now.

@@ -27,7 +27,7 @@ const region = object({ deviceUuid: id, offset: count, length: count });
 export type Region = Parsed<typeof region>;
 
 /**
- * Pending: the record is there, its regions are not given yet (docs/decisions/0001). Formatting -> Ready or Failed.
+ * Pending: the record is there, its regions are not given yet (docs/decisions/0008). Formatting -> Ready or Failed.
  * Reclaiming: deleted for the CO; when the job node has erased its regions it deletes the record.
  */
 export const VOLUME_PHASES = ["Pending", "Formatting", "Ready", "Failed", "Reclaiming"] as const;
@@ -95,7 +95,7 @@ const device = object({
   generation: count,
   /**
    * An allocation that is not finished yet: whoever finds it finishes it first, by giving the regions to the Pending
-   * volume of this name and UUID, if that still waits for some, and clearing the intent (docs/decisions/0001).
+   * volume of this name and UUID, if that still waits for some, and clearing the intent (docs/decisions/0008).
    */
   intent: optional(object({ volume: id, volumeUuid: id, regions: array(region), regionGeneration: count })),
 });
