@@ -111,8 +111,7 @@ static napi_value worker_open(napi_env env, napi_callback_info info) {
   worker->state = state;
   worker->bounce_always = bounce;
   for (size_t i = 0; i < 3; i++) napi_create_reference(env, arguments[i], 1, &worker->keep[i]);
-  worker->bounce = malloc(capacity);
-  if (worker->bounce != NULL) memset(worker->bounce, 0, capacity);
+  worker->bounce = malloc(capacity); // what is sent from it has been copied there, so it is touched then
   int error = worker->bounce == NULL ? ENOMEM : 0;
   if (error == 0 && ((worker->epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
                      (worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0))

@@ -55,6 +55,8 @@ const WANTED: readonly InitFlag[] = [
 export interface NegotiateOptions {
   /** ALLOW_IDMAP: only for mounts with default_permissions, other connections would fail. */
   readonly idmap: boolean;
+  /** Not asked for, as if the kernel did not offer it. */
+  readonly withhold?: readonly InitFlag[];
 }
 
 /**
@@ -77,7 +79,7 @@ export function negotiate(
   }
   const offered = flagsOf(init.flags, init.flags2);
   const wanted = options.idmap ? [...WANTED, "ALLOW_IDMAP" as const] : WANTED;
-  const granted = wanted.filter((flag) => offered.includes(flag));
+  const granted = wanted.filter((flag) => offered.includes(flag) && options.withhold?.includes(flag) !== true);
   const [flags, flags2] = wordsOf(granted);
   const facts = { major: 7, minor: init.minor, offered, granted, maxWrite: MAX_WRITE };
   const reply = answer({

@@ -2,6 +2,7 @@ import { FamfsError, type Logger, messageOf } from "../base/index.ts";
 import { ERRNO, errnoOf, isDefect } from "./errno.ts";
 import type { FileHandle, FileHandles } from "./file-handles.ts";
 import type { FileMapTable } from "./file-map.ts";
+import type { InitFlag } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import { HANDLERS } from "./handlers.ts";
 import { Notifications } from "./kernel-caches.ts";
@@ -32,6 +33,8 @@ export interface SessionOptions {
    * saves a request for each new file that is written and two for each line of `ls -l`. Setting them is not affected.
    */
   readonly readableXattrs?: boolean;
+  /** INIT flags that are not asked for: what an older kernel lacks. */
+  readonly withhold?: readonly InitFlag[];
   /** What the predecessor of this process negotiated: INIT is not awaited, and requests it took are sent again. */
   readonly resume?: KernelFacts;
   /** Called with a line for each request the main thread serves. */
@@ -249,7 +252,10 @@ export class Session implements ServedConnection {
   }
 
   #init(request: Request): void {
-    const { facts, reply: body } = negotiate(request.bytes, { idmap: this.#parts.options.idmap === true });
+    const { facts, reply: body } = negotiate(request.bytes, {
+      idmap: this.#parts.options.idmap === true,
+      withhold: this.#parts.options.withhold ?? [],
+    });
     const { reply, transport } = this.#parts;
     reply.start();
     reply.data(body);

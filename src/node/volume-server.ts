@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import { FamfsError, hasCode, type Logger } from "../base/index.ts";
-import type { FuseServer, Operations, Session } from "../fuse/index.ts";
+import type { FuseServer, Operations, Session, SessionOptions } from "../fuse/index.ts";
 import { type Device, type Range, VolumeMedia } from "../media/index.ts";
 import {
   openVolumeTree,
@@ -39,6 +39,8 @@ export interface ServeVolumeOptions {
   readonly idmap?: boolean;
   /** `user.famfs.seal` can be read as well as set: costs a request for each new file that is written. */
   readonly readableXattrs?: boolean;
+  /** INIT flags that are not asked for: what an older kernel lacks. */
+  readonly withhold?: SessionOptions["withhold"];
   readonly logger: Logger;
   /** What the volume's condition should say; undefined when it is over. */
   readonly onProblem?: (noticed: TreeCondition | undefined) => void;
@@ -103,7 +105,11 @@ export class ServedVolume implements VolumeServer {
     const session = await fuse.attach({
       fd,
       operations: operationsOf(tree),
-      options: { idmap: options.idmap ?? false, readableXattrs: options.readableXattrs ?? false },
+      options: {
+        idmap: options.idmap ?? false,
+        readableXattrs: options.readableXattrs ?? false,
+        withhold: options.withhold ?? [],
+      },
     });
     tree.attachKernel(session.caches, {
       directIoAllowMmap: session.kernel.granted.includes("DIRECT_IO_ALLOW_MMAP"),

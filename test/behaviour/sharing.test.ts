@@ -114,6 +114,25 @@ test("a file open for write keeps the grant: EAGAIN elsewhere, cached names and 
   assert.match(stdout, /writing\nmore/);
 });
 
+test("a name that is not cached is looked up when the name change before it gives up", {
+  skip,
+  timeout: 40_000,
+}, async () => {
+  await using mounts = await pair();
+  const { stdout } = await shell(
+    `echo there > $1/uncached; mkdir $1/marker
+     until test -e $2/marker; do sleep 0.05; done
+     exec 3> $1/held; echo writing >&3
+     (mkdir $2/blocked 2>&1 || true) &
+     sleep 0.3; cat $2/uncached
+     wait; exec 3>&-`,
+    mounts.a,
+    mounts.b,
+  );
+  assert.match(stdout, /blocked.*Resource temporarily unavailable/);
+  assert.match(stdout, /^there$/m);
+});
+
 test("without coherent caches each sees what the other wrote before it opens", { skip, timeout: 40_000 }, async () => {
   await using mounts = await pair(false);
   await shell(

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 import { skipWithoutMounts } from "../support/kernel.ts";
 import { behaviourVolume } from "../support/mounted-volume.ts";
+import { firstMissing, missingAllUsers } from "../support/prerequisites.ts";
 
 const run = promisify(execFile);
 const options = { skip: skipWithoutMounts(), timeout: 20_000 };
@@ -62,3 +63,45 @@ memory.close()
   );
   assert.equal(stdout, "later8192\n");
 });
+
+const otherUsers = { ...options, skip: firstMissing(options.skip, missingAllUsers()) };
+
+test(
+  "another user may not read what its mode keeps from him, and a set-id program gives him nothing",
+  otherUsers,
+  async () => {
+    await using volume = await behaviourVolume();
+    await using mounted = await volume.mount();
+    const { stdout } = await shell(
+      `echo secret > private; chmod 600 private; mkdir -m 700 closed; echo hidden > closed/file
+     cp "$(command -v id)" id-of; chmod 6755 id-of
+     as() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@" 2>&1 || true; }
+     as cat private; as cat closed/file; as sh -c ": > new"
+     stat -c %a id-of; as ./id-of -u; as ./id-of -g`,
+      mounted.path,
+    );
+    const [file, inDirectory, created, mode, uid, gid] = stdout.trim().split("\n");
+    for (const refusal of [file, inDirectory, created]) assert.match(refusal ?? "", /Permission denied/);
+    assert.deepEqual([mode, uid, gid], ["6755", "65534", "65534"]);
+  },
+);
+
+for (const [kernel, withhold] of [
+  ["this kernel", []],
+  ["a kernel without DIRECT_IO_ALLOW_MMAP", ["DIRECT_IO_ALLOW_MMAP"]],
+] as const) {
+  test(`a file that is open for write on a shared volume can be mapped, on ${kernel}`, options, async () => {
+    await using volume = await behaviourVolume();
+    await using mounted = await volume.mount({ settings: { ...settings, shared: true }, withhold });
+    const program = `
+import mmap, os
+fd = os.open("mapped", os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 4096)
+memory = mmap.mmap(fd, 4096)
+memory[0:6] = b"stored"
+memory.flush()
+`;
+    const { stdout } = await shell(`python3 -c '${program}'; head -c 6 mapped`, mounted.path);
+    assert.equal(stdout, "stored");
+  });
+}
