@@ -8,6 +8,7 @@ import { LeaderElection } from "./kubernetes/leader-election.ts";
 import type { Store } from "./store.ts";
 
 export { type AnsweredRequest, isInCluster } from "./kubernetes/connection.ts";
+export { isManaged, type Remains, Uninstall } from "./kubernetes/uninstall.ts";
 
 export type StoreOptions =
   | { readonly type: "embedded"; readonly stateDir: string }
@@ -53,6 +54,11 @@ export class OpenedStore implements AsyncDisposable {
     const { nodeNamespace = DEFAULT_NODE_NAMESPACE, logger } = options;
     const connection = await connect(options);
     return new OpenedStore(await KubernetesStore.open({ connection, nodeNamespace, logger }), connection);
+  }
+
+  /** In a cluster: see KubernetesStore.protectRecords. */
+  async protectRecords(): Promise<number> {
+    return this.store instanceof KubernetesStore ? await this.store.protectRecords() : 0;
   }
 
   /** Without a cluster there is one controller, which leads. */

@@ -30,6 +30,11 @@ export function registerControllerCommand(program: Command): void {
       const metrics = await openMetrics(flags.healthPort);
       await using opened = await openStore(flags, { logger, metrics });
       const { store } = opened;
+      // Not waited for: it is about deletions by hand, not about serving.
+      void opened.protectRecords().then(
+        (count) => count > 0 && logger.info({ count }, "records have the driver's finalizer again"),
+        (error: unknown) => logger.warn({ err: error }, "some records may lack the driver's finalizer"),
+      );
       // Every replica answers calls; one of them runs the background loops.
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
       await using events = opened.events({ component: "controller", instance: identity, logger });

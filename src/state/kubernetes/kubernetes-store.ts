@@ -4,6 +4,7 @@ import type { Change, Following, Shown, Store, StoredRecord } from "../store.ts"
 import { KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import type { ClusterConnection } from "./connection.ts";
+import { changeFinalizers } from "./finalizers.ts";
 import { listObjects } from "./list-objects.ts";
 import { Reflector } from "./reflector.ts";
 import { type Resource, type Resources, resources, toRecord } from "./resources.ts";
@@ -112,6 +113,25 @@ export class KubernetesStore implements Store {
   async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
     this.#resource(kind);
     return this.#reflector(kind).follow(show);
+  }
+
+  /**
+   * An uninstallation that left volumes took the finalizers off their records: puts them back. Answers how many it
+   * changed.
+   */
+  async protectRecords(): Promise<number> {
+    let changed = 0;
+    for (const { path, apiKind, finalizer } of Object.values(this.#resources)) {
+      if (finalizer === undefined) continue;
+      changed += await changeFinalizers(this.#api, {
+        path,
+        apiKind,
+        // The API server takes no new finalizer on an object that is being deleted.
+        matches: ({ metadata }) => metadata.deletionTimestamp === undefined,
+        change: (has) => (has.includes(finalizer) ? has : [...has, finalizer]),
+      });
+    }
+    return changed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -23,11 +23,21 @@ export interface Resource<K extends Kind> {
 
 export type Resources = { readonly [K in Kind]: Resource<K> };
 
-/** The resource of each kind of record; the Leases of nodes live in a namespace of their own. */
-export function resources(nodeNamespace: string): Resources {
+/** On every record of memory: `kubectl delete` waits until the driver has given the memory back. */
+export const MEMORY_FINALIZER = `${API_GROUP}/memory`;
+
+/** The custom resources alone. */
+export function recordResources(): Pick<Resources, "volumes" | "devices"> {
   return {
     volumes: customResource("volumes", "FamfsVolume", VOLUME_FIELDS),
     devices: customResource("devices", "FamfsDevice", DEVICE_FIELDS),
+  };
+}
+
+/** The resource of each kind of record; the Leases of nodes live in a namespace of their own. */
+export function resources(nodeNamespace: string): Resources {
+  return {
+    ...recordResources(),
     nodes: {
       kind: "nodes",
       apiVersion: "coordination.k8s.io/v1",
@@ -49,7 +59,7 @@ function customResource<K extends "volumes" | "devices">(
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     apiKind,
     path: `/apis/${API_GROUP}/${API_VERSION}/${apiKind.toLowerCase()}s`,
-    finalizer: `${API_GROUP}/memory`,
+    finalizer: MEMORY_FINALIZER,
     toBody(record) {
       const parts: { spec: Record<string, unknown>; status: Record<string, unknown> } = { spec: {}, status: {} };
       for (const [name, value] of Object.entries(record)) {
