@@ -19,7 +19,7 @@ COPY src src
 RUN node native/build.mjs && node_modules/.bin/tsc --project tsconfig.build.json
 # What runs: Node and the shared libraries that it and the addon name, found by the loader itself.
 RUN npm prune --omit=dev --ignore-scripts \
-  && mkdir -p /image/app/native /image/usr/bin /image/tmp \
+  && mkdir -p /image/app/native /image/usr/bin && mkdir -m 1777 /image/tmp \
   && node=$(readlink -f node_modules/node-linux-*/bin/node) \
   && strip --strip-unneeded -o /image/usr/bin/node "$node" \
   && rm -rf node_modules/node-linux-* node_modules/.bin node_modules/@types \
@@ -30,6 +30,13 @@ RUN npm prune --omit=dev --ignore-scripts \
   && cp -r native/build /image/app/native/build && cp -r proto package.json node_modules /image/app
 
 FROM scratch
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="famfs-csi" \
+      org.opencontainers.image.description="Kubernetes storage on shared memory: famfs volumes as a CSI driver" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /image /
 ENV NODE_ENV=production
+# Only the node plugin, which mounts, needs root; the chart says so there.
+USER 65532:65532
 ENTRYPOINT ["/usr/bin/node", "--disable-warning=ExperimentalWarning", "/app/src/cli/main.js"]
