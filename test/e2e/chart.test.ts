@@ -1,42 +1,70 @@
-/** The chart without a cluster: every combination of values renders, wrong ones are refused with a reason. */
+/**
+ * The chart and the examples without a cluster: combinations of values render to what a real API server takes, wrong
+ * ones are refused with a reason.
+ */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { test } from "node:test";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { loadAll } from "js-yaml";
-import { programs } from "./support/programs.ts";
+import { PARAMETERS } from "../../src/state/parameters.ts";
+import { ApiServer } from "./api-server.ts";
+import { missingApiServer, programs } from "./support/programs.ts";
 import { run } from "./support/run.ts";
 
-const chart = fileURLToPath(new URL("../../deploy/helm/famfs-csi", import.meta.url));
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const chart = join(root, "deploy", "helm", "famfs-csi");
+const examples = join(root, "deploy", "examples");
 const skip = existsSync(programs.helm) ? false : "needs helm (test/e2e/support/install-cluster binaries)";
 
 const helm = async (args: readonly string[], values: object) =>
   (await run([programs.helm, ...args, "--values=-"], { input: JSON.stringify(values) })).stdout;
 const template = (values: object) =>
   helm(["template", "release", chart, "--namespace=famfs", "--kube-version=1.34.4"], values);
+const rendered = async (values: object) =>
+  (loadAll(await template(values)) as (Rendered | null)[]).filter((object) => object !== null);
 
+/** One of each group is taken in every way, */
 const CHOICES: readonly (readonly object[])[] = [
-  [{}, { customResources: { install: false } }],
   [
     {},
     { controller: { replicas: 1 } },
     { controller: { nodeSelector: { a: "b" }, tolerations: [{ operator: "Exists" }] } },
+    { controller: { affinity: { nodeAffinity: {} }, priorityClassName: "", podDisruptionBudget: false } },
   ],
   [
     {},
     { node: { devices: ["/dev/dax0.0", "file:///pool/0?size=1Gi"], simulatedDevicesDir: "/pool" } },
-    { node: { kubeletDir: "/data/kubelet", nodeSelector: { memory: "shared" } } },
+    { node: { kubeletDir: "/data/kubelet", nodeSelector: { memory: "shared" }, updateStrategy: { type: "OnDelete" } } },
+    {
+      node: {
+        registrar: { enabled: true },
+        tolerations: [],
+        priorityClassName: "",
+        affinity: { nodeAffinity: {} },
+        updateStrategy: { maxUnavailable: "10%" },
+      },
+    },
   ],
   [{}, { storageClasses: [] }, { storageClasses: [{ name: "s", parameters: { "stripe.buckets": 4, mode: "0750" } }] }],
-  [{}, { metrics: { podMonitors: { enabled: true, labels: { release: "prometheus" } }, alerts: { enabled: true } } }],
-  [{}, { networkPolicy: { enabled: false }, imagePullSecrets: [{ name: "secret" }], nodeNamespace: { create: false } }],
 ];
 
-/** Every way to take one of each. */
-function combinations(choices: readonly (readonly object[])[]): object[] {
-  return choices.reduce<object[]>(
+/** and these go along, sometimes one, sometimes another. */
+const CHANGING: readonly (readonly object[])[] = [
+  [{}, { metrics: { podMonitors: { enabled: true, labels: { release: "prometheus" } }, alerts: { enabled: true } } }],
+  [{}, { networkPolicy: { enabled: false }, imagePullSecrets: [{ name: "secret" }], nodeNamespace: { create: false } }],
+  [{}, { uninstall: { force: true }, test: { storageClassName: "fast" } }],
+  [{}, { customResources: { install: false } }],
+];
+
+function combinations(): object[] {
+  const all = CHOICES.reduce<object[]>(
     (some, choice) => some.flatMap((values) => choice.map((one) => ({ ...values, ...one }))),
     [{}],
+  );
+  return all.map((values, index) =>
+    Object.assign({}, values, ...CHANGING.map((choice, bit) => choice[(index >> bit) % choice.length])),
   );
 }
 
@@ -44,15 +72,14 @@ test("helm lint --strict finds nothing", { skip }, async () => {
   await run([programs.helm, "lint", "--strict", "--kube-version=1.34.4", chart]);
 });
 
-test("every combination of values renders to objects with a kind and a name", { skip, timeout: 120_000 }, async () => {
-  for (const values of combinations(CHOICES)) {
-    const objects = loadAll(await template(values)).filter((each) => each !== null && each !== undefined) as {
-      kind?: string;
-      metadata?: { name?: string };
-    }[];
+test("combinations of values render to objects with a kind and a name of their own", {
+  skip,
+  timeout: 300_000,
+}, async () => {
+  for (const values of combinations()) {
+    const objects = await rendered(values);
     assert.ok(objects.length > 10, JSON.stringify(values));
-    for (const { kind, metadata } of objects) assert.ok(kind && metadata?.name, JSON.stringify(values));
-    const ids = objects.map(({ kind, metadata }) => `${kind} ${metadata?.name}`);
+    const ids = objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
     assert.deepEqual(
       ids.filter((id, index) => ids.indexOf(id) !== index && !/^Role/.test(id)),
       [],
@@ -61,18 +88,122 @@ test("every combination of values renders to objects with a kind and a name", { 
   }
 });
 
+describe("a real API server takes", { skip: skip || missingApiServer(), timeout: 300_000 }, () => {
+  let server: ApiServer;
+
+  before(async () => {
+    server = await ApiServer.start();
+    for (const namespace of ["famfs", "famfs-csi-nodes"]) await server.kubectl(["create", "namespace", namespace]);
+    // Which a controller makes otherwise; pods are not admitted without.
+    for (const namespace of ["famfs", "default"]) {
+      await server.kubectl(["create", "serviceaccount", "default", `--namespace=${namespace}`]);
+    }
+  });
+
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+  });
+
+  /** Nothing unknown is in them, and every rule of the server holds; nothing is made. */
+  const dryRun = (input: string) =>
+    server.kubectl(["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"], input);
+
+  test("every object that the chart renders", async () => {
+    const different = new Map<string, Rendered>();
+    for (const values of combinations()) {
+      // The custom resources of the Prometheus operator are not there.
+      const known = (await rendered(values)).filter(
+        ({ apiVersion }) => !apiVersion.startsWith("monitoring.coreos.com"),
+      );
+      for (const object of known) different.set(JSON.stringify(object), object);
+    }
+    const answer = await dryRun(JSON.stringify({ apiVersion: "v1", kind: "List", items: [...different.values()] }));
+    assert.equal(answer.trim().split("\n").length, different.size);
+  });
+
+  for (const file of globSync("*.yaml", { cwd: examples })) {
+    test(`the example ${file}`, async () => {
+      const text = readFileSync(join(examples, file), "utf8");
+      await dryRun(text);
+      const images = [...text.matchAll(/image: (\S+)/g)].map(([, image]) => image);
+      assert.deepEqual([...new Set(images)], ["busybox:1.37"], "README.md of the examples names this one alone");
+    });
+  }
+});
+
+test("the chart, the image and the program have one version", () => {
+  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const { appVersion } = loadAll(readFileSync(join(chart, "Chart.yaml"), "utf8"))[0] as { appVersion?: string };
+  assert.equal(appVersion, version);
+  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
+  assert.equal(/^ARG VERSION=(.*)$/m.exec(dockerfile)?.[1], version);
+});
+
+test("the schema knows the parameters of a StorageClass that the program knows", () => {
+  const schema = JSON.parse(readFileSync(join(chart, "values.schema.json"), "utf8"));
+  assert.deepEqual(Object.keys(schema.$defs.parameters.properties).toSorted(), Object.keys(PARAMETERS).toSorted());
+});
+
+/** A pod that only has to be there may not have more than it needs. */
+test("only the node plugin is privileged; every other container has nothing but its own files", { skip }, async () => {
+  const values = { node: { registrar: { enabled: true } } };
+  const containers = (await rendered(values)).flatMap((object) =>
+    podSpecsOf(object).flatMap((pod) =>
+      pod.containers.map((container) => ({ ...container, pod: pod.securityContext, of: object.metadata.name })),
+    ),
+  );
+  assert.deepEqual(containers.map(({ of, name }) => `${of} ${name}`).toSorted(), [
+    "release-controller controller",
+    "release-controller csi-attacher",
+    "release-controller csi-provisioner",
+    "release-node node",
+    "release-node registrar",
+    "release-test test",
+    "release-uninstall-post uninstall",
+    "release-uninstall-pre uninstall",
+  ]);
+  for (const { name, pod, securityContext } of containers) {
+    assert.equal(securityContext.readOnlyRootFilesystem, true, name);
+    assert.deepEqual(pod?.seccompProfile, { type: "RuntimeDefault" }, name);
+    assert.equal(securityContext.privileged ?? false, name === "node", name);
+    if (name === "node") continue;
+    assert.deepEqual(securityContext.capabilities, { drop: ["ALL"] }, name);
+    assert.equal(securityContext.allowPrivilegeEscalation, false, name);
+    assert.equal(pod?.runAsNonRoot ?? false, name !== "registrar", name);
+  }
+});
+
 interface Rendered {
+  readonly apiVersion: string;
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly labels: Record<string, string> };
   readonly spec: Record<string, unknown>;
 }
 
-const monitoring = async (values: object) => {
-  const objects = loadAll(await template(values)) as (Rendered | null)[];
-  const isAbout = (object: Rendered | null) =>
-    object !== null && (/^(PodMonitor|PrometheusRule)$/.test(object.kind) || object.metadata.name.endsWith("-metrics"));
-  return objects.filter((object): object is Rendered => isAbout(object));
-};
+interface PodSpec {
+  readonly securityContext?: { readonly seccompProfile?: object; readonly runAsNonRoot?: boolean };
+  readonly containers: readonly {
+    readonly name: string;
+    readonly securityContext: {
+      readonly privileged?: boolean;
+      readonly readOnlyRootFilesystem?: boolean;
+      readonly allowPrivilegeEscalation?: boolean;
+      readonly capabilities?: object;
+    };
+  }[];
+}
+
+/** Of a pod, or of what makes pods. */
+function podSpecsOf({ kind, spec }: Rendered): PodSpec[] {
+  if (!["Pod", "Job", "Deployment", "DaemonSet"].includes(kind)) return [];
+  const { template: pod = { spec } } = spec as { template?: { spec: unknown } };
+  return [pod.spec as PodSpec];
+}
+
+const monitoring = async (values: object) =>
+  (await rendered(values)).filter(
+    ({ kind, metadata }) => /^(PodMonitor|PrometheusRule)$/.test(kind) || metadata.name.endsWith("-metrics"),
+  );
 
 test("without being asked for, nothing of Prometheus is made and no port is opened", { skip }, async () => {
   assert.deepEqual(await monitoring({}), []);
@@ -93,8 +224,8 @@ test("what Prometheus needs is made: both kinds of pods are found, and their por
     "PodMonitor release-node",
     "PrometheusRule release",
   ]);
-  const pods = (loadAll(await template(values)) as (Rendered | null)[]).flatMap((object) =>
-    object?.kind === "Deployment" || object?.kind === "DaemonSet" ? [podOf(object)] : [],
+  const pods = (await rendered(values)).flatMap((object) =>
+    object.kind === "Deployment" || object.kind === "DaemonSet" ? [podOf(object)] : [],
   );
   for (const { kind, metadata, spec } of objects) {
     if (kind !== "NetworkPolicy") assert.equal(metadata.labels["release"], "prometheus");
@@ -128,6 +259,8 @@ for (const [what, values, reason] of [
   ["an unknown parameter", { storageClasses: [{ name: "s", parameters: { dataWriter: "any" } }] }, /dataWriter/],
   ["a device that is none", { node: { devices: ["dax0.0"] } }, /devices/],
   ["an interval that is none", { metrics: { podMonitors: { interval: "often" } } }, /interval/],
+  ["an update strategy that is none", { node: { updateStrategy: { type: "Recreate" } } }, /updateStrategy/],
+  ["a word for a switch", { uninstall: { force: "yes" } }, /force/],
   ["a fabric with blanks", { fabric: "rack 1" }, /fabric/],
 ] as const) {
   test(`the schema refuses ${what} and says so`, { skip }, async () => {
