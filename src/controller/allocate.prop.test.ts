@@ -136,6 +136,7 @@ async function openContext(store: Store, resources: AsyncDisposableStack): Promi
     logger: silentLogger,
     events: loggedEvents(silentLogger),
     formatWaitMs: 0,
+    silenceMs: 60_000,
   };
 }
 

@@ -13,6 +13,8 @@ export interface ControllerContext {
   readonly events: EventRecorder;
   /** How long CreateVolume waits for a node to format before it answers "still running". */
   readonly formatWaitMs: number;
+  /** How long beyond its lease a node is silent before people are told what waits for it. */
+  readonly silenceMs: number;
 }
 
 /** The lock of a volume, never waited for: CSI "Operation pending for volume". */

@@ -17,6 +17,8 @@ export interface ControllerOptions {
   readonly maintenancePeriodMs?: number;
   /** How long CreateVolume waits for a node to format (default 30 s). */
   readonly formatWaitMs?: number;
+  /** How long beyond its lease a node is silent before people are told what waits for it (default 1 minute). */
+  readonly silenceMs?: number;
   /** How long a half-made volume is left to a repeated CreateVolume (default 10 minutes). */
   readonly abandonedMs?: number;
 }
@@ -46,6 +48,7 @@ export class Controller implements AsyncDisposable {
       logger,
       events: options.events ?? loggedEvents(logger),
       formatWaitMs: options.formatWaitMs ?? 30_000,
+      silenceMs: options.silenceMs ?? 60_000,
     };
     opening.use(
       Maintenance.start(context, {

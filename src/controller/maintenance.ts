@@ -4,6 +4,7 @@ import { finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { reclaimFailed } from "./create-volume.ts";
 import { nodesThatMayWrite } from "./delete-volume.ts";
+import { tellEraseWaits } from "./erase-waits.ts";
 import { assignJob } from "./jobs.ts";
 
 export interface MaintenanceOptions {
@@ -97,6 +98,7 @@ export function needsTending({ phase, staged }: FamfsVolume): boolean {
 async function tend(context: ControllerContext, volume: StoredRecord<"volumes">, abandonedMs: number): Promise<void> {
   const { store } = context;
   const abandoned = Date.now() - Date.parse(volume.createdAt) > abandonedMs;
+  tellEraseWaits(context, volume);
   switch (volume.phase) {
     case "Pending":
       // Every intent was finished above, so it has none. A call that is about to make one loses its compare-and-swap.

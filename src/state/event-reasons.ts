@@ -80,6 +80,14 @@ export const EVENT_REASONS = {
     means: "the device of a volume that is mounted on a node vanished there, or another label is on it",
     wayOut: "stop the pods that use the volume before they write more, and see the events of its FamfsDevice",
   },
+  EraseWaits: {
+    type: "Warning",
+    about: "volume",
+    means:
+      "a deleted volume is not erased, and its memory not free, because a node that may still write to it, or that has to erase it, does not answer",
+    wayOut:
+      "it goes on when the node answers or boots; if it never will, delete its Node object or, when it is certainly off, taint it node.kubernetes.io/out-of-service",
+  },
   VolumeHealthy: {
     type: "Normal",
     about: "volume",
