@@ -30,25 +30,41 @@ static struct {
   struct worker *worker;
   void *handle;
   napi_ref callback;
+  napi_ref nothing;
   napi_async_context context;
 } idle;
 
 static void free_handle(void *handle) { free(handle); }
 
+// Most requests are answered when the callback returns. Only when it says that something is still to be done are the
+// promises and ticks that it left behind run, as after any callback of the event loop: that costs more than a READ
+// (measured: 3 us, a quarter of what this thread does for a READ of 4 KiB).
 static void call_back(size_t length) {
   napi_env env = idle.env;
   napi_handle_scope scope;
-  napi_value callback, receiver, argument;
+  napi_value callback, nothing, receiver, argument, result;
   if (napi_open_handle_scope(env, &scope) != napi_ok) return;
   napi_get_reference_value(env, idle.callback, &callback);
   napi_get_global(env, &receiver);
   napi_create_uint32(env, (uint32_t)length, &argument);
-  if (napi_make_callback(env, idle.context, receiver, callback, 1, &argument, NULL) == napi_pending_exception) {
+  bool answered = false;
+  napi_status status = napi_call_function(env, receiver, callback, 1, &argument, &result);
+  if (status == napi_ok) napi_get_value_bool(env, result, &answered);
+  if (status == napi_ok && !answered) {
+    napi_get_reference_value(env, idle.nothing, &nothing);
+    status = napi_make_callback(env, idle.context, receiver, nothing, 0, NULL, NULL);
+  }
+  if (status == napi_pending_exception) {
     napi_value error;
     napi_get_and_clear_last_exception(env, &error);
     napi_fatal_exception(env, error);
   }
   napi_close_handle_scope(env, scope);
+}
+
+static napi_value do_nothing(napi_env env, napi_callback_info info) {
+  (void)env, (void)info;
+  return NULL;
 }
 
 static void before_poll(void *handle) {
@@ -71,7 +87,7 @@ static void before_poll(void *handle) {
 
 // fuseIdleStart(worker, callback)
 static napi_value idle_start(napi_env env, napi_callback_info info) {
-  napi_value arguments[2], name, resource;
+  napi_value arguments[2], name, resource, nothing;
   size_t count = 2;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   struct worker *worker = worker_of(env, arguments[0]);
@@ -87,6 +103,8 @@ static napi_value idle_start(napi_env env, napi_callback_info info) {
   napi_create_object(env, &resource);
   napi_async_init(env, resource, name, &idle.context);
   napi_create_reference(env, arguments[1], 1, &idle.callback);
+  napi_create_function(env, NULL, 0, do_nothing, NULL, &nothing);
+  napi_create_reference(env, nothing, 1, &idle.nothing);
   idle.env = env;
   idle.loop = loop;
   idle.worker = worker;
@@ -107,6 +125,7 @@ static napi_value idle_stop(napi_env env, napi_callback_info info) {
   uv_close(handle, free_handle);
   napi_async_destroy(env, idle.context);
   napi_delete_reference(env, idle.callback);
+  napi_delete_reference(env, idle.nothing);
   return NULL;
 }
 

@@ -23,9 +23,10 @@ export interface FuseCalls {
   fuseReceive(worker: number, timeoutMs: number): number;
   /**
    * The event loop of this thread waits for requests while it has nothing else to do. `onWork` is called with the
-   * length of one in the worker's buffer, or with 0 when `fuseTake` has something.
+   * length of one in the worker's buffer, or with 0 when `fuseTake` has something. It answers true when it left
+   * nothing behind (no promise, no tick), which then need not be run.
    */
-  fuseIdleStart(worker: number, onWork: (length: number) => void): void;
+  fuseIdleStart(worker: number, onWork: (length: number) => boolean): void;
   fuseIdleStop(): void;
   /** Hands a copy of the request in the buffer to the main thread. */
   fuseForward(worker: number): void;

@@ -80,21 +80,21 @@ export class DataPath {
     if (length !== 0) this.serve(length);
   }
 
-  /** Deals with the request of `length` bytes in the buffer. */
-  serve(length: number): void {
+  /** Deals with the request of `length` bytes in the buffer. False when it was passed on. */
+  serve(length: number): boolean {
     this.#length = length;
     switch (this.#view.getUint32(InHeader.offsets.opcode, true)) {
       case OPCODES.READ.opcode:
         this.#read(length);
-        return;
+        return true;
       case OPCODES.WRITE.opcode:
-        this.#write(length);
-        return;
+        return this.#write(length);
       case OPCODES.FORGET.opcode:
       case OPCODES.BATCH_FORGET.opcode:
-        return;
+        return true;
       default:
         this.#passOnRequest(this, this.#state[0] as number, this.#bytes, length);
+        return false;
     }
   }
 
@@ -125,24 +125,24 @@ export class DataPath {
     this.#count(COUNTER.reads, errno === 0 ? bytes : 0, errno);
   }
 
-  #write(length: number): void {
+  #write(length: number): boolean {
     const view = this.#view;
     const size = view.getUint32(WRITE_AT + WriteIn.offsets.size, true);
     if (length < DATA_AT || size > length - DATA_AT) {
       this.#refuseWrite(ERRNO.EINVAL);
-      return;
+      return true;
     }
     const offset = this.#u64(WRITE_AT + WriteIn.offsets.offset);
     const end = offset + size;
     const map = this.#enter(WRITE_AT + WriteIn.offsets.fh);
     if (map < 0) {
       this.#refuseWrite(ERRNO.EBADF);
-      return;
+      return true;
     }
     if ((this.#handleFlags & HANDLE_FLAG.writable) === 0) {
       this.#leave();
       this.#refuseWrite(ERRNO.EBADF);
-      return;
+      return true;
     }
     const writeFlags = view.getUint32(WRITE_AT + WriteIn.offsets.write_flags, true);
     const killsSetId = (writeFlags & WRITE_KILL_SUIDGID) !== 0 && (this.#handleFlags & HANDLE_FLAG.setId) !== 0;
@@ -150,13 +150,11 @@ export class DataPath {
     const base = map * MAP.words;
     const paused = (Atomics.load(maps, base + MAP.state) & MAP_STATE.paused) !== 0;
     if (killsSetId || paused || end > this.#memory.writableBytes(map)) {
-      this.#passOn();
-      return;
+      return this.#passOn();
     }
     const count = this.#memory.locate(map, offset, size, this.#segments);
     if (count < 0) {
-      this.#passOn();
-      return;
+      return this.#passOn();
     }
 
     const window = Atomics.load(maps, base + MAP.window);
@@ -164,8 +162,7 @@ export class DataPath {
     const errno = this.#native.fuseCopyIn(guard, window, this.#segments, count, this.#bytes, DATA_AT);
     // The owner of the tree judges whether it is really stale: the claims may have changed for a good reason.
     if (errno === ERRNO.ESTALE) {
-      this.#passOn();
-      return;
+      return this.#passOn();
     }
     if (errno === 0) {
       // Bytes first, then the size that shows them, then the answer after which others may ask for both.
@@ -175,7 +172,7 @@ export class DataPath {
     this.#leave();
     if (errno !== 0) {
       this.#refuseWrite(errno);
-      return;
+      return true;
     }
     const reply = this.#replyView;
     reply.setUint32(OutHeader.offsets.unique, view.getUint32(UNIQUE_AT, true), true);
@@ -183,12 +180,14 @@ export class DataPath {
     reply.setUint32(OutHeader.size + WriteOut.offsets.size, size, true);
     this.#native.fuseSend(this.#state[0] as number, this.#reply, REPLY_SIZE);
     this.#count(COUNTER.writes, size, 0);
+    return true;
   }
 
   /** The main thread asks the file system (`prepareWrite`) and then writes. */
-  #passOn(): void {
+  #passOn(): false {
     this.#leave();
     this.#passOnRequest(this, this.#state[0] as number, this.#bytes, this.#length);
+    return false;
   }
 
   /**

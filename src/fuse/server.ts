@@ -83,8 +83,9 @@ export class FuseServer implements AsyncDisposable {
       throw error; // EBUSY: there is a server in this process already
     }
     native.fuseIdleStart(server.#path.worker, (length) => {
-      if (length > 0) server.#path.serve(length);
-      else server.#serveEvents();
+      if (length > 0) return server.#path.serve(length);
+      server.#serveEvents();
+      return false;
     });
     process.on("exit", server.#stopWorkers);
     try {
