@@ -1,19 +1,7 @@
 #!/usr/bin/env node
 /** The program: `famfs-csi COMMAND`. The only place that reads the environment and decides the exit code. */
 import { Command, CommanderError, Option } from "commander";
-import { isFamfsError, messageOf } from "../base/index.ts";
-import { registerControllerCommand } from "./commands/controller.ts";
-import { registerDemoCommand } from "./commands/demo.ts";
-import { registerDeviceCommands } from "./commands/device.ts";
-import { registerFsckCommand } from "./commands/fsck.ts";
-import { registerLsCommand } from "./commands/ls.ts";
-import { registerMkdirCommand } from "./commands/mkdir.ts";
-import { registerMkfsCommand } from "./commands/mkfs.ts";
-import { registerMountCommand } from "./commands/mount.ts";
-import { registerNodeCommand } from "./commands/node.ts";
-import { registerPutCommand } from "./commands/put.ts";
-import { registerStandaloneCommand } from "./commands/standalone.ts";
-import { registerUninstallCommand } from "./commands/uninstall.ts";
+import { fromSystemError, isFamfsError, messageOf } from "../base/index.ts";
 import { EXIT, exitCodeOf } from "./exit-code.ts";
 import { LOG_LEVELS } from "./logging.ts";
 import { printJson } from "./output.ts";
@@ -49,18 +37,29 @@ Exit codes: 0 done, 1 a negative answer (findings), 64 usage, 65 damaged data, 6
   70 a defect, 73 cannot create, 74 input/output error, 75 try again, 77 not permitted.`,
   );
 
-registerDemoCommand(program);
-registerControllerCommand(program);
-registerNodeCommand(program);
-registerStandaloneCommand(program);
-registerUninstallCommand(program);
-registerMkfsCommand(program);
-registerFsckCommand(program);
-registerLsCommand(program);
-registerPutCommand(program);
-registerMkdirCommand(program);
-registerMountCommand(program);
-registerDeviceCommands(program);
+/** In the order of `--help`. Loaded when asked for: `mount` need not carry gRPC, nor the controller a FUSE server. */
+const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void>>> = {
+  demo: async () => (await import("./commands/demo.ts")).registerDemoCommand,
+  controller: async () => (await import("./commands/controller.ts")).registerControllerCommand,
+  node: async () => (await import("./commands/node.ts")).registerNodeCommand,
+  standalone: async () => (await import("./commands/standalone.ts")).registerStandaloneCommand,
+  uninstall: async () => (await import("./commands/uninstall.ts")).registerUninstallCommand,
+  mkfs: async () => (await import("./commands/mkfs.ts")).registerMkfsCommand,
+  fsck: async () => (await import("./commands/fsck.ts")).registerFsckCommand,
+  ls: async () => (await import("./commands/ls.ts")).registerLsCommand,
+  put: async () => (await import("./commands/put.ts")).registerPutCommand,
+  mkdir: async () => (await import("./commands/mkdir.ts")).registerMkdirCommand,
+  mount: async () => (await import("./commands/mount.ts")).registerMountCommand,
+  device: async () => (await import("./commands/device.ts")).registerDeviceCommands,
+};
+
+/** The command that the words name, all of them where none is named. */
+async function register(words: readonly string[]): Promise<void> {
+  const named = words.find((word) => Object.hasOwn(COMMANDS, word));
+  for (const [name, load] of Object.entries(COMMANDS)) {
+    if (named === undefined || name === named) (await load())(program);
+  }
+}
 
 /** commander's own errors are usage errors and have been printed; help and version are not errors. */
 function report(error: unknown): number {
@@ -74,7 +73,13 @@ function report(error: unknown): number {
   return code;
 }
 
+// Whoever reads our output may have seen enough (`| head`): that ends no mount and is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") process.exitCode = report(fromSystemError(error, "write", "standard output"));
+});
+
 try {
+  await register(process.argv.slice(2));
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);

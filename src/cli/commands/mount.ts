@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import type { Command } from "commander";
 import { FamfsError, fromSystemError } from "../../base/index.ts";
 import { formatVolume, openDevice, showContents } from "../../media/index.ts";
-import { findFusermount, mountLocally } from "../../node/index.ts";
+import { findFusermount, mountLocally } from "../../node/local.ts";
 import { globals } from "../globals.ts";
 import { localNode } from "../local-volume.ts";
 import { print, printJson } from "../output.ts";
