@@ -38,11 +38,11 @@ export const METRICS = {
     by: "both",
     help: "When the process started, in seconds since the Unix epoch.",
   },
-  famfs_csi_main_thread_busy_seconds_total: {
+  famfs_csi_main_thread_cpu_seconds_total: {
     type: "counter",
     labels: NONE,
     by: "both",
-    help: "How long the main thread was not waiting; its rate is 1 when it is saturated.",
+    help: "User and system time of the main thread; its rate is 1 when it is saturated.",
   },
 
   famfs_csi_controller_leader: {
@@ -126,11 +126,11 @@ export const METRICS = {
     by: "node",
     help: "Memory of its own, without the pages of the pool that it maps.",
   },
-  famfs_csi_fuse_server_busy_seconds_total: {
+  famfs_csi_fuse_server_main_thread_cpu_seconds_total: {
     type: "counter",
     labels: NONE,
     by: "node",
-    help: "How long its main thread was not waiting. It answers everything but READ and WRITE.",
+    help: "Of that its main thread, which answers everything but READ and WRITE; the rate is 1 when it is saturated.",
   },
   famfs_csi_fuse_requests_total: {
     type: "counter",

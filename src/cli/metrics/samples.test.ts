@@ -50,7 +50,7 @@ test("a counter that was lowered in the memory makes nobody be ahead", () => {
     unsealed: 0,
     isWriter: false,
   };
-  const process = { cpuSeconds: 1, memoryBytes: 1, mainThreadBusySeconds: 1 };
+  const process = { cpuSeconds: 1, memoryBytes: 1, mainThreadCpuSeconds: 1 };
   const samples = nodeSamples({
     leaseRemainingMs: 1,
     heartbeatFailures: 0,

@@ -7,15 +7,18 @@ import type { Sample } from "./definitions.ts";
 /** Figures of the parts, as samples. */
 
 export function processSamples(): Sample[] {
-  const { user, system } = process.cpuUsage();
   return [
     ["famfs_csi_build_info", { version: VERSION }, 1],
-    ["process_cpu_seconds_total", {}, (user + system) / 1e6],
+    ["process_cpu_seconds_total", {}, seconds(process.cpuUsage())],
     ["process_resident_memory_bytes", {}, process.memoryUsage.rss()],
     ["process_open_fds", {}, readdirSync("/proc/self/fd").length - 1], // the one that reads the directory
     ["process_start_time_seconds", {}, performance.timeOrigin / 1000],
-    ["famfs_csi_main_thread_busy_seconds_total", {}, performance.eventLoopUtilization().active / 1000],
+    ["famfs_csi_main_thread_cpu_seconds_total", {}, seconds(process.threadCpuUsage())],
   ];
+}
+
+function seconds({ user, system }: NodeJS.CpuUsage): number {
+  return (user + system) / 1e6;
 }
 
 /** What the records say is told by the leader alone, so that each figure exists once. */
@@ -49,7 +52,7 @@ export function nodeSamples({ leaseRemainingMs, heartbeatFailures, serverStarts,
     ...own,
     ["famfs_csi_fuse_server_cpu_seconds_total", {}, server.process.cpuSeconds],
     ["famfs_csi_fuse_server_memory_bytes", {}, server.process.memoryBytes],
-    ["famfs_csi_fuse_server_busy_seconds_total", {}, server.process.mainThreadBusySeconds],
+    ["famfs_csi_fuse_server_main_thread_cpu_seconds_total", {}, server.process.mainThreadCpuSeconds],
     ...Object.entries(server.volumes).flatMap(([volume, figures]) => volumeSamples(volume, figures)),
   ];
 }
