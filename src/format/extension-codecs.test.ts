@@ -22,6 +22,7 @@ import {
 } from "./owner-claims.ts";
 import { encodeOwnerSlot, inspectOwnerSlot } from "./owner-slot.ts";
 import { inspectSuperblock, parseSuperblock } from "./superblock.ts";
+import { encodeVolumeOrigin, readVolumeOrigin } from "./volume-origin.ts";
 import { encodeVolumeRecord, inspectVolumeRecord, parseVolumeRecord } from "./volume-record.ts";
 
 const UUID = "00112233-4455-6677-8899-aabbccddeeff";
@@ -51,6 +52,23 @@ test("a volume record survives, belongs to one superblock, and is absent from a 
   assert.throws(() => parseVolumeRecord(bytes, 0, OTHER), { code: "VOLUME_RECORD_CORRUPT" });
   assert.throws(() => parseVolumeRecord(encodeVolumeRecord({ ...record, slots: MAX_SLOTS + 1 }), 0, OTHER), {
     code: "VOLUME_RECORD_CORRUPT",
+  });
+});
+
+test("a volume's origin survives, belongs to one volume, and is nothing when it cannot be read", () => {
+  const origin = { csiName: "pvc-é", fabric: "rack1", parameters: { dataWriters: "any", uid: "7" } };
+  const bytes = encodeVolumeOrigin(UUID, origin);
+  assert.ok(bytes);
+  assert.deepEqual(readVolumeOrigin(bytes, 0, UUID), origin);
+  assert.equal(readVolumeOrigin(bytes, 0, OTHER), undefined, "a former volume's");
+  assert.equal(readVolumeOrigin(bytes.subarray(0, 3000), 0, UUID), undefined);
+  bytes[100] = 0;
+  assert.equal(readVolumeOrigin(bytes, 0, UUID), undefined);
+  const large = { ...origin, parameters: { pool: "x".repeat(3000) } };
+  assert.equal(encodeVolumeOrigin(UUID, large), undefined, "the volume does without");
+  const odd = { csiName: "a", fabric: "b", parameters: { ok: "1", not: 2 } } as unknown as typeof origin;
+  assert.deepEqual(readVolumeOrigin(encodeVolumeOrigin(UUID, odd) ?? new Uint8Array(), 0, UUID)?.parameters, {
+    ok: "1",
   });
 });
 

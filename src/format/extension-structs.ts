@@ -59,13 +59,14 @@ export const MAX_PLACEMENT_HEAP = MAX_SYMLINK_TARGET;
  * The first 2 MiB of an extended volume's region. Stock tools use bytes [0, 200) only.
  *
  *   0         superblock
- *   4 KiB     volume record
+ *   4 KiB     volume record, and 512 bytes later its origin
  *   8 KiB     guard range: identity line, then one 64-byte claim per owner slot
  *   128 KiB   one 8 KiB detail page per owner slot
  *   1536 KiB  repair copies: superblock, and 4 KiB later the volume record
  *   1600 KiB  ring of changes in place (64 KiB)
  */
 export const VOLUME_RECORD_OFFSET = 0x1000;
+export const VOLUME_ORIGIN_OFFSET = VOLUME_RECORD_OFFSET + 0x200;
 export const GUARD_OFFSET = 0x2000;
 export const SLOT_PAGES_OFFSET = 0x20000;
 export const SUPERBLOCK_COPY_OFFSET = 0x180000;
@@ -97,6 +98,16 @@ export const VolumeRecordStruct = new Struct("famfs_x_volume_record", 512, {
   vr_crc: { at: 504, type: "u64", show: "hex" }, // of bytes [0, 504)
 });
 export const VOLUME_RECORD_MAGIC = 0x316c6f7678666d66n; // "fmfxvol1"
+
+export const VolumeOriginStruct = new Struct("famfs_x_origin", 3072, {
+  vo_magic: { at: 0, type: "u64", show: "hex" },
+  vo_version: { at: 8, type: "u32" },
+  vo_length: { at: 12, type: "u32" }, // bytes of vo_text in use
+  vo_volume_uuid: { at: 16, type: "bytes", length: 16 }, // as in the record: otherwise it is a former volume's
+  vo_text: { at: 32, type: "bytes", length: 3032 }, // JSON
+  vo_crc: { at: 3064, type: "u64", show: "hex" }, // of bytes [0, 3064)
+});
+export const VOLUME_ORIGIN_MAGIC = 0x3167726f78666d66n; // "fmfxorg1"
 
 export const IdentityStruct = new Struct("famfs_x_identity", 64, {
   id_magic: { at: 0, type: "u64", show: "hex" },

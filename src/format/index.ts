@@ -17,6 +17,7 @@ export {
   MAX_SLOTS,
   MAX_SYMLINK_TARGET,
   SUPERBLOCK_COPY_OFFSET,
+  VOLUME_ORIGIN_OFFSET,
   VOLUME_RECORD_COPY_OFFSET,
   VOLUME_RECORD_OFFSET,
 } from "./extension-structs.ts";
@@ -46,6 +47,8 @@ export {
   MAX_EXTENTS,
   MAX_EXTENTS_EXTENDED,
   MIN_LOG_LENGTH,
+  SUPERBLOCK_MAGIC,
 } from "./structs.ts";
 export * from "./superblock.ts";
+export * from "./volume-origin.ts";
 export * from "./volume-record.ts";

@@ -5,6 +5,7 @@ import {
   DEFAULT_SLOTS,
   GUARD_OFFSET,
   SUPERBLOCK_COPY_OFFSET,
+  VOLUME_ORIGIN_OFFSET,
   VOLUME_RECORD_COPY_OFFSET,
   VOLUME_RECORD_OFFSET,
 } from "./extension-structs.ts";
@@ -12,6 +13,7 @@ import { encodeLogHeader, lastIndexFor } from "./log-header.ts";
 import { encodeIdentity } from "./owner-claims.ts";
 import { LOG_OFFSET, MIN_LOG_LENGTH } from "./structs.ts";
 import { encodeSuperblock, isLogLength, SUPERBLOCK_DEFAULTS, type Superblock } from "./superblock.ts";
+import { encodeVolumeOrigin, type VolumeOrigin } from "./volume-origin.ts";
 import { encodeVolumeRecord, type VolumeRecord } from "./volume-record.ts";
 
 export interface StockFormat {
@@ -36,6 +38,7 @@ export interface ExtendedFormat extends StockFormat {
   readonly slots?: number;
   /** The volume id, for people. */
   readonly name: string;
+  readonly origin?: VolumeOrigin | undefined;
 }
 
 /** Bytes to write at an offset of the region. */
@@ -116,10 +119,12 @@ export function formatExtended(format: ExtendedFormat): Formatted {
   };
   const recordBytes = encodeVolumeRecord(record);
   const identity = encodeIdentity({ volumeUuid: format.volumeUuid, generation: format.generation, slots });
+  const origin = format.origin === undefined ? undefined : encodeVolumeOrigin(format.volumeUuid, format.origin);
   return {
     ...stock,
     record,
     pieces: [
+      ...(origin === undefined ? [] : [{ offset: VOLUME_ORIGIN_OFFSET, bytes: origin }]),
       { offset: CHANGE_RING_OFFSET, bytes: encodeChangeRingHeader() },
       { offset: VOLUME_RECORD_COPY_OFFSET, bytes: recordBytes },
       { offset: SUPERBLOCK_COPY_OFFSET, bytes: encodeSuperblock(stock.superblock) },

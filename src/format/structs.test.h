@@ -118,6 +118,13 @@ struct famfs_x_volume_record {
   uint64_t vr_crc;
 };
 
+struct famfs_x_origin {
+  uint64_t vo_magic;
+  uint32_t vo_version, vo_length;
+  uint8_t vo_volume_uuid[16], vo_text[3032];
+  uint64_t vo_crc;
+};
+
 struct famfs_x_identity {
   uint64_t id_magic;
   uint32_t id_version, id_slots;

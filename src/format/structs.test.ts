@@ -90,6 +90,7 @@ test("the areas of an extended volume's first 2 MiB do not touch each other", ()
   const areas: [string, number, number][] = [
     ["superblock", 0, stock.SuperblockStruct.size],
     ["volume record", extensions.VOLUME_RECORD_OFFSET, extensions.VolumeRecordStruct.size],
+    ["volume origin", extensions.VOLUME_ORIGIN_OFFSET, extensions.VolumeOriginStruct.size],
     ["guard range", extensions.GUARD_OFFSET, 64 * (1 + extensions.MAX_SLOTS)],
     ["slot pages", extensions.SLOT_PAGES_OFFSET, extensions.SlotPageStruct.size * extensions.MAX_SLOTS],
     ["superblock copy", extensions.SUPERBLOCK_COPY_OFFSET, stock.SuperblockStruct.size],

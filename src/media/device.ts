@@ -1,8 +1,9 @@
-import { constants } from "node:fs";
+import { constants, readSync } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import { native } from "../../native/index.ts";
-import { ALLOC_UNIT, FamfsError, formatSize, fromSystemError, MIB, roundDown } from "../base/index.ts";
+import { ALLOC_UNIT, FamfsError, formatSize, fromSystemError, GIB, MIB, roundDown } from "../base/index.ts";
 import { deviceNumbers, readDaxAttributes } from "./dax-attributes.ts";
 import { type DeviceContents, describeContents, HEAD_LENGTH, TAIL_LENGTH } from "./device-contents.ts";
 import { lockDevice, lockFolder } from "./device-lock.ts";
@@ -27,6 +28,9 @@ export interface ZeroOptions {
 
 /** Zeroed between two calls of `check`: about 0.2 s of work on a thread of its own, for holes as for stores. */
 const ZERO_CHUNK = 512 * MIB;
+
+/** Units looked at by `findUnit` before others get their turn: about a millisecond. */
+const UNITS_PER_TURN = 512;
 
 /**
  * A devdax device, or a regular file that stands for one. Both are only ever mapped, by the same code; they differ in
@@ -175,6 +179,23 @@ export class Device implements AsyncDisposable {
     return window.read(offset - start, length);
   }
 
+  /**
+   * The first allocation unit in [from, end) that begins with `magic`; undefined when there is none. Reads 8 bytes of
+   * each, so a terabyte takes about a second, and no memory where a simulated device has holes.
+   */
+  async findUnit(magic: bigint, { from, end }: { readonly from: number; readonly end: number }) {
+    const chunk = Math.max(this.alignBytes, GIB);
+    for (let start = roundDown(from, this.alignBytes); start < end; start += chunk) {
+      const length = Math.min(chunk, this.sizeBytes - start);
+      await using reader = this.#wordReader({ offset: start, length });
+      for (let offset = Math.max(start, from), seen = 0; offset < Math.min(end, start + length); offset += ALLOC_UNIT) {
+        if (reader.read(offset) === magic) return offset;
+        if (++seen % UNITS_PER_TURN === 0) await turn();
+      }
+    }
+    return undefined;
+  }
+
   /** See `lockDevice`. Disposing releases. */
   async lock(options: { readonly shared: boolean } = { shared: false }): Promise<AsyncDisposable> {
     if (this.kind === "file") return lockDevice({ device: this.path, file: this.path, ours: false }, options);
@@ -203,6 +224,27 @@ export class Device implements AsyncDisposable {
     const end = Math.ceil((offset + length) / this.alignBytes) * this.alignBytes;
     await using window = this.mapRegion({ offset: start, length: end - start }, { writable: true });
     await window.zeroRange(offset - start, length);
+  }
+
+  #wordReader(range: Range): AsyncDisposable & { read(offset: number): bigint } {
+    if (this.kind === "file") {
+      const word = Buffer.alloc(8);
+      return {
+        read: (offset) => {
+          if (readSync(this.#handle.fd, word, 0, 8, offset) === 8) return word.readBigUInt64LE();
+          throw new FamfsError("MEMORY_ERROR", `${this.path} ends before ${offset + 8}: it was truncated`);
+        },
+        async [Symbol.asyncDispose]() {},
+      };
+    }
+    const window = this.mapRegion(range, { writable: false });
+    return {
+      read(offset) {
+        window.invalidate(offset - range.offset, 8);
+        return window.load64(offset - range.offset);
+      },
+      [Symbol.asyncDispose]: () => window[Symbol.asyncDispose](),
+    };
   }
 
   #checkRange({ offset, length }: Range, align: number): void {

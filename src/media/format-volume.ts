@@ -6,6 +6,7 @@ import {
   formatStock,
   LOG_OFFSET,
   SUPERBLOCK_COPY_OFFSET,
+  type VolumeOrigin,
 } from "../format/index.ts";
 import type { Device, Range, ZeroOptions } from "./device.ts";
 
@@ -25,6 +26,8 @@ export interface VolumeFormat {
   readonly capacityBytes?: number;
   /** A power of two from 8 MiB on, which is the default. */
   readonly logLength?: number;
+  /** What the cluster asked for, for a day when its records are lost. */
+  readonly origin?: VolumeOrigin;
   /** UUID of this host for stock tools, which let only that host append (format 8). */
   readonly systemUuid?: string;
   /** Exactly what `mkfs.famfs` writes, without volume record. */
@@ -65,6 +68,7 @@ export async function formatVolume(
           rootUid: format.uid,
           rootGid: format.gid,
           rootMode: format.mode,
+          origin: format.origin,
         });
   await options.check?.();
   await using window = device.mapRegion(region, { writable: true });

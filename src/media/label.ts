@@ -1,10 +1,11 @@
-import { FamfsError } from "../base/index.ts";
+import { ALLOC_UNIT, FamfsError } from "../base/index.ts";
 import {
   type DeviceLabel,
   encodeDeviceLabel,
   LABEL_LENGTH,
   LABEL_RECORD_OFFSET,
   parseDeviceLabel,
+  SUPERBLOCK_MAGIC,
 } from "../format/index.ts";
 import type { Device } from "./device.ts";
 import { showContents } from "./device-contents.ts";
@@ -18,7 +19,10 @@ export interface DeviceInit {
   readonly force: boolean;
 }
 
-/** Makes `device` a managed one: regions for volumes are after the label. DEVICE_NOT_BLANK, DEVICE_TOO_SMALL. */
+/**
+ * Makes `device` a managed one: regions for volumes are after the label. With force the volumes of an earlier label are
+ * forgotten, so that no scan takes them for volumes of this one. DEVICE_NOT_BLANK, DEVICE_TOO_SMALL.
+ */
 export async function initDevice(device: Device, init: DeviceInit): Promise<DeviceLabel> {
   const contents = await device.inspect();
   if (contents.type !== "blank" && !init.force) {
@@ -40,6 +44,7 @@ export async function initDevice(device: Device, init: DeviceInit): Promise<Devi
     incarnation: init.incarnation,
     createdSeconds: init.createdSeconds,
   };
+  if (contents.type !== "blank") await forgetVolumes(device);
   const bytes = encodeDeviceLabel(label);
   await using window = device.mapRegion({ offset: 0, length: device.alignBytes }, { writable: true });
   // The old superblock goes first and the new one comes last, so a crash in between leaves no label and no file system.
@@ -48,6 +53,15 @@ export async function initDevice(device: Device, init: DeviceInit): Promise<Devi
   window.copyInDurable(LABEL_RECORD_OFFSET, bytes.subarray(LABEL_RECORD_OFFSET));
   window.copyInDurable(0, bytes.subarray(0, LABEL_RECORD_OFFSET));
   return label;
+}
+
+async function forgetVolumes(device: Device): Promise<void> {
+  for (let from = LABEL_LENGTH; ; ) {
+    const offset = await device.findUnit(SUPERBLOCK_MAGIC, { from, end: device.sizeBytes });
+    if (offset === undefined) return;
+    await device.zero(offset, ALLOC_UNIT);
+    from = offset + ALLOC_UNIT;
+  }
 }
 
 /** The label of a managed device; undefined when it has none. LABEL_CORRUPT. */

@@ -1,5 +1,5 @@
-import { lstat, readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { lstat, readdir, readlink } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { FamfsError, messageOf } from "../base/index.ts";
 import type { DeviceLabel } from "../format/index.ts";
 import { Device } from "./device.ts";
@@ -29,6 +29,17 @@ export async function deviceCandidates(): Promise<string[]> {
     if (status?.isFile() === true) simulated.push(path);
   }
   return [...dax.sort(), ...simulated.sort()];
+}
+
+/** The devdax devices of this host as sysfs lists them; those bound to other drivers (system RAM, fsdax) are not. */
+export async function devdaxPaths(sysfs = "/sys"): Promise<string[]> {
+  const folder = join(sysfs, "bus/dax/devices");
+  const paths: string[] = [];
+  for (const name of await names(folder)) {
+    const driver = await readlink(join(folder, name, "driver")).catch(() => ""); // bound to none
+    if (basename(driver) === "device_dax") paths.push(join("/dev", name));
+  }
+  return paths.sort();
 }
 
 /** Reads the labels of `paths`. A device that cannot be read is skipped with its reason. */
