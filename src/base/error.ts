@@ -18,6 +18,9 @@ export const ERROR_CODES = [
   "DEVICE_MODE", // e.g. bound to fsdev_dax, or not a devdax device
   "DEVICE_TOO_SMALL",
   "LABEL_CORRUPT",
+  "LABEL_CHANGED", // a device is not the one that was registered: initialised anew, or replaced
+  "RECORDS_LOST", // the memory holds volumes that the store does not know
+  "FABRIC_CONFLICT", // a node or device was registered in another fabric
   "POOL_NOT_FOUND",
   "POOL_FULL", // no free region of the wanted size
   // memory

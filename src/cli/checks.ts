@@ -40,6 +40,10 @@ export function storeCheck(store: Store): () => Promise<void> {
 export function nodeChecks(node: NodePlugin, store: Store): Checks {
   return {
     store: storeCheck(store),
+    devices: async () => {
+      const { deviceProblems } = node;
+      if (deviceProblems.length > 0) throw new FamfsError("DEVICE_NOT_FOUND", deviceProblems.join("; "));
+    },
     "FUSE server": () => node.answers(),
     heartbeat: async () => {
       if (!node.holdsLease) throw new FamfsError("LEASE_LOST", "the lease of this node could not be renewed in time");

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Device, formatVolume } from "../media/index.ts";
-import { openDevices, openStore, scratchDirectory } from "./testing/fixtures.ts";
+import { Device, formatVolume, initDevice } from "../media/index.ts";
+import { adopt, planAdoption } from "./adoption.ts";
+import { Devices } from "./devices.ts";
+import { cleanup, eventually, openDevices, openStore, scratchDirectory, testLogger } from "./testing/fixtures.ts";
 
 test("a blank device is initialised and registered once, by every node that reaches it", async (t) => {
   const directory = await scratchDirectory(t);
@@ -62,7 +64,7 @@ test("a device of another fabric is refused", async (t) => {
   const path = join(directory, "pool0");
   await openDevices(t, store, `file://${path}?size=64Mi`);
   await assert.rejects(openDevices(t, store, path, { nodeId: "b", fabric: "rack2" }), {
-    code: "INVALID_ARGUMENT",
+    code: "FABRIC_CONFLICT",
     message: /of fabric "rack1", this node is in "rack2"/,
   });
 });
@@ -84,8 +86,7 @@ test("a device that the stock tools formatted becomes a read-only volume that co
   assert.equal(volume?.phase, "Ready");
   assert.equal(volume?.pool, "");
   assert.deepEqual(volume?.regions, [{ deviceUuid: uuid, offset: 0, length: 64 * 2 ** 20 }]);
-  assert.ok(devices.get(uuid));
-  assert.equal((await devices.get(uuid)?.inspect())?.type, "famfs", "it was not written to");
+  assert.equal((await (await devices.require(uuid)).inspect()).type, "famfs", "it was not written to");
 });
 
 test("while a node has a device, nobody gets it for itself", async (t) => {
@@ -95,4 +96,93 @@ test("while a node has a device, nobody gets it for itself", async (t) => {
   await openDevices(t, store, `file://${path}?size=64Mi`);
   await using device = await Device.open({ type: "path", path, sizeBytes: undefined }, { writable: true });
   await assert.rejects(device.lock(), { code: "DEVICE_IN_USE" });
+});
+
+const LABEL = { pool: "default", incarnation: 1, createdSeconds: 1, force: true };
+const context = { nodeId: "a", fabric: "rack1", pool: "default", logger: testLogger, rescanMs: 20 };
+
+async function labelled(path: string, uuid: string, pool = "default"): Promise<void> {
+  await using device = await Device.open({ type: "path", path, sizeBytes: 64 * 2 ** 20 }, { writable: true });
+  await initDevice(device, { ...LABEL, uuid, pool });
+}
+
+test("auto takes devices that carry a label of the pool, also those that appear later, and nothing else", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const at = (name: string) => join(directory, name);
+  await labelled(at("first"), "aaaaaaaa-0000-4000-8000-000000000001");
+  await labelled(at("foreign"), "aaaaaaaa-0000-4000-8000-000000000002", "another");
+  await writeFile(at("blank"), Buffer.alloc(2 ** 22));
+  const present = [at("first"), at("foreign"), at("blank")];
+  const candidates = () => Promise.resolve(present);
+  const devices = cleanup(t).use(
+    await Devices.open([{ device: "auto", force: true }], { ...context, store, candidates }),
+  );
+  assert.deepEqual(
+    (await store.list("devices")).map(({ uuid }) => uuid),
+    ["aaaaaaaa-0000-4000-8000-000000000001"],
+  );
+  await labelled(at("second"), "aaaaaaaa-0000-4000-8000-000000000003");
+  present.push(at("second"));
+  await eventually("it is found", () => devices.place("aaaaaaaa-0000-4000-8000-000000000003"));
+  await using blank = await Device.open({ type: "path", path: at("blank"), sizeBytes: undefined }, { writable: false });
+  assert.deepEqual(await blank.inspect(), { type: "blank" });
+});
+
+test("a device that cannot be had is a problem of its own, until it can", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const [good, late, foreign] = [join(directory, "good"), join(directory, "late"), join(directory, "foreign")];
+  await writeFile(foreign, Buffer.concat([Buffer.from("XFSB"), Buffer.alloc(2 ** 22)]));
+  const wanted = [{ device: late }, { device: foreign }, { device: `file://${good}?size=64Mi` }];
+  await assert.rejects(Devices.open(wanted, { ...context, store, strict: true }), { code: "DEVICE_NOT_FOUND" });
+  const devices = cleanup(t).use(await Devices.open(wanted, { ...context, store }));
+  assert.equal((await store.list("devices")).length, 1, "the others work");
+  assert.match(devices.problems.join("\n"), /there is no .*late.*\n.*foreign holds an XFS file system/);
+  await labelled(late, "aaaaaaaa-0000-4000-8000-000000000001");
+  await eventually("it is found", () => devices.place("aaaaaaaa-0000-4000-8000-000000000001"));
+  await eventually("its problem is over", () => devices.problems.length === 1);
+  await assert.rejects(Devices.open([{ device: "nfs://x" }], { ...context, store }), { code: "INVALID_ARGUMENT" });
+});
+
+test("a label that changes below a running node is noticed before the device is used again", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const path = join(directory, "pool0");
+  const [before, after] = ["aaaaaaaa-0000-4000-8000-000000000001", "aaaaaaaa-0000-4000-8000-000000000002"];
+  await labelled(path, before);
+  const devices = cleanup(t).use(await Devices.open([{ device: path }], { ...context, store }));
+  await devices.require(before);
+  await labelled(path, after);
+  const both = new RegExp(`was device ${before}.* is now device ${after}`);
+  await assert.rejects(devices.require(before), { code: "LABEL_CHANGED", message: both });
+  await eventually("it is said", () => both.test(devices.problems.join()));
+  await eventually("nothing is scheduled here for it", async () => {
+    return (await store.get("devices", before))?.nodes["a"] === undefined;
+  });
+});
+
+test("a device whose records are lost is not registered before they are made again", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const path = join(directory, "pool0");
+  const uuid = "aaaaaaaa-0000-4000-8000-000000000001";
+  await labelled(path, uuid);
+  {
+    await using device = await Device.open({ type: "path", path, sizeBytes: undefined }, { writable: true });
+    const format = { uuid, name: "pvc-1", uid: 0, gid: 0, mode: 0o755, generation: 7, createdSeconds: 2 };
+    await formatVolume(device, { offset: 2 ** 22, length: 2 ** 25 }, format);
+  }
+  const devices = cleanup(t).use(await Devices.open([{ device: path }], { ...context, store }));
+  assert.match(devices.problems.join(), /1 volumes without records \(pvc-1\).*device scan --adopt --fabric=rack1/);
+  assert.deepEqual(await store.list("devices"), []);
+  const label = { ...LABEL, uuid, sizeBytes: 2 ** 26 };
+  await assert.rejects(planAdoption({ store, devices: [{ path, label }] }), {
+    code: "INVALID_ARGUMENT",
+    message: /--fabric/,
+  });
+  await adopt(store, await planAdoption({ store, devices: [{ path, label }], fabric: "rack1" }));
+  await eventually("it is registered", async () => (await store.get("devices", uuid))?.nodes["a"]);
+  assert.ok(((await store.get("devices", uuid))?.generation ?? 0) >= 7);
+  assert.deepEqual(devices.problems, []);
 });

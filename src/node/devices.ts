@@ -1,11 +1,21 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import { FamfsError, hasCode, type Logger } from "../base/index.ts";
-import { type Device, initDevice, openDevice, showContents } from "../media/index.ts";
+import { FamfsError, hasCode, type Logger, messageOf } from "../base/index.ts";
+import {
+  type Device,
+  devdaxPaths,
+  initDevice,
+  openDevice,
+  parseDeviceSpec,
+  scanDevices,
+  scanVolumes,
+  showContents,
+} from "../media/index.ts";
 import { adoptedVolumeId, type FamfsDevice, type FamfsVolume, type Store, updateRecord } from "../state/index.ts";
+import { defaultCoherency } from "./adoption.ts";
 
 export interface DeviceOption {
-  /** A path, `file:///…?size=…` or a device UUID. */
+  /** A path, `file:///…?size=…`, a device UUID, or `auto`: each devdax device that carries a label of the pool. */
   readonly device: string;
   /** Overwrite what is on it, unless that is a label of ours. Only ever by an explicit wish of the administrator. */
   readonly force?: boolean;
@@ -17,14 +27,26 @@ export interface DevicesOptions {
   readonly store: Store;
   readonly nodeId: string;
   readonly fabric: string;
-  /** The pool that blank devices become part of. */
+  /** The pool that blank devices become part of, and whose devices `auto` takes. */
   readonly pool: string;
   readonly logger: Logger;
+  /**
+   * Fail at the start when a device cannot be had. Otherwise it is a problem of that device: the others are served, and
+   * it is tried again.
+   */
+  readonly strict?: boolean;
+  /** Told once of each. */
+  readonly onProblem?: (message: string) => void;
+  readonly rescanMs?: number;
+  /** Where `auto` looks; only tests give another place. */
+  readonly candidates?: () => Promise<string[]>;
 }
 
 interface Held {
   readonly device: Device;
   readonly lock: AsyncDisposable;
+  readonly found: Identified;
+  readonly option: DeviceOption;
   readonly coherency: FamfsDevice["coherency"];
 }
 
@@ -34,33 +56,54 @@ export interface DevicePlace {
   readonly coherent: boolean;
 }
 
+const AUTO = "auto";
+const RESCAN_MS = 10_000;
+
 /**
  * The devices this node reaches: opened, locked against the command line, and registered in the store. A blank
- * device becomes a managed one; one that the stock tools formatted becomes an adopted volume.
+ * device becomes a managed one; one that the stock tools formatted becomes an adopted volume. What appears later is
+ * found by looking again, and what changes below us is noticed (docs/decisions/0010).
  */
 export class Devices implements AsyncDisposable {
   readonly #options: DevicesOptions;
+  readonly #wanted: readonly DeviceOption[];
   readonly #held = new Map<string, Held>();
+  /** What is wrong, by the name or path of a device. */
+  readonly #problems = new Map<string, string>();
+  readonly #stop = new AbortController();
+  #rescans: Promise<void> = Promise.resolve();
 
-  private constructor(options: DevicesOptions) {
+  private constructor(wanted: readonly DeviceOption[], options: DevicesOptions) {
+    this.#wanted = wanted;
     this.#options = options;
   }
 
-  /** DEVICE_NOT_BLANK names what a device holds that is neither blank nor ours. */
+  /**
+   * INVALID_ARGUMENT, FABRIC_CONFLICT (also when not strict: nothing here would be right), and with `strict` why a
+   * device cannot be had: DEVICE_NOT_FOUND, DEVICE_NOT_BLANK (naming what it holds), RECORDS_LOST and others.
+   */
   static async open(wanted: readonly DeviceOption[], options: DevicesOptions): Promise<Devices> {
-    const devices = new Devices(options);
+    for (const { device } of wanted) if (device !== AUTO) parseDeviceSpec(device);
+    const devices = new Devices(wanted, options);
     try {
-      for (const option of wanted) await devices.#add(option);
+      await devices.#look({ first: true });
       await devices.#withdrawFromOthers();
     } catch (error) {
       await devices[Symbol.asyncDispose]();
       throw error;
     }
+    devices.#rescans = devices.#rescan(options.rescanMs ?? RESCAN_MS);
     return devices;
   }
 
-  get(uuid: string): Device | undefined {
-    return this.#held.get(uuid)?.device;
+  /** The device, if it still is the one that was registered. DEVICE_NOT_FOUND, LABEL_CHANGED. */
+  async require(uuid: string): Promise<Device> {
+    const held = this.#held.get(uuid);
+    if (held === undefined) {
+      throw new FamfsError("DEVICE_NOT_FOUND", `this node does not reach device ${uuid}`);
+    }
+    await assertSame(held);
+    return held.device;
   }
 
   all(): [string, Device][] {
@@ -72,7 +115,14 @@ export class Devices implements AsyncDisposable {
     return held === undefined ? undefined : { path: held.device.path, coherent: held.coherency !== "flush" };
   }
 
+  /** What keeps devices that this node should have from use; for people. */
+  get problems(): readonly string[] {
+    return [...this.#problems.values()];
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#rescans;
     const held = [...this.#held.values()];
     this.#held.clear();
     for (const { device, lock } of held) {
@@ -81,7 +131,68 @@ export class Devices implements AsyncDisposable {
     }
   }
 
-  async #add(option: DeviceOption): Promise<void> {
+  async #rescan(periodMs: number): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await delay(periodMs, undefined, { signal, ref: false }).catch(() => undefined);
+      if (signal.aborted) return;
+      await this.#look({ first: false }).catch((error: unknown) => {
+        this.#options.logger.warn({ reason: messageOf(error) }, "looking for devices failed; it is tried again");
+      });
+    }
+  }
+
+  /** Checks what is held, and tries to get what is missing. */
+  async #look({ first }: { readonly first: boolean }): Promise<void> {
+    for (const [uuid, held] of this.#held) {
+      const before = this.#problems.get(held.device.path);
+      await this.#noting(held.device.path, async () => {
+        await assertSame(held);
+        // The record may have been lost meanwhile.
+        await this.#register(held.device, held.found, held.option);
+      });
+      const problem = this.#problems.get(held.device.path);
+      // Nothing new may be scheduled here for it. What is staged, DeviceWatch tells of.
+      if (problem !== undefined && problem !== before) await this.#withdraw(uuid);
+    }
+    for (const option of this.#wanted) {
+      if (option.device === AUTO) await this.#discover(option);
+      else if (![...this.#held.values()].some((held) => held.option === option)) {
+        // An administrator's force is meant for what is there when he gives it.
+        const once = first ? option : { ...option, force: false };
+        await this.#noting(option.device, () => this.#add(once, option));
+      }
+    }
+  }
+
+  async #discover(option: DeviceOption): Promise<void> {
+    const { pool, candidates = devdaxPaths } = this.#options;
+    const held = new Set([...this.#held.values()].map(({ device }) => device.path));
+    const { devices } = await scanDevices((await candidates()).filter((path) => !held.has(path)));
+    for (const { path, label } of devices) {
+      if (label.pool !== pool || this.#held.has(label.uuid)) continue;
+      await this.#noting(path, () => this.#add({ ...option, device: path, force: false }, option));
+    }
+  }
+
+  /** Runs `work`; what goes wrong is that device's problem, said once. */
+  async #noting(name: string, work: () => Promise<void>): Promise<void> {
+    const { strict = false, onProblem, logger } = this.#options;
+    try {
+      await work();
+      if (this.#problems.delete(name)) logger.info({ device: name }, "the device is in order again");
+    } catch (error) {
+      if (strict || hasCode(error, "FABRIC_CONFLICT")) throw error;
+      const message = messageOf(error);
+      if (this.#problems.get(name) !== message) {
+        logger.error({ device: name, reason: message }, "a device is not usable");
+        onProblem?.(message);
+      }
+      this.#problems.set(name, message);
+    }
+  }
+
+  async #add(option: DeviceOption, wanted: DeviceOption): Promise<void> {
     const device = await openDevice(option.device, { writable: true });
     let lock: AsyncDisposable | undefined;
     try {
@@ -96,7 +207,7 @@ export class Devices implements AsyncDisposable {
         if (hasCode(error, "CONFLICT")) return this.#register(device, found, option);
         throw error;
       });
-      this.#held.set(found.uuid, { device, lock, coherency });
+      this.#held.set(found.uuid, { device, lock, found, option: wanted, coherency });
     } catch (error) {
       await lock?.[Symbol.asyncDispose]();
       await device[Symbol.asyncDispose]();
@@ -139,13 +250,14 @@ export class Devices implements AsyncDisposable {
     const present = await updateRecord(store, "devices", found.uuid, (record) => {
       if (record.fabric !== fabric) {
         throw new FamfsError(
-          "INVALID_ARGUMENT",
-          `${device.path} is device ${found.uuid} of fabric "${record.fabric}", this node is in "${fabric}"`,
+          "FABRIC_CONFLICT",
+          `${device.path} is device ${found.uuid} of fabric "${record.fabric}", this node is in "${fabric}"; its volumes keep that fabric, so give the node --fabric=${record.fabric} or take the device away from it`,
         );
       }
       if (record.nodes[nodeId]?.path === device.path && record.incarnation === found.incarnation) return undefined;
       return { ...record, incarnation: found.incarnation, nodes: { ...record.nodes, ...here } };
     });
+    if (present === undefined && !found.adopted) await this.#assertNoneLost(device);
     const record =
       present ??
       (await store.create("devices", found.uuid, {
@@ -154,7 +266,7 @@ export class Devices implements AsyncDisposable {
         fabric,
         sizeBytes: device.sizeBytes,
         incarnation: found.incarnation,
-        coherency: option.coherency ?? (device.kind === "file" ? "single-host" : "flush"),
+        coherency: option.coherency ?? defaultCoherency(device),
         nodes: here,
         generation: 0,
         intent: undefined,
@@ -163,16 +275,35 @@ export class Devices implements AsyncDisposable {
     return record.coherency;
   }
 
+  /** Without its record nobody knows what is in use: registered as it is, its volumes would be allocated over. */
+  async #assertNoneLost(device: Device): Promise<void> {
+    const { store, fabric } = this.#options;
+    const names: string[] = [];
+    for (const { record } of await scanVolumes(device)) {
+      if (record === undefined) continue;
+      if ((await store.get("volumes", record.name))?.uuid !== record.volumeUuid) names.push(record.name);
+    }
+    if (names.length === 0) return;
+    throw new FamfsError(
+      "RECORDS_LOST",
+      `${device.path} holds ${names.length} volumes without records (${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}): make them again with "device scan --adopt --fabric=${fabric}", or give them up with "device init --force"`,
+    );
+  }
+
   /** Devices that this node reached in an earlier life: nothing may be scheduled here for them. */
   async #withdrawFromOthers(): Promise<void> {
     const { store, nodeId } = this.#options;
     for (const { uuid, nodes } of await store.list("devices")) {
-      if (nodes[nodeId] === undefined || this.#held.has(uuid)) continue;
-      await updateRecord(store, "devices", uuid, (record) => {
-        const { [nodeId]: _, ...others } = record.nodes;
-        return { ...record, nodes: others };
-      });
+      if (nodes[nodeId] !== undefined && !this.#held.has(uuid)) await this.#withdraw(uuid);
     }
+  }
+
+  async #withdraw(uuid: string): Promise<void> {
+    const { store, nodeId } = this.#options;
+    await updateRecord(store, "devices", uuid, (record) => {
+      const { [nodeId]: here, ...others } = record.nodes;
+      return here === undefined ? undefined : { ...record, nodes: others };
+    });
   }
 
   async #registerAdopted(device: Device, uuid: string): Promise<void> {
@@ -208,6 +339,24 @@ export class Devices implements AsyncDisposable {
 }
 
 const INIT_TIMEOUT_MS = 10_000;
+
+/** Whether what we hold is still what is there: the same device at its path, with the label that was registered. */
+async function assertSame({ device, found }: Held): Promise<void> {
+  const was = `device ${found.uuid}, incarnation ${found.incarnation}`;
+  const now = await lookAgain(device);
+  if (now === `device ${found.uuid}, incarnation ${found.incarnation}`) return;
+  throw new FamfsError(
+    "LABEL_CHANGED",
+    `${device.path} was ${was} when this node plugin took it, and is now ${now}: drain the node and restart its plugin`,
+  );
+}
+
+async function lookAgain({ path, identity }: Device): Promise<string> {
+  await using device = await openDevice({ type: "path", path, sizeBytes: undefined }, { writable: false });
+  if (device.identity !== identity) return `another device (${device.identity}, it was ${identity})`;
+  const { uuid, incarnation } = await identify(device);
+  return `device ${uuid}, incarnation ${incarnation}`;
+}
 
 /** What a device is by what is on it; its label is read again after it was written. */
 async function identify(device: Device): Promise<Identified> {

@@ -1,3 +1,4 @@
+export { type AdoptionPlan, adopt, planAdoption } from "./adoption.ts";
 export type { DeviceOption } from "./devices.ts";
 export type * from "./fuse-server/figures.ts";
 export { mountSource, unmountBelow } from "./mounts.ts";

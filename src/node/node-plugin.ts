@@ -15,6 +15,7 @@ import {
 } from "../state/index.ts";
 import { DeviceWatch } from "./device-watch.ts";
 import { type DeviceOption, Devices } from "./devices.ts";
+import { assertFabric } from "./fabric.ts";
 import type { ServerFigures } from "./fuse-server/figures.ts";
 import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { LogWatch } from "./log-watch.ts";
@@ -42,6 +43,8 @@ export interface NodePluginOptions {
   /** The pool that blank devices are made part of. */
   readonly pool: string;
   readonly devices: readonly DeviceOption[];
+  /** Do not start without all of them. */
+  readonly strictDevices?: boolean;
   /** Small files of this plugin; one plugin per directory. Survives restarts of the plugin, not of the host. */
   readonly runDir: string;
   readonly logger: Logger;
@@ -77,21 +80,28 @@ export class NodePlugin implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack;
   readonly #server: FuseServerSupervisor;
   readonly #heartbeat: Heartbeat;
+  readonly #devices: Devices;
 
   private constructor(
     service: Service<"node">,
-    { server, heartbeat }: { server: FuseServerSupervisor; heartbeat: Heartbeat },
+    { server, heartbeat, devices }: { server: FuseServerSupervisor; heartbeat: Heartbeat; devices: Devices },
     stack: AsyncDisposableStack,
   ) {
     this.service = service;
     this.#server = server;
     this.#heartbeat = heartbeat;
+    this.#devices = devices;
     this.#stack = stack;
   }
 
   /** Whether the others are sure to count this node as alive. */
   get holdsLease(): boolean {
     return this.#heartbeat.remainingMs() > 0;
+  }
+
+  /** What keeps devices that this node should have from use. */
+  get deviceProblems(): readonly string[] {
+    return this.#devices.problems;
   }
 
   /** The FUSE server process, which is started again when it dies. */
@@ -122,9 +132,16 @@ export class NodePlugin implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const lock = stack.use(await lockRunDirectory(options.runDir));
     const node = { nodeId, bootId: await readBootId() };
+    const refused = (message: string) => events.record({ reason: "DeviceRefused", nodeId, message });
+    const { strictDevices: strict = false } = options;
+    const places = { store, nodeId, fabric, pool, strict, onProblem: refused, logger };
+    const open = async () => {
+      await assertFabric(store, { nodeId, fabric });
+      return Devices.open(options.devices, places);
+    };
     const devices = stack.use(
-      await Devices.open(options.devices, { store, nodeId, fabric, pool, logger }).catch((error: unknown) => {
-        events.record({ reason: "DeviceRefused", nodeId, message: messageOf(error) });
+      await open().catch((error: unknown) => {
+        refused(messageOf(error));
         throw error;
       }),
     );
@@ -177,6 +194,7 @@ export class NodePlugin implements AsyncDisposable {
       records,
       server,
       place: (uuid) => devices.place(uuid),
+      checkDevice: async (uuid) => void (await devices.require(uuid)),
       slotCount: DEFAULT_SLOTS,
       events,
       onStaged: (volumeId) => conditions.over(volumeId),
@@ -184,7 +202,9 @@ export class NodePlugin implements AsyncDisposable {
       logger,
     });
     parts.volumes = volumes;
-    const jobs = stack.use(new VolumeJobs({ store, nodeId, device: (uuid) => devices.get(uuid), logger }));
+    const jobs = stack.use(
+      new VolumeJobs({ store, nodeId, device: (uuid) => devices.require(uuid), conditions, logger }),
+    );
     const logs = new LogWatch({ nodeId, store, records, server, events });
     stack.use(periodically(() => logs.look(), { what: "a look at the logs", periodMs: LOOK_MS, logger }));
     const watch = new DeviceWatch({ nodeId, store, devices: () => devices.all(), records, conditions, events });
@@ -192,7 +212,7 @@ export class NodePlugin implements AsyncDisposable {
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
     await restageAll({ nodeId, records, volumes, conditions, logger });
     const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
-    return new NodePlugin(service, { server, heartbeat }, stack.move());
+    return new NodePlugin(service, { server, heartbeat, devices }, stack.move());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -24,7 +24,7 @@ import {
 } from "./mounts.ts";
 import { podIn } from "./pods.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
-import { claimStaging, clearStaging, type NodeIdentity } from "./staging-claim.ts";
+import { claimStaging, clearStaging, type NodeIdentity, needsRepair, repairStaging } from "./staging-claim.ts";
 
 export interface NodeVolumesOptions {
   readonly node: NodeIdentity;
@@ -33,6 +33,8 @@ export interface NodeVolumesOptions {
   readonly server: FuseServerSupervisor;
   /** A device on this node; undefined when the node does not reach it. */
   readonly place: (deviceUuid: string) => DevicePlace | undefined;
+  /** Rejects when it is another device by now. */
+  readonly checkDevice: (deviceUuid: string) => Promise<void>;
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
   readonly events: EventRecorder;
@@ -92,6 +94,7 @@ export class NodeVolumes {
   /** With every change of a volume's record: tells its server whether other nodes have it staged. */
   consider(volume: StoredRecord<"volumes">): void {
     const { server, node, logger } = this.#options;
+    this.#repair(volume);
     if (!server.serves(volume.name)) return;
     const exclusive = Object.keys(volume.staged).every((nodeId) => nodeId === node.nodeId);
     if (this.#exclusive.get(volume.name) === exclusive) return;
@@ -166,9 +169,22 @@ export class NodeVolumes {
     await this.#serveClaimed(claimed, record, RESTAGE_TIMEOUT_MS);
   }
 
+  /** A record that was made again from memory says what the memory could tell; what is staged here is known better. */
+  #repair(volume: StoredRecord<"volumes">): void {
+    const { records, store, node, logger } = this.#options;
+    if (!needsRepair(volume, node, records)) return;
+    const lock = this.#locks.tryAcquire(volume.name);
+    if (lock === undefined) return; // what runs now changes the record, and is shown that
+    repairStaging({ store, node, records, slotCount: this.#options.slotCount }, volume.name)
+      .then(() => logger.info({ volumeId: volume.name }, "the record knows again whether the volume is staged here"))
+      .catch((error: unknown) => logger.warn({ volumeId: volume.name, err: error }, "a record was not put right"))
+      .finally(() => lock[Symbol.dispose]());
+  }
+
   async #serveClaimed(claimed: StoredRecord<"volumes">, wanted: StageRecord, remainingMs: number): Promise<void> {
     const { store, records } = this.#options;
     const { volumeId, stagingPath } = wanted;
+    for (const { deviceUuid } of claimed.regions) await this.#options.checkDevice(deviceUuid);
     const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
     await records.put(wanted);
     await this.#serve(makeAttachment(claimed, wanted, this.#options), stagingPath, remainingMs);

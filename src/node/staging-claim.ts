@@ -4,6 +4,7 @@
  */
 import { FamfsError } from "../base/index.ts";
 import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { REBUILT } from "./adoption.ts";
 import { readMountTable } from "./mount-table.ts";
 import { isMountOf, mountSource } from "./mounts.ts";
 import type { StageRecords } from "./stage-records.ts";
@@ -82,6 +83,29 @@ export async function clearStaleStaging(store: Store, node: NodeIdentity, record
       await clearStaging(store, volume.name, node.nodeId);
     }
   }
+}
+
+/**
+ * Whether a record that was made again from memory (REBUILT) errs about this node: only nodes that wrote are in the
+ * memory, and one that did may have it staged no more. Other records are never put right like this: there a missing
+ * entry means that the node was given up.
+ */
+export function needsRepair(
+  volume: FamfsVolume & { name: string },
+  node: NodeIdentity,
+  records: StageRecords,
+): boolean {
+  if (volume.phase !== "Ready" || !volume.conditions.some(({ type }) => type === REBUILT)) return false;
+  return (volume.staged[node.nodeId] === undefined) !== (records.get(volume.name) === undefined);
+}
+
+export async function repairStaging(
+  { store, node, records, slotCount }: { store: Store; node: NodeIdentity; records: StageRecords; slotCount: number },
+  volumeId: string,
+): Promise<void> {
+  const record = records.get(volumeId);
+  if (record === undefined) await clearStaging(store, volumeId, node.nodeId);
+  else await claimStaging(store, volumeId, node, record.readOnly ? undefined : { slotCount });
 }
 
 function freeSlot(volumeId: string, volume: FamfsVolume, slotCount: number): number {

@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { silentLogger } from "../base/index.ts";
-import { type FamfsVolume, type Store, updateRecord } from "../state/index.ts";
+import { scanVolumes } from "../media/index.ts";
+import { type FamfsVolume, loggedEvents, type Store, updateRecord } from "../state/index.ts";
 import type { Devices } from "./devices.ts";
 import { eventually, newVolume, openDevices, openStore, scratchDirectory } from "./testing/fixtures.ts";
+import { VolumeConditions } from "./volume-conditions.ts";
 import { VolumeJobs } from "./volume-jobs.ts";
 import { VolumeWatch } from "./volume-watch.ts";
 
@@ -28,8 +30,15 @@ async function setUp(t: TestContext): Promise<Setup> {
     deviceUuid,
     start() {
       const stack = new AsyncDisposableStack();
+      const conditions = new VolumeConditions({ store, nodeId: "a", events: loggedEvents(silentLogger) });
       const jobs = stack.use(
-        new VolumeJobs({ store, nodeId: "a", device: (uuid) => devices.get(uuid), logger: silentLogger }),
+        new VolumeJobs({
+          store,
+          nodeId: "a",
+          device: (uuid) => devices.require(uuid),
+          conditions,
+          logger: silentLogger,
+        }),
       );
       stack.use(VolumeWatch.start(store, silentLogger, [jobs]));
       return stack;
@@ -43,12 +52,15 @@ async function setUp(t: TestContext): Promise<Setup> {
   };
 }
 
+const V2 = "22222222-2222-3333-4444-555555555555";
+const V3 = "33333333-2222-3333-4444-555555555555";
+
 test("a volume to be formatted becomes Ready, and its region holds it", async (t) => {
   const { create, phase, start, devices, deviceUuid } = await setUp(t);
   await create({ parameters: { uid: "7", mode: "0750" } });
   await using _jobs = start();
   assert.equal((await phase("Ready")).jobNode, undefined);
-  const head = await devices.get(deviceUuid)?.read(2 * 2 ** 20, 8);
+  const head = await (await devices.require(deviceUuid)).read(2 * 2 ** 20, 8);
   assert.notDeepEqual(head, new Uint8Array(8));
 });
 
@@ -67,10 +79,10 @@ test("a deleted volume is erased and its record goes, but not while a node has i
     await using _jobs = start();
     await phase("Ready");
   }
-  const device = devices.get(deviceUuid);
+  const device = await devices.require(deviceUuid);
   const secret = 2 * 2 ** 20 + 40 * 2 ** 20;
-  await using window = device?.mapRegion({ offset: secret, length: 2 * 2 ** 20 }, { writable: true });
-  window?.copyInDurable(0, Buffer.from("a former tenant's secret"));
+  await using window = device.mapRegion({ offset: secret, length: 2 * 2 ** 20 }, { writable: true });
+  window.copyInDurable(0, Buffer.from("a former tenant's secret"));
   const staged = { b: { bootId: "x" } };
   await updateRecord(store, "volumes", "v1", (record) => ({ ...record, phase: "Reclaiming", jobNode: "a", staged }));
   await using _jobs = start(); // as after a restart
@@ -78,8 +90,8 @@ test("a deleted volume is erased and its record goes, but not while a node has i
   assert.equal((await store.get("volumes", "v1"))?.phase, "Reclaiming");
   await updateRecord(store, "volumes", "v1", (record) => ({ ...record, staged: {} }));
   await eventually("the record is gone", async () => (await store.get("volumes", "v1")) === undefined || undefined);
-  assert.deepEqual(await device?.read(secret, 24), new Uint8Array(24));
-  assert.deepEqual(await device?.read(2 * 2 ** 20, 200), new Uint8Array(200));
+  assert.deepEqual(await device.read(secret, 24), new Uint8Array(24));
+  assert.deepEqual(await device.read(2 * 2 ** 20, 200), new Uint8Array(200));
 });
 
 test("jobs of other nodes and adopted volumes are left alone", async (t) => {
@@ -89,5 +101,35 @@ test("jobs of other nodes and adopted volumes are left alone", async (t) => {
   await using _jobs = start();
   await new Promise((resolve) => setTimeout(resolve, 150));
   assert.equal((await store.list("volumes")).length, 2);
-  assert.equal((await devices.get(deviceUuid)?.inspect())?.type, "label");
+  assert.equal((await (await devices.require(deviceUuid)).inspect()).type, "label");
+});
+
+test("what the memory holds without a record is not formatted over, from whichever side", async (t) => {
+  const { create, phase, start, store, devices, deviceUuid } = await setUp(t);
+  await create();
+  {
+    await using _jobs = start();
+    await phase("Ready");
+  }
+  const lost = await store.get("volumes", "v1");
+  assert.ok(lost);
+  await store.delete("volumes", "v1", lost.resourceVersion);
+  // v2 was placed at its start, v3 in its middle: the records of both were made while v1 had none.
+  const place = (offset: number, length: number) => ({ regions: [{ deviceUuid, offset, length }] });
+  const unit = 2 ** 21;
+  await store.create("volumes", "v2", newVolume(deviceUuid, { uuid: V2, ...place(unit, 16 * unit) }));
+  await store.create("volumes", "v3", newVolume(deviceUuid, { uuid: V3, ...place(17 * unit, 16 * unit) }));
+  await using _jobs = start();
+  for (const name of ["v2", "v3"]) {
+    await eventually(`${name} says why it waits`, async () => {
+      const volume = await store.get("volumes", name);
+      assert.equal(volume?.phase, "Formatting");
+      return (
+        volume.conditions.some(({ message }) => /holds volume v1 at 2097152.*device scan --adopt/.test(message)) ||
+        undefined
+      );
+    });
+  }
+  const { record } = (await scanVolumes(await devices.require(deviceUuid)))[0] ?? {};
+  assert.equal(record?.name, "v1", "it is untouched");
 });

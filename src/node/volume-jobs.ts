@@ -1,17 +1,28 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type ErrorCode, FamfsError, isFamfsError, type Logger, messageOf } from "../base/index.ts";
-import { type Device, eraseRegion, formatVolume } from "../media/index.ts";
-import { parseVolumeParameters, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type ErrorCode, FamfsError, hasCode, isFamfsError, type Logger, messageOf } from "../base/index.ts";
+import { type Device, eraseRegion, formatVolume, scanVolumes } from "../media/index.ts";
+import { parseVolumeParameters, type Region, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import type { VolumeConditions } from "./volume-conditions.ts";
 
 export interface VolumeJobsOptions {
   readonly store: Store;
   readonly nodeId: string;
-  readonly device: (uuid: string) => Device | undefined;
+  /** Rejects when this node does not reach it, or it is another one by now. */
+  readonly device: (uuid: string) => Promise<Device>;
+  /** Where it is said that a job waits for a person. */
+  readonly conditions?: Pick<VolumeConditions, "report" | "over">;
   readonly logger: Logger;
 }
 
+const BLOCKED = "RecordsLost";
+
 /** What another try may find otherwise. */
-const TRANSIENT: ReadonlySet<ErrorCode> = new Set(["CONFLICT", "STORE_UNAVAILABLE", "DEADLINE_EXCEEDED"]);
+const TRANSIENT: ReadonlySet<ErrorCode> = new Set([
+  "CONFLICT",
+  "STORE_UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+  "RECORDS_LOST",
+]);
 
 const RETRY_MS = { first: 200, most: 30_000 };
 
@@ -25,6 +36,8 @@ export class VolumeJobs implements AsyncDisposable {
   readonly #options: VolumeJobsOptions;
   readonly #stop = new AbortController();
   readonly #running = new Map<string, Promise<void>>();
+  /** Where volumes with records are, as far as the watch has shown them. */
+  readonly #regions = new Map<string, readonly Region[]>();
 
   constructor(options: VolumeJobsOptions) {
     this.#options = options;
@@ -32,9 +45,14 @@ export class VolumeJobs implements AsyncDisposable {
 
   /** Starts the record's job if it has one for this node; called with every change. */
   consider(volume: Volume): void {
+    this.#regions.set(volume.name, volume.phase === "Formatting" ? [] : volume.regions);
     if (!this.#isMine(volume) || this.#running.has(volume.name) || this.#stop.signal.aborted) return;
     const job = this.#untilDone(volume.name).finally(() => this.#running.delete(volume.name));
     this.#running.set(volume.name, job);
+  }
+
+  forget(volumeId: string): void {
+    this.#regions.delete(volumeId);
   }
 
   /** Stops at the next chunk; what is not done begins again at the next start. */
@@ -62,13 +80,21 @@ export class VolumeJobs implements AsyncDisposable {
       } catch (error) {
         if (signal.aborted) return;
         logger.warn({ volumeId: name, err: error, retryMs: waitMs }, "a format or erase job failed; it is tried again");
+        if (hasCode(error, "RECORDS_LOST")) await this.#tell(name, messageOf(error));
         await delay(waitMs, undefined, { signal }).catch(() => undefined);
       }
     }
   }
 
+  async #tell(volumeId: string, message: string): Promise<void> {
+    const { conditions, logger } = this.#options;
+    await conditions?.report(volumeId, { reason: BLOCKED, message }).catch((error: unknown) => {
+      logger.warn({ volumeId, err: error }, "a problem was not recorded");
+    });
+  }
+
   async #format(volume: Volume): Promise<void> {
-    const { store, logger } = this.#options;
+    const { store, conditions, logger } = this.#options;
     const started = performance.now();
     const failure = await this.#tryFormat(volume);
     await updateRecord(store, "volumes", volume.name, (record) => {
@@ -77,6 +103,7 @@ export class VolumeJobs implements AsyncDisposable {
         ? { ...record, phase: "Ready", jobNode: undefined, failure: undefined }
         : { ...record, phase: "Failed", jobNode: undefined, failure };
     });
+    if (volume.conditions.length > 0) await conditions?.over(volume.name, [BLOCKED]);
     const ms = Math.round(performance.now() - started);
     if (failure === undefined) logger.info({ volumeId: volume.name, ms }, "volume formatted");
     else logger.error({ volumeId: volume.name, failure }, "volume could not be formatted");
@@ -85,7 +112,7 @@ export class VolumeJobs implements AsyncDisposable {
   /** Undefined on success. Throws only when it is worth another try as it is. */
   async #tryFormat(volume: Volume): Promise<{ code: string; message: string } | undefined> {
     try {
-      const { device, region } = this.#place(volume);
+      const { device, region } = await this.#place(volume);
       const { uid, gid, mode, logLengthBytes } = parseVolumeParameters(volume.parameters);
       const format = {
         uuid: volume.uuid,
@@ -97,7 +124,9 @@ export class VolumeJobs implements AsyncDisposable {
         createdSeconds: Math.floor(Date.parse(volume.createdAt) / 1000),
         capacityBytes: volume.capacityBytes,
         logLength: logLengthBytes,
+        origin: { csiName: volume.csiName, fabric: volume.fabric, parameters: volume.parameters },
       };
+      await this.#assertNoneLost(device, region, volume);
       await formatVolume(device, region, format, { signal: this.#stop.signal, check: () => this.#check(volume) });
       return undefined;
     } catch (error) {
@@ -109,7 +138,7 @@ export class VolumeJobs implements AsyncDisposable {
   async #erase(volume: Volume): Promise<void> {
     const { store, logger } = this.#options;
     const started = performance.now();
-    const { device, region } = this.#place(volume);
+    const { device, region } = await this.#place(volume);
     await eraseRegion(device, region, { signal: this.#stop.signal, check: () => this.#check(volume) });
     const now = await store.get("volumes", volume.name);
     if (now === undefined || !this.#isMine(now)) return;
@@ -117,7 +146,7 @@ export class VolumeJobs implements AsyncDisposable {
     logger.info({ volumeId: volume.name, ms: Math.round(performance.now() - started) }, "volume erased");
   }
 
-  #place(volume: Volume): { device: Device; region: { offset: number; length: number } } {
+  async #place(volume: Volume): Promise<{ device: Device; region: Region }> {
     const [region, ...more] = volume.regions;
     if (region === undefined || more.length > 0) {
       throw new FamfsError(
@@ -125,14 +154,30 @@ export class VolumeJobs implements AsyncDisposable {
         `volume ${volume.name} has ${volume.regions.length} regions, one was expected`,
       );
     }
-    const device = this.#options.device(region.deviceUuid);
-    if (device === undefined) {
+    return { device: await this.#options.device(region.deviceUuid), region };
+  }
+
+  /**
+   * The last guard of volumes whose records were lost: what the memory shows there is not formatted over. Volumes may
+   * begin before the region, so the search does where the last volume with a record ends.
+   */
+  async #assertNoneLost(device: Device, region: Region, volume: Volume): Promise<void> {
+    const before = [...this.#regions.values()]
+      .flat()
+      .filter((each) => each.deviceUuid === region.deviceUuid && each.offset < region.offset)
+      .map((each) => each.offset + each.length);
+    const from = Math.max(0, ...before.filter((end) => end <= region.offset));
+    const found = await scanVolumes(device, { within: { from, end: region.offset + region.length } });
+    for (const {
+      record,
+      region: { offset, length },
+    } of found) {
+      if (record === undefined || record.volumeUuid === volume.uuid || offset + length <= region.offset) continue;
       throw new FamfsError(
-        "DEVICE_NOT_FOUND",
-        `volume ${volume.name} is on device ${region.deviceUuid}, which this node does not reach`,
+        "RECORDS_LOST",
+        `device ${region.deviceUuid} holds volume ${record.name} at ${offset}, where ${volume.name} was placed, and the record of ${record.name} is lost`,
       );
     }
-    return { device, region: { offset: region.offset, length: region.length } };
   }
 
   /** Before every chunk: the region must still be this volume's, and the job ours (design 5, quarantine). */

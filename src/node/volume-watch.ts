@@ -5,6 +5,8 @@ import type { Store, StoredRecord } from "../state/index.ts";
 /** Looks at each state of a volume's record that it is shown; must not wait. */
 export interface VolumeWatcher {
   consider(volume: StoredRecord<"volumes">): void;
+  /** There is no such record any more. */
+  forget?(volumeId: string): void;
 }
 
 /** A change may be missed by nobody, but what it should have caused may have failed: everything is shown again. */
@@ -51,8 +53,10 @@ export class VolumeWatch implements AsyncDisposable {
 
   async #follow(signal: AbortSignal): Promise<void> {
     for await (const change of this.#store.watch("volumes", signal)) {
-      if (change.type === "deleted") continue;
-      for (const watcher of this.#watchers) watcher.consider(change.record);
+      for (const watcher of this.#watchers) {
+        if (change.type === "put") watcher.consider(change.record);
+        else watcher.forget?.(change.name);
+      }
     }
   }
 }

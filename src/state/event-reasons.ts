@@ -93,6 +93,13 @@ export const EVENT_REASONS = {
     about: "volume",
     means: "what an earlier event said is wrong on a node is over",
   },
+  RecordsLost: {
+    type: "Warning",
+    about: "volume",
+    means:
+      "the memory holds another volume where this one was placed, and that one's record was lost: neither is touched",
+    wayOut: 'make the lost record again with "famfs-csi device scan --adopt" in the pod of a node plugin',
+  },
   DeviceMissing: {
     type: "Warning",
     about: "device",
@@ -113,7 +120,8 @@ export const EVENT_REASONS = {
   DeviceRefused: {
     type: "Warning",
     about: "node",
-    means: "the node plugin does not start with a device it was given: it holds something else, or belongs elsewhere",
+    means:
+      "a device that the node plugin was given is not used: it is missing, holds something else, or belongs elsewhere",
     wayOut: "name another device in the chart's values, or make this one free for the driver",
   },
 } as const satisfies Readonly<Record<string, EventRow>>;

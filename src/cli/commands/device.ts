@@ -6,12 +6,16 @@ import {
   initDevice,
   openDevice,
   parseDeviceSpec,
+  type ScannedDevice,
   scanDevices,
   scanVolumes,
 } from "../../media/index.ts";
+import { adopt, planAdoption } from "../../node/index.ts";
+import { EXIT } from "../exit-code.ts";
 import { globals } from "../globals.ts";
 import { print, printJson, showName, table } from "../output.ts";
 import { volumeName } from "../target.ts";
+import { addStoreOptions, openStore, type StoreFlags } from "./plugin-options.ts";
 
 export function registerDeviceCommands(program: Command): void {
   const device = program.command("device").description("Label devices for the driver, and see which are labelled.");
@@ -36,13 +40,19 @@ export function registerDeviceCommands(program: Command): void {
       else print(`${opened.path}: device ${label.uuid} of pool "${label.pool}", ${formatSize(label.sizeBytes)}`);
     });
 
-  device
+  const scan = device
     .command("scan")
     .description("Show labelled devices and the volumes on them, as the memory says.")
     .argument("[device...]", "paths to look at (default: every devdax device, and the files in /dev/shm)")
-    .action(async (names: string[], _options: unknown, command: Command) => {
+    .option("--adopt", "make records of volumes and devices again where the store has lost them")
+    .option("--dry-run", "with --adopt: show what would be made, and make nothing")
+    .option("--fabric <name>", "with --adopt: the fabric of the devices, where no volume on them says it");
+  addStoreOptions(scan)
+    .addHelpText("after", ADOPT_HELP)
+    .action(async (names: string[], options: ScanFlags, command: Command) => {
       const paths = names.length === 0 ? await deviceCandidates() : names.map(pathOf);
       const { devices, skipped } = await scanDevices(paths);
+      if (options.adopt === true) return adoptDevices(devices, options, command);
       const found = [];
       for (const { path, label } of devices) {
         await using opened = await openDevice(path, { writable: false });
@@ -88,6 +98,52 @@ export function registerDeviceCommands(program: Command): void {
       // Only what was named and is not ours is worth a line; /dev/shm is full of other people's files.
       if (names.length > 0) for (const { path, reason } of skipped) print(`${path}: ${reason}`);
     });
+}
+
+interface ScanFlags extends StoreFlags {
+  readonly adopt?: boolean;
+  readonly dryRun?: boolean;
+  readonly fabric?: string;
+}
+
+const ADOPT_HELP = `
+With --adopt, in the pod of a node plugin that reaches the devices (it may keep running):
+
+  famfs-csi device scan --adopt --dry-run --fabric rack1
+  famfs-csi device scan --adopt --fabric rack1
+
+The store is the cluster's in a pod; elsewhere say --state-dir or --kubeconfig. Exits with 1 when something in the memory
+was not taken.`;
+
+async function adoptDevices(devices: readonly ScannedDevice[], flags: ScanFlags, command: Command): Promise<void> {
+  const { output, logger } = globals(command);
+  const dryRun = flags.dryRun === true;
+  await using opened = await openStore(flags, { logger, metrics: undefined });
+  const { store } = opened;
+  const plan = await planAdoption({ store, devices, fabric: flags.fabric });
+  if (!dryRun) await adopt(store, plan);
+  if (plan.refused.length > 0) process.exitCode = EXIT.negative;
+  if (output === "json") {
+    printJson({ dryRun, ...plan });
+    return;
+  }
+  print(
+    table(
+      [
+        { title: dryRun ? "WOULD MAKE" : "MADE", value: (row) => row.name },
+        { title: "DEVICE", value: ({ record }) => record.regions[0]?.deviceUuid ?? "" },
+        { title: "OFFSET", align: "right", value: ({ record }) => record.regions[0]?.offset ?? "" },
+        { title: "CAPACITY", align: "right", value: ({ record }) => formatSize(record.capacityBytes) },
+        { title: "FABRIC", value: ({ record }) => record.fabric },
+        { title: "EPOCH", align: "right", value: ({ record }) => record.epoch },
+        { title: "NODES", value: ({ record }) => Object.keys(record.slots).join(",") },
+      ],
+      plan.volumes,
+    ),
+  );
+  for (const { uuid } of plan.devices) print(`device ${uuid}${dryRun ? " would have" : " has"} a record`);
+  for (const { name } of plan.displaced) print(`volume ${name} ${dryRun ? "would wait" : "waits"} for another place`);
+  for (const { device, offset, reason } of plan.refused) print(`not taken, ${device} at ${offset}: ${reason}`);
 }
 
 function pathOf(name: string): string {

@@ -75,7 +75,12 @@ export function addNodeOptions(command: Command): Command {
     .addOption(new Option("--node-id <name>", "this node, unique in the cluster").env("NODE_NAME").default(hostname()))
     .option("--fabric <name>", "the set of nodes that reach the same memory; must not change", "default")
     .option("--pool <name>", "the pool that blank devices join", "default")
-    .option("--device <device>", "a device of the pool; may be repeated. A blank one is initialised", collect, [])
+    .option(
+      "--device <device>",
+      "a device of the pool; may be repeated. A blank one is initialised. auto: each devdax device labelled for the pool",
+      collect,
+      [],
+    )
     .option("--force", "initialise devices whatever they hold: that is lost")
     .option("--run-dir <dir>", "records of what is staged here (default: a directory in --state-dir)");
 }

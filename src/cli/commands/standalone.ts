@@ -50,6 +50,7 @@ SIGTERM and Ctrl-C stop it; what is mounted stays mounted (and does not answer u
         fabric: flags.fabric,
         pool: flags.pool,
         devices: flags.device.map((device) => ({ device, force: flags.force === true })),
+        strictDevices: true,
         runDir: flags.runDir ?? join(flags.stateDir, "run"),
         logger,
       });

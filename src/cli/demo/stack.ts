@@ -48,6 +48,7 @@ export async function startStack({ poolBytes, parent, logger }: StackOptions): P
   const startNode = async (nodeId: string): Promise<NodeSide> => {
     const plugin = stack.use(
       await NodePlugin.start({
+        strictDevices: true,
         store,
         nodeId,
         fabric: FABRIC,

@@ -50,7 +50,7 @@ export async function openDevices(
   options: { nodeId?: string; force?: boolean; fabric?: string } = {},
 ): Promise<Devices> {
   const { nodeId = "a", force = false, fabric = "rack1" } = options;
-  const context = { store, nodeId, fabric, pool: "default", logger: silentLogger };
+  const context = { store, nodeId, fabric, pool: "default", strict: true, logger: silentLogger };
   return cleanup(t).use(await Devices.open([{ device, force }], context));
 }
 

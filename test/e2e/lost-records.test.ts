@@ -1,0 +1,91 @@
+/** All custom resources are lost, and made again from the memory, through a real API server; and what hangs is freed. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { silentLogger } from "../../src/base/index.ts";
+import { connect } from "../../src/state/kubernetes/connection.ts";
+import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
+import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { FamfsDevice } from "../../src/state/records.ts";
+import { exampleVolume } from "../../src/state/store-conformance.ts";
+import { skipWithoutMounts } from "../support/kernel.ts";
+import { checkLostRecords } from "../support/lost-records.ts";
+import { ApiServer } from "./api-server.ts";
+import { missingApiServer } from "./support/programs.ts";
+
+const exampleDevice: FamfsDevice = {
+  uuid: "d1",
+  pool: "default",
+  fabric: "x",
+  sizeBytes: 2 ** 30,
+  incarnation: 1,
+  coherency: "flush",
+  nodes: {},
+  generation: 0,
+  intent: undefined,
+};
+
+const NAMESPACE = "famfs-csi-nodes";
+
+describe("custom resources that are lost", { skip: missingApiServer() || skipWithoutMounts() }, () => {
+  let server: ApiServer;
+
+  before(async () => {
+    server = await ApiServer.start();
+    await server.kubectl(["create", "namespace", NAMESPACE]);
+    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
+    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
+    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+  });
+
+  after(async () => {
+    await server[Symbol.asyncDispose]();
+  });
+
+  test("come back from the memory", async () => {
+    await checkLostRecords({
+      storeFlags: () => [`--kubeconfig=${server.plane.kubeconfig()}`, `--node-namespace=${NAMESPACE}`],
+      // As somebody does who means well: with the finalizers in the way, they are taken off (docs/operations.md).
+      async loseRecords() {
+        for (const kind of ["famfsvolumes", "famfsdevices"]) {
+          const names = (await server.kubectl(["get", kind, "-o", "name"])).trim().split("\n");
+          await server.kubectl(["delete", kind, "--all", "--wait=false"]);
+          await server.kubectl(["patch", ...names, "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
+          await server.kubectl(["wait", "--for=delete", ...names, "--timeout=30s"]);
+        }
+      },
+    });
+  });
+
+  test("every kubectl command of docs/operations.md works, and ends what hung", async () => {
+    const page = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8");
+    const commands = [...page.matchAll(/^ {4}kubectl (.*)$/gm)].map(([, line = ""]) => line);
+    assert.equal(commands.length, 10);
+    const node = { apiVersion: "v1", kind: "Node", metadata: { name: "n1", labels: { "famfs.csi.dev/fabric": "x" } } };
+    const lease = {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name: "n1", namespace: NAMESPACE },
+    };
+    await server.kubectl(
+      ["create", "-f", "-"],
+      JSON.stringify({ apiVersion: "v1", kind: "List", items: [node, lease] }),
+    );
+    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
+    await using store = await KubernetesStore.open({ connection, nodeNamespace: NAMESPACE, logger: silentLogger });
+    await store.create("volumes", "v1", exampleVolume);
+    await store.create("devices", "d1", exampleDevice);
+    // A driver that is gone: nobody takes the finalizers off.
+    await server.kubectl(["delete", "crd", "famfsvolumes.famfs.csi.dev", "--wait=false"]);
+    await server.kubectl(["delete", "famfsdevice", "d1", "--wait=false"]);
+    for (const command of commands) {
+      const words = command.replaceAll("VOLUME", "v1").replaceAll("DEVICE", "d1").replaceAll("NODE", "n1").split(" ");
+      await server.kubectl(words.map((word) => word.replaceAll("'", "")));
+      // The page deletes a device a second time, below.
+      if (command.startsWith("patch famfsdevice")) await store.create("devices", "d1", exampleDevice);
+    }
+    await server.kubectl(["wait", "--for=delete", "crd/famfsvolumes.famfs.csi.dev", "--timeout=30s"]);
+    assert.match(await server.kubectl(["get", "node", "n1", "-o", "yaml"]), /out-of-service/);
+    assert.equal((await server.kubectl(["get", "leases", "-n", NAMESPACE, "-o", "name"])).includes("/n1"), false);
+  });
+});
