@@ -1,6 +1,8 @@
 /** Events against a real API server: what people see of them, and what recording one must survive. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { silentLogger } from "../../src/base/index.ts";
 import { EVENT_REASONS } from "../../src/state/event-reasons.ts";
 import { EventThrottle } from "../../src/state/event-throttle.ts";
@@ -11,10 +13,13 @@ import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts"
 import type { FamfsVolume } from "../../src/state/records.ts";
 import { exampleVolume } from "../../src/state/store-conformance.ts";
 import { ApiServer } from "./api-server.ts";
-import { missingApiServer } from "./support/programs.ts";
+import { missingApiServer, programs } from "./support/programs.ts";
 import { Relay } from "./support/relay.ts";
+import { run } from "./support/run.ts";
 import { until } from "./support/until.ts";
 
+const chart = fileURLToPath(new URL("../../deploy/helm/famfs-csi", import.meta.url));
+const account = (component: string) => `system:serviceaccount:famfs:release-${component}`;
 const NODE_NAMESPACE = "famfs-csi-nodes";
 const { wayOut } = EVENT_REASONS.FuseServerDied;
 
@@ -33,8 +38,10 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
   let store: KubernetesStore;
 
   before(async () => {
-    server = await ApiServer.start();
-    for (const name of [NODE_NAMESPACE, "team"]) await server.kubectl(["create", "namespace", name]);
+    server = await ApiServer.start({
+      users: ["node", "controller"].map((each) => ({ name: account(each), groups: ["system:authenticated"] })),
+    });
+    for (const name of [NODE_NAMESPACE, "team", "famfs"]) await server.kubectl(["create", "namespace", name]);
     const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
     await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
     await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
@@ -47,8 +54,8 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
     await server[Symbol.asyncDispose]();
   });
 
-  const open = async ({ port, throttle }: { port?: number; throttle?: EventThrottle } = {}) => {
-    const direct = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
+  const open = async ({ port, throttle, user }: { port?: number; throttle?: EventThrottle; user?: string } = {}) => {
+    const direct = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig(user) });
     return new KubernetesEvents({
       connection: port === undefined ? direct : { ...direct, server: new URL(`https://127.0.0.1:${port}`) },
       component: "node",
@@ -97,6 +104,58 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
       found.map(({ regarding, metadata }) => `${metadata.namespace}: ${regarding.kind} ${regarding.name}`).toSorted(),
       [`default: FamfsVolume ${name}`, "team: PersistentVolumeClaim weights", "team: Pod server-0"],
     );
+  });
+
+  test("events of a device and of a node are shown with them", async () => {
+    await store.create("devices", "dev-1", {
+      uuid: "dev-1",
+      pool: "default",
+      fabric: "rack-1",
+      sizeBytes: 2 ** 30,
+      incarnation: 1,
+      coherency: "hardware",
+      nodes: {},
+      generation: 0,
+      intent: undefined,
+    });
+    const node = { apiVersion: "v1", kind: "Node", metadata: { name: "node-a" } };
+    await server.kubectl(["create", "-f", "-"], JSON.stringify(node));
+    {
+      await using events = await open();
+      events.record({ reason: "DeviceMissing", deviceUuid: "dev-1", message: "/dev/dax0.0 is gone" });
+      events.record({ reason: "DeviceRefused", nodeId: "node-a", message: "/dev/dax1.0 holds an XFS file system" });
+    }
+    assert.match(
+      await server.kubectl(["describe", "famfsdevice", "dev-1"]),
+      /Warning +DeviceMissing .*dax0\.0 is gone/,
+    );
+    assert.match(await server.kubectl(["describe", "node", "node-a"]), /Warning +DeviceRefused .*XFS file system/);
+  });
+
+  const skip = existsSync(programs.helm) ? false : "needs helm (test/e2e/support/install-cluster binaries)";
+  test("the chart gives both accounts the right to record events, and to nothing else of them", { skip }, async () => {
+    const options = ["--namespace=famfs", "--kube-version=1.34.4", "--show-only=templates/rbac.yaml"];
+    const command = [programs.helm, "template", "release", chart, ...options];
+    await server.kubectl(["apply", "-f", "-"], (await run(command)).stdout);
+    for (const component of ["node", "controller"]) {
+      await volume(`by-${component}`, { claim: { namespace: "team", name: "weights" } });
+      {
+        let now = 0;
+        await using events = await open({ user: account(component), throttle: new EventThrottle(() => now) });
+        events.record(died(`by-${component}`));
+        now += 61_000;
+        events.record(died(`by-${component}`));
+      }
+      const found = await eventsAbout(`by-${component}`);
+      assert.deepEqual(
+        found.map(({ series }) => series?.count),
+        [2, 2],
+      );
+      for (const verb of ["get", "list", "delete"]) {
+        const question = ["auth", "can-i", verb, "events.events.k8s.io", `--as=${account(component)}`];
+        await assert.rejects(server.kubectl([...question, "--namespace=team"]), /no/, verb);
+      }
+    }
   });
 
   test("a repeated event is one that counts", async () => {
