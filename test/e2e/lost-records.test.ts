@@ -42,17 +42,24 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     await server[Symbol.asyncDispose]();
   });
 
+  const takeAwayAll = async () => {
+    for (const kind of ["famfsvolumes", "famfsdevices"]) {
+      const names = (await server.kubectl(["get", kind, "-o", "name"])).split("\n").filter((name) => name !== "");
+      if (names.length === 0) continue;
+      await server.kubectl(["delete", kind, "--all", "--wait=false"]);
+      await server.kubectl(["patch", ...names, "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
+      await server.kubectl(["wait", "--for=delete", ...names, "--timeout=30s"]);
+    }
+  };
+
   test("come back from the memory", async () => {
     await checkLostRecords({
       storeFlags: () => [`--kubeconfig=${server.plane.kubeconfig()}`, `--node-namespace=${NAMESPACE}`],
       // As somebody does who means well: with the finalizers in the way, they are taken off (docs/operations.md).
       async loseRecords() {
-        for (const kind of ["famfsvolumes", "famfsdevices"]) {
-          const names = (await server.kubectl(["get", kind, "-o", "name"])).trim().split("\n");
-          await server.kubectl(["delete", kind, "--all", "--wait=false"]);
-          await server.kubectl(["patch", ...names, "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
-          await server.kubectl(["wait", "--for=delete", ...names, "--timeout=30s"]);
-        }
+        // Its memory is erased, its record may still be there.
+        await server.kubectl(["wait", "--for=delete", "famfsvolume/pvc-deleted", "--timeout=30s"]);
+        await takeAwayAll();
       },
     });
   });
@@ -73,6 +80,7 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     );
     const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
     await using store = await KubernetesStore.open({ connection, nodeNamespace: NAMESPACE, logger: silentLogger });
+    await takeAwayAll();
     await store.create("volumes", "v1", exampleVolume);
     await store.create("devices", "d1", exampleDevice);
     // A driver that is gone: nobody takes the finalizers off.
