@@ -8,6 +8,7 @@ import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 /** Bound of one mount, unmount or question to a file system. */
 const TIMEOUT_MS = 10_000;
 const PATH_MAX = 4096;
+const NAME_MAX = 255;
 
 const SOURCE_PREFIX = "famfs-csi:";
 
@@ -42,13 +43,20 @@ export async function resolveMountPath(path: string, field: string): Promise<str
   }
   const clean = normalize(path).replace(/\/+$/, "");
   if (clean === "") throw new FamfsError("INVALID_ARGUMENT", `${field} is the root directory`);
+  if (Buffer.byteLength(basename(clean)) > NAME_MAX) throw unusable(field, clean, "ENAMETOOLONG");
   try {
-    const parent = await system(native.realpath(dirname(clean)), "realpath", dirname(clean));
+    const parent = await system(native.realpath(`${dirname(clean)}/.`), "realpath", dirname(clean));
     return join(parent, basename(clean));
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return undefined;
+    const errno = errnoOf(error);
+    if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
+    if (errno === "ELOOP" || errno === "ENAMETOOLONG") throw unusable(field, clean, errno);
     throw error;
   }
+}
+
+function unusable(field: string, path: string, errno: string): FamfsError {
+  return new FamfsError("INVALID_ARGUMENT", `${field} ${path.slice(0, 200)} leads nowhere (${errno})`);
 }
 
 export type PathKind = "directory" | "file" | "missing" | "other";

@@ -249,7 +249,9 @@ export class NodeVolumes {
     if (target === undefined) {
       throw new FamfsError("INVALID_ARGUMENT", `target_path ${request.targetPath}: its parent does not exist`);
     }
-    if (target === staging) throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path`);
+    if (`${target}/`.startsWith(`${staging}/`)) {
+      throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path, or in it`);
+    }
     const pod = podIn(request.volumeContext);
     this.#warnOfOtherGroup(record, capability.mountGroup, pod);
 

@@ -14,7 +14,8 @@ interface Setup {
   store: Store;
   devices: Devices;
   deviceUuid: string;
-  start: () => AsyncDisposable;
+  /** `seen`: the store as the jobs see it. */
+  start: (seen?: Store) => AsyncDisposable;
   create: (changes?: Partial<FamfsVolume>) => Promise<void>;
   phase: (phase: string) => Promise<FamfsVolume>;
 }
@@ -28,12 +29,12 @@ async function setUp(t: TestContext): Promise<Setup> {
     store,
     devices,
     deviceUuid,
-    start() {
+    start(seen = store) {
       const stack = new AsyncDisposableStack();
       const conditions = new VolumeConditions({ store, nodeId: "a", events: loggedEvents(silentLogger) });
       const jobs = stack.use(
         new VolumeJobs({
-          store,
+          store: seen,
           nodeId: "a",
           device: (uuid) => devices.require(uuid),
           conditions,
@@ -92,6 +93,32 @@ test("a deleted volume is erased and its record goes, but not while a node has i
   await eventually("the record is gone", async () => (await store.get("volumes", "v1")) === undefined || undefined);
   assert.deepEqual(await device.read(secret, 24), new Uint8Array(24));
   assert.deepEqual(await device.read(2 * 2 ** 20, 200), new Uint8Array(200));
+});
+
+test("an erase job stops when its record has changed: the region may be another's", async (t) => {
+  const { create, phase, start, store, devices, deviceUuid } = await setUp(t);
+  await create();
+  {
+    await using _jobs = start();
+    await phase("Ready");
+  }
+  const device = devices.require(deviceUuid);
+  const head = await device.read(2 * 2 ** 20, 200);
+  await updateRecord(store, "volumes", "v1", (record) => ({ ...record, phase: "Reclaiming", jobNode: "a" }));
+  let looks = 0;
+  const changing = new Proxy(store, {
+    get(target, name) {
+      if (name !== "get") return Reflect.get(target, name).bind(target);
+      return async () => {
+        const volume = await target.get("volumes", "v1");
+        return volume && { ...volume, regionGeneration: ++looks };
+      };
+    },
+  });
+  await using _jobs = start(changing);
+  await eventually("the job has tried twice", () => looks >= 4 || undefined);
+  assert.deepEqual(await device.read(2 * 2 ** 20, 200), head);
+  assert.notEqual(await store.get("volumes", "v1"), undefined);
 });
 
 test("jobs of other nodes and adopted volumes are left alone", async (t) => {

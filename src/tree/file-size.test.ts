@@ -73,6 +73,19 @@ test("space that is still being zeroed is not given to another file", async () =
   assert.equal((await contents(node, "g")).slice(-4), "data");
 });
 
+test("a file shows nothing of a removed one whose space it got", async () => {
+  const volume = new SharedVolume({ dataBytes: 4 * MIB });
+  const node = volume.serve("a");
+  await put(node, "old", "secret".repeat(MIB / 2));
+  await volume.clock.advance(1100);
+  await node.tree.unlink(ROOT, "old");
+  const { entry, opened } = await node.tree.create(ROOT, "new", 0o644, O.RDWR, USER);
+  await node.tree.setAttributes(entry.attributes.nodeid, { size: 3 * MIB, handle: opened.handle });
+  assert.match(node.read(opened), /^\0*$/);
+  await node.write(opened, 3 * MIB + 1, "end");
+  assert.match(node.read(opened), /^\0*end$/);
+});
+
 test("a growth that ends after the last close of a removed file gives its space back", async () => {
   const volume = new SharedVolume({ dataBytes: 16 * MIB });
   const node = volume.serve("a");

@@ -77,11 +77,7 @@ export class TestNode {
     return this.client.call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: this.stagingPath(volumeId) });
   }
 
-  publish(
-    volumeId: string,
-    target: string,
-    options: { mode?: AccessMode; readonly?: boolean; volumeContext?: Record<string, string> } & object = {},
-  ) {
+  publish(volumeId: string, target: string, options: PublishOptions = {}) {
     const { mode = "MULTI_NODE_MULTI_WRITER", ...more } = options;
     return this.client.call("node", "NodePublishVolume", {
       volumeId,
@@ -107,6 +103,16 @@ export class TestNode {
   target(name: string): string {
     return join(this.directory, "pods", name);
   }
+}
+
+interface PublishOptions {
+  readonly mode?: AccessMode;
+  readonly readonly?: boolean;
+  readonly volumeContext?: Record<string, string>;
+  /** Instead of the usual ones. */
+  readonly volumeCapability?: object;
+  readonly stagingTargetPath?: string;
+  readonly targetPath?: string;
 }
 
 interface Started {
