@@ -1,13 +1,15 @@
 /** The services in processes of their own, as a container orchestrator meets them, beyond what csi-sanity asks. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { rename } from "node:fs/promises";
+import { open, rename } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { type AccessMode, CsiClient, RpcError } from "../../src/csi/index.ts";
+import { EntryDecoder, entryOffset, LOG_OFFSET } from "../../src/format/index.ts";
 import { EmbeddedStore } from "../../src/state/index.ts";
 import { skipWithoutMounts } from "../support/kernel.ts";
 import { mountsBelow } from "../support/leftovers.ts";
@@ -84,7 +86,7 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
 }
 
 /** A controller and nodes a and b over one device, each a process of its own. */
-async function startParts() {
+async function startParts({ deviceSize = "256Mi" } = {}) {
   await using stack = new AsyncDisposableStack();
   const directory = mkdtempSync(join(tmpdir(), "famfs-parts-"));
   stack.defer(() => {
@@ -92,7 +94,7 @@ async function startParts() {
     for (const mount of mountsBelow(directory)) spawnSync("umount", ["--lazy", mount], { timeout: 10_000 });
     rmSync(directory, { recursive: true, force: true });
   });
-  const device = stack.use(simulatedDevice("256Mi"));
+  const device = stack.use(simulatedDevice(deviceSize));
   const stateDir = join(directory, "state");
   const start = async (service: "controller" | "node", name: string, ...flags: string[]) => {
     const endpoint = `unix://${join(directory, `${name}.sock`)}`;
@@ -110,12 +112,16 @@ async function startParts() {
     return new Node(id, { client, controller, directory });
   };
   const [a, b] = [await node("a"), await node("b")];
-  const create = async (name: string, mode: AccessMode): Promise<string> => {
+  const create = async (
+    name: string,
+    mode: AccessMode,
+    { requiredBytes = 64n << 20n, parameters = {} }: { requiredBytes?: bigint; parameters?: object } = {},
+  ): Promise<string> => {
     const { volume } = await controller.call("controller", "CreateVolume", {
       name,
-      capacityRange: { requiredBytes: 64n << 20n },
+      capacityRange: { requiredBytes },
       volumeCapabilities: [mountCapability(mode)],
-      parameters: { sealDelay: "100ms", mode: "0777", writerTimeout: "1s" },
+      parameters: { sealDelay: "100ms", mode: "0777", writerTimeout: "1s", ...parameters },
     });
     return volume?.volumeId ?? "";
   };
@@ -184,6 +190,43 @@ test("a writer that was detached by force is refused as soon as its successor ha
   assert.deepEqual(readdirSync(b.target).toSorted(), ["after", "before"]);
   await b.detach(volumeId);
   await a.detach(volumeId);
+});
+
+test("a striped class: a file that is declared on one node is interleaved in the log, and the same on the other", {
+  skip,
+}, async () => {
+  await using parts = await startParts({ deviceSize: "8Gi" }); // buckets have 1 GiB; nothing is taken but what is used
+  const { a, b, controller, device, stateDir } = parts;
+  const mode = "MULTI_NODE_MULTI_WRITER";
+  const striped = { "stripe.buckets": "4", "stripe.strips": "3", "stripe.chunkSize": "2Mi" };
+  await assert.rejects(
+    parts.create("wrong", mode, { parameters: { ...striped, "stripe.strips": "5" } }),
+    (error) => error instanceof RpcError && error.code === "INVALID_ARGUMENT" && /stripe\.strips/.test(error.message),
+  );
+  const volumeId = await parts.create("striped", mode, { requiredBytes: 5n << 30n, parameters: striped });
+  for (const node of [a, b]) await node.attach(volumeId, mode);
+
+  const content = randomBytes(7 * 2 ** 21 + 777);
+  const file = await open(join(a.target, "arena"), "w");
+  await file.truncate(content.byteLength); // its size is known before its data
+  await file.writeFile(content);
+  await file.close();
+  const onB = join(b.target, "arena");
+  await until("b sees the file", () => reads(onB) !== undefined);
+  assert.ok(readFileSync(onB).equals(content));
+
+  await using store = await EmbeddedStore.open({ stateDir });
+  const region = (await store.get("volumes", volumeId))?.regions[0];
+  const log = Buffer.alloc(entryOffset(8));
+  await using memory = await open(device.path);
+  await memory.read(log, 0, log.byteLength, (region?.offset ?? 0) + LOG_OFFSET);
+  const decoder = new EntryDecoder(log, true);
+  const entries = Array.from({ length: 8 }, (_, index) => decoder.decode(entryOffset(index), index).entry);
+  const entry = entries.find((one) => one?.type === "file" && one.path === "arena");
+  assert.ok(entry?.type === "file" && entry.layout.type === "interleaved");
+  assert.deepEqual([entry.layout.strips.length, entry.layout.chunkSize], [3, 2 ** 21]);
+  for (const node of [a, b]) await node.detach(volumeId);
+  await controller.call("controller", "DeleteVolume", { volumeId });
 });
 
 function reads(path: string): string | undefined {
