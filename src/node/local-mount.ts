@@ -27,6 +27,13 @@ export interface LocalMount extends AsyncDisposable {
   readonly ended: Promise<void>;
 }
 
+/** The directory as the mount table will show it. NOT_A_DIRECTORY. */
+export async function localMountPoint(name: string): Promise<string> {
+  const directory = (await resolveMountPath(name, "directory")) ?? name;
+  if ((await pathKind(directory)) === "directory") return directory;
+  throw new FamfsError("NOT_A_DIRECTORY", `${name} is not a directory; make it first: mkdir -p ${name}`);
+}
+
 /**
  * A volume mounted and served by this process, without any driver around it: what `famfs-csi mount` is. The writer
  * grant is always this process's, which the device's lock makes true on this host; other hosts must not write
@@ -34,13 +41,7 @@ export interface LocalMount extends AsyncDisposable {
  */
 export async function mountLocally(options: LocalMountOptions): Promise<LocalMount> {
   const { device, region, node, logger } = options;
-  const directory = (await resolveMountPath(options.directory, "directory")) ?? options.directory;
-  if ((await pathKind(directory)) !== "directory") {
-    throw new FamfsError(
-      "NOT_A_DIRECTORY",
-      `${options.directory} is not a directory; make it first: mkdir -p ${options.directory}`,
-    );
-  }
+  const directory = await localMountPoint(options.directory);
   await using stack = new AsyncDisposableStack();
   const fuse = stack.use(await FuseServer.open({ logger }));
   const { fusermount: program } = options;

@@ -102,7 +102,7 @@ test("an erase job stops when its record has changed: the region may be another'
     await using _jobs = start();
     await phase("Ready");
   }
-  const device = devices.require(deviceUuid);
+  const device = await devices.require(deviceUuid);
   const head = await device.read(2 * 2 ** 20, 200);
   await updateRecord(store, "volumes", "v1", (record) => ({ ...record, phase: "Reclaiming", jobNode: "a" }));
   let looks = 0;

@@ -12,6 +12,7 @@ import {
   rmdirSync,
   rmSync,
   statfsSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -140,6 +141,26 @@ test("a missing device is refused with its name", { skip }, async () => {
   assert.match(stderr, /\/dev\/dax99\.7/);
   await assert.rejects(mountDevice("/dev/dax99.7"), /\/dev\/dax99\.7/);
   assert.ok(!existsSync("/dev/dax99.7"));
+});
+
+test("a wrong parameter is refused by its name, and nothing is written", async () => {
+  using device = simulatedDevice("64Mi");
+  const wrong: readonly [string[], RegExp][] = [
+    [["mkfs", "--loglen", "3Mi", device.url], /loglen|log.*power of two/i],
+    [["mkfs", "--mode", "9", device.url], /mode/],
+    [["mkfs", "--frobnicate", device.url], /--frobnicate/],
+    [["mkfs", `file://${device.path}?size=lots`], /lots/],
+    [["mount", device.url, "/does/not/exist"], /\/does\/not\/exist/],
+    [["standalone", "--endpoint=unix:///tmp/x", "--device", device.url], /--state-dir/],
+  ];
+  const check = async ([args, said]: (typeof wrong)[number]) => {
+    const { status, stderr } = await runProgram(...args);
+    assert.ok(status === 64 || status === 66, `${args.join(" ")}: ${status}`);
+    assert.match(stderr, said);
+    assert.doesNotMatch(stderr, /\n\s+at /, "a sentence, not a stack");
+  };
+  await Promise.all(wrong.map(check));
+  assert.equal(statSync(device.path, { throwIfNoEntry: false })?.blocks ?? 0, 0);
 });
 
 test("a device that holds something else is not overwritten", { skip }, async () => {

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import type { Command } from "commander";
 import { FamfsError, fromSystemError } from "../../base/index.ts";
 import { formatVolume, openDevice, showContents } from "../../media/index.ts";
-import { findFusermount, mountLocally } from "../../node/local.ts";
+import { findFusermount, localMountPoint, mountLocally } from "../../node/local.ts";
 import { globals } from "../globals.ts";
 import { localNode } from "../local-volume.ts";
 import { print, printJson } from "../output.ts";
@@ -49,6 +49,7 @@ after --, it is made in a namespace of its own, where only that command sees it:
       }
       const { output, logger } = globals(command);
       const stopped = stopSignal();
+      await localMountPoint(directory); // before anything is made on the device
       await formatIfBlank(name, options);
       await using target = await openTarget(name, { volume: options.volume, writable: options.readOnly !== true });
       await using _lock = await target.device.lock();
