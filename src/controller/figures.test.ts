@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { MIB, silentLogger } from "../base/index.ts";
-import { updateRecord } from "../state/index.ts";
+import { abnormalOn, updateRecord } from "../state/index.ts";
 import { StoreCensus, type StoreFigures } from "./figures.ts";
 import { claim, registerNode, testCluster } from "./testing/fixture.ts";
 
@@ -63,16 +63,16 @@ test("what a node reports of a volume, and whether a node is heard, are among th
   await using at = await testCluster();
   await using census = await StoreCensus.open(at.store, { logger: silentLogger });
   await at.client.call("controller", "CreateVolume", claim("v"));
-  const report = (reason: string) => ({
-    type: "Abnormal",
+  const report = {
+    type: abnormalOn("node-a"),
     status: "True" as const,
-    reason,
+    reason: "LogCorrupt",
     message: "log entry 3 is corrupt",
     lastTransitionTime: new Date().toISOString(),
-  });
-  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, conditions: [report("Node:node-a")] }));
+  };
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, conditions: [report] }));
   const { abnormal } = await settled(census, (figures) => figures.abnormal.length > 0);
-  assert.deepEqual(abnormal, [{ volume: "v", node: "node-a" }]);
+  assert.deepEqual(abnormal, [{ volume: "v", node: "node-a", reason: "LogCorrupt" }]);
   await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, conditions: [] }));
   await settled(census, (figures) => figures.abnormal.length === 0);
 

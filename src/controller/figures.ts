@@ -3,6 +3,8 @@ import type { Logger } from "../base/index.ts";
 import {
   type Kind,
   NodeLiveness,
+  nodeOf,
+  problemsOf,
   type Store,
   type StoredRecord,
   VOLUME_PHASES,
@@ -25,8 +27,8 @@ export interface PoolFigures {
 export interface StoreFigures {
   readonly pools: readonly PoolFigures[];
   readonly volumes: Readonly<Record<VolumePhase, number>>;
-  /** By volume and the node that reports it. */
-  readonly abnormal: readonly { readonly volume: string; readonly node: string }[];
+  /** By volume, the node that reports it and the reason of its condition. */
+  readonly abnormal: readonly { readonly volume: string; readonly node: string; readonly reason: string }[];
   /** Whether the heartbeat of each node is heard. */
   readonly nodes: readonly { readonly node: string; readonly alive: boolean }[];
 }
@@ -71,12 +73,11 @@ export class StoreCensus implements AsyncDisposable {
 
   figures(): StoreFigures {
     const volumes = Object.fromEntries(VOLUME_PHASES.map((phase) => [phase, 0])) as Record<VolumePhase, number>;
-    const abnormal: { volume: string; node: string }[] = [];
-    for (const { name, phase, conditions } of this.#volumes.values()) {
-      volumes[phase]++;
-      for (const { type, status, reason } of conditions) {
-        if (type === "Abnormal" && status === "True")
-          abnormal.push({ volume: name, node: reason.replace("Node:", "") });
+    const abnormal: { volume: string; node: string; reason: string }[] = [];
+    for (const volume of this.#volumes.values()) {
+      volumes[volume.phase]++;
+      for (const problem of problemsOf(volume)) {
+        abnormal.push({ volume: volume.name, node: nodeOf(problem), reason: problem.reason });
       }
     }
     this.#pools ??= this.#countPools();

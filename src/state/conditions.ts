@@ -7,6 +7,11 @@ export function abnormalOn(nodeId: string): string {
   return `${nodeId}/${ABNORMAL}`;
 }
 
+/** The node that a condition is about, of those that `abnormalOn` named. */
+export function nodeOf({ type }: Condition): string {
+  return type.slice(0, -`/${ABNORMAL}`.length);
+}
+
 /** What is wrong with a volume, on whichever nodes. */
 export function problemsOf({ conditions }: FamfsVolume): Condition[] {
   return conditions.filter(({ type, status }) => type.endsWith(`/${ABNORMAL}`) && status === "True");

@@ -79,9 +79,9 @@ export const METRICS = {
   famfs_csi_volumes: { type: "gauge", labels: ["phase"], by: "controller", help: "Volumes by phase." },
   famfs_csi_volume_abnormal: {
     type: "gauge",
-    labels: ["volume", "node"],
+    labels: ["volume", "node", "reason"],
     by: "controller",
-    help: "1 for each volume and node that reports something wrong with it; the volume's condition says what.",
+    help: "1 for each volume and node that reports something wrong with it; docs/events.md lists the reasons.",
   },
   famfs_csi_node_alive: {
     type: "gauge",

@@ -16,7 +16,7 @@ const figures: StoreFigures = {
     },
   ],
   volumes: { Pending: 0, Formatting: 0, Ready: 3, Failed: 0, Reclaiming: 1 },
-  abnormal: [{ volume: "v", node: "a" }],
+  abnormal: [{ volume: "v", node: "a", reason: "LogCorrupt" }],
   nodes: [{ node: "a", alive: false }],
 };
 
@@ -29,7 +29,7 @@ test("of several controllers only the leader tells what the records say", () => 
     ["famfs_csi_pool_largest_free_bytes", pool, 50],
     ["famfs_csi_pool_quarantined_bytes", pool, 20],
     ["famfs_csi_volumes", { phase: "Reclaiming" }, 1],
-    ["famfs_csi_volume_abnormal", { volume: "v", node: "a" }, 1],
+    ["famfs_csi_volume_abnormal", { volume: "v", node: "a", reason: "LogCorrupt" }, 1],
     ["famfs_csi_node_alive", { node: "a" }, 0],
   ]) {
     assert.ok(

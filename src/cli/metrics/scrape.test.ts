@@ -192,7 +192,7 @@ test("a controller and a node with a volume export all that is documented, and l
   assert.ok((broken.value("famfs_csi_volume_memory_errors_total", volume) ?? 0) > 0);
   assert.ok((broken.value("famfs_csi_fuse_errors_total", `${volume},errno="EIO"`) ?? 0) > 0);
   const abnormal = async () =>
-    (await controller.scrape()).value("famfs_csi_volume_abnormal", `${volume},node="here"`) === 1;
+    (await controller.scrape()).value("famfs_csi_volume_abnormal", `${volume},node="here",reason="MemoryError"`) === 1;
   for (const until = performance.now() + 10_000; !(await abnormal()); await delay(50)) {
     assert.ok(performance.now() < until, "the controller does not know of it");
   }
