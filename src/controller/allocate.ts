@@ -75,7 +75,7 @@ export async function finishIntent(
   await updateRecord(store, "volumes", intent.volume, (volume) => {
     // Deleted, made anew under its name, or served by an intent on another device: the regions stay free.
     if (volume.uuid !== volumeUuid || volume.phase !== "Pending") return undefined;
-    const jobNode = chooseJobNode(liveness, volume.name, [device]);
+    const jobNode = chooseJobNode(liveness, volume, [device]);
     const { pool, fabric } = device;
     return { ...volume, phase: "Formatting", pool, fabric, regions, regionGeneration, jobNode };
   });

@@ -1,6 +1,14 @@
 import { KeyedTryLock, type Logger } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
-import { type EventRecorder, loggedEvents, NodeLiveness, type Store, VolumeChanges } from "../state/index.ts";
+import {
+  type EventRecorder,
+  loggedEvents,
+  NO_NODE_OBJECTS,
+  NodeLiveness,
+  type NodeObjects,
+  type Store,
+  VolumeChanges,
+} from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 import { controllerService } from "./controller-service.ts";
 import { Maintenance, needsTending } from "./maintenance.ts";
@@ -12,6 +20,8 @@ export interface ControllerOptions {
   readonly logger: Logger;
   /** Default: lines of the log. */
   readonly events?: EventRecorder;
+  /** Who says that a silent node is gone for good (default: nobody). */
+  readonly nodeObjects?: NodeObjects;
   /** Whether this process runs the background loops now: every replica serves, the leader maintains (default always). */
   readonly leads?: () => boolean;
   readonly maintenancePeriodMs?: number;
@@ -42,6 +52,7 @@ export class Controller implements AsyncDisposable {
     const context: ControllerContext = {
       store,
       liveness,
+      nodeObjects: options.nodeObjects ?? NO_NODE_OBJECTS,
       changes,
       volumes,
       locks: new KeyedTryLock(),

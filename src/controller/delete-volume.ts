@@ -1,11 +1,12 @@
 import { FamfsError } from "../base/index.ts";
-import { type FamfsVolume, type NodeRecord, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import { type ControllerContext, lockVolume } from "./context.ts";
 import { assignJob } from "./jobs.ts";
 
 /**
  * Returns when it is durable that the volume is to be erased; a node does that, and only then are the regions free.
- * VOLUME_PUBLISHED while a node uses it, VOLUME_BUSY while it is formatted.
+ * Nodes that have it staged still, although it is published nowhere, were detached by force and may be silent for long:
+ * the erasing waits for them (quarantine.ts), the caller does not. VOLUME_PUBLISHED, VOLUME_BUSY while it is formatted.
  */
 export async function deleteVolume(context: ControllerContext, volumeId: string): Promise<void> {
   const { store } = context;
@@ -13,14 +14,7 @@ export async function deleteVolume(context: ControllerContext, volumeId: string)
   const volume = await updateRecord(store, "volumes", volumeId, async (found) => {
     if (found.phase === "Reclaiming") return undefined;
     await assertDeletable(store, found);
-    return {
-      ...found,
-      phase: "Reclaiming",
-      jobNode: undefined,
-      staged: {},
-      writer: undefined,
-      waiters: [],
-    };
+    return { ...found, phase: "Reclaiming", jobNode: undefined, writer: undefined, waiters: [] };
   });
   if (volume === undefined) return;
   // Without regions there is nothing to erase. An intent that names it is dropped by whoever finds it.
@@ -41,22 +35,7 @@ async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): P
   if (published.length > 0) {
     throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still published to ${published.join(", ")}`);
   }
-  const holding = nodesThatMayWrite(volume, await store.list("nodes"));
-  if (holding.length > 0) {
-    throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still staged on ${holding.join(", ")}`);
-  }
   if (volume.phase === "Formatting" && jobNode !== undefined && (await store.get("nodes", jobNode)) !== undefined) {
     throw new FamfsError("VOLUME_BUSY", `volume ${name} is being formatted by node ${jobNode}; try again`);
   }
-}
-
-/**
- * Quarantine: the nodes that staged a volume and have neither acknowledged its end, nor booted since, nor are gone.
- * Its regions are not reused before there are none. `nodes` are to be read after the volume: a node has a record
- * before it stages anything, so only one that is really gone is not among them.
- */
-export function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeRecord[]): string[] {
-  return Object.entries(staged)
-    .filter(([nodeId, { bootId }]) => nodes.some((node) => node.nodeId === nodeId && node.bootId === bootId))
-    .map(([nodeId]) => nodeId);
 }

@@ -10,17 +10,22 @@ import type { ControllerContext } from "./context.ts";
  * merely silent may still be writing (promise 5).
  */
 
-/** A live node that reaches all `devices`; spread over nodes by the volume's name. */
+/**
+ * A live node that reaches all `devices`; spread over nodes by the volume's name. One that was detached by force from
+ * the volume (it is still in `staged`) may be about to die: rather another.
+ */
 export function chooseJobNode(
   liveness: NodeLiveness,
-  volumeId: string,
+  { name, staged }: Pick<StoredRecord<"volumes">, "name" | "staged">,
   devices: readonly FamfsDevice[],
 ): string | undefined {
   const [first, ...rest] = devices;
-  const able = Object.keys(first?.nodes ?? {})
+  const alive = Object.keys(first?.nodes ?? {})
     .filter((nodeId) => liveness.isAlive(nodeId) && rest.every((device) => device.nodes[nodeId] !== undefined))
     .toSorted();
-  return able[createHash("sha256").update(volumeId).digest().readUInt32LE(0) % Math.max(1, able.length)];
+  const free = alive.filter((nodeId) => staged[nodeId] === undefined);
+  const able = free.length > 0 ? free : alive;
+  return able[createHash("sha256").update(name).digest().readUInt32LE(0) % Math.max(1, able.length)];
 }
 
 /** Gives the job of a Formatting or Reclaiming volume to a node when nobody has it, or its node is gone. */
@@ -32,7 +37,7 @@ export async function assignJob(
   const devices = (await store.list("devices")).filter(({ uuid }) =>
     volume.regions.some((region) => region.deviceUuid === uuid),
   );
-  const jobNode = chooseJobNode(liveness, volume.name, devices);
+  const jobNode = chooseJobNode(liveness, volume, devices);
   if (jobNode === undefined) return volume;
   const updated = await updateRecord(store, "volumes", volume.name, async (found) =>
     found.uuid === volume.uuid && (await needsNode(store, found)) ? { ...found, jobNode } : undefined,

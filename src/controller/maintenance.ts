@@ -1,11 +1,11 @@
 import { type Logger, messageOf } from "../base/index.ts";
-import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type FamfsVolume, type NodeRecord, removeGoneNodes, type StoredRecord } from "../state/index.ts";
 import { finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { reclaimFailed } from "./create-volume.ts";
-import { nodesThatMayWrite } from "./delete-volume.ts";
 import { tellEraseWaits } from "./erase-waits.ts";
 import { assignJob } from "./jobs.ts";
+import { endQuarantine } from "./quarantine.ts";
 
 export interface MaintenanceOptions {
   readonly logger: Logger;
@@ -80,13 +80,18 @@ export async function maintain(
     }
   };
   const { store } = context;
+  await removeGoneNodes({ ...context, logger }).catch((error: unknown) => {
+    logger.warn({ reason: messageOf(error) }, "whether silent nodes are gone is not known");
+  });
   await each(
     () => store.list("devices"),
     (device) => finishIntent(context, device),
   );
+  let read: Promise<readonly NodeRecord[]> | undefined;
+  const nodes = () => (read ??= store.list("nodes"));
   await each(
     async () => context.volumes.tended(),
-    (volume) => tend(context, volume, abandonedMs),
+    (volume) => tend(context, volume, { abandonedMs, nodes }),
   );
 }
 
@@ -95,7 +100,17 @@ export function needsTending({ phase, staged }: FamfsVolume): boolean {
   return phase !== "Ready" || Object.keys(staged).length > 0;
 }
 
-async function tend(context: ControllerContext, volume: StoredRecord<"volumes">, abandonedMs: number): Promise<void> {
+interface Round {
+  readonly abandonedMs: number;
+  /** All of them, read after the volumes, once. */
+  readonly nodes: () => Promise<readonly NodeRecord[]>;
+}
+
+async function tend(
+  context: ControllerContext,
+  volume: StoredRecord<"volumes">,
+  { abandonedMs, nodes }: Round,
+): Promise<void> {
   const { store } = context;
   const abandoned = Date.now() - Date.parse(volume.createdAt) > abandonedMs;
   tellEraseWaits(context, volume);
@@ -108,36 +123,24 @@ async function tend(context: ControllerContext, volume: StoredRecord<"volumes">,
       if (abandoned) await reclaimFailed(context, volume);
       return;
     case "Formatting":
-      if (!isWithKnownNodes(context, volume)) await assignJob(context, volume);
+      if (!hasKnownNode(context, volume)) await assignJob(context, volume);
       return;
     case "Reclaiming":
       if (volume.regions.length === 0) await store.delete("volumes", volume.name, volume.resourceVersion);
-      else if (!isWithKnownNodes(context, volume)) await assignJob(context, volume);
+      else {
+        const waiting = await endQuarantine(context, volume, nodes);
+        if (!hasKnownNode(context, waiting)) await assignJob(context, waiting);
+      }
       return;
     case "Ready":
-      if (!isWithKnownNodes(context, volume)) await dropGoneNodes(store, volume);
+      await endQuarantine(context, volume, nodes);
       return;
     default:
       volume.phase satisfies never;
   }
 }
 
-/** What every round asks of each volume, so without a request: nothing that it is given to is gone. */
-function isWithKnownNodes({ liveness }: ControllerContext, { phase, jobNode, staged }: FamfsVolume): boolean {
-  if (phase !== "Ready") return jobNode !== undefined && liveness.get(jobNode) !== undefined;
-  return Object.entries(staged).every(([nodeId, { bootId }]) => liveness.get(nodeId)?.bootId === bootId);
-}
-
-/** Nodes that are gone for good, or booted since, have nothing staged any more. */
-async function dropGoneNodes(store: Store, volume: StoredRecord<"volumes">): Promise<void> {
-  const remaining = async (found: FamfsVolume) => {
-    const holding = new Set(nodesThatMayWrite(found, await store.list("nodes")));
-    return Object.fromEntries(Object.entries(found.staged).filter(([nodeId]) => holding.has(nodeId)));
-  };
-  const same = (a: object, b: object) => Object.keys(a).length === Object.keys(b).length;
-  if (same(volume.staged, await remaining(volume))) return;
-  await updateRecord(store, "volumes", volume.name, async (found) => {
-    const staged = await remaining(found);
-    return same(staged, found.staged) ? undefined : { ...found, staged };
-  });
+/** What every round asks of each volume, so without a request. */
+function hasKnownNode({ liveness }: ControllerContext, { jobNode }: FamfsVolume): boolean {
+  return jobNode !== undefined && liveness.get(jobNode) !== undefined;
 }

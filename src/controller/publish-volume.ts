@@ -50,7 +50,12 @@ export async function publishVolume(
   return { [ROLE]: readonly ? "reader" : capability.rules.writer === "one" ? "writer" : "shared" };
 }
 
-/** Detaches it from a node, or from all when `nodeId` is empty. A volume or node that is gone counts as detached. */
+/**
+ * Detaches it from a node, or from all when `nodeId` is empty. A volume or node that is gone counts as detached. A node
+ * that had no time to unstage it (detached by force) loses the writer grant with it: the epoch is raised, so that
+ * whatever it held is older than what anybody gets from now on, and `staged` keeps the region for it until it
+ * acknowledges. It learns of it by its own look at this record.
+ */
 export async function unpublishVolume(context: ControllerContext, volumeId: string, nodeId: string): Promise<void> {
   using _lock = lockVolume(context, volumeId);
   const leaves = (each: string) => nodeId === "" || each === nodeId;
@@ -62,7 +67,8 @@ export async function unpublishVolume(context: ControllerContext, volumeId: stri
       Object.keys(published).length === Object.keys(found.published).length &&
       waiters.length === found.waiters.length &&
       writer === found.writer;
-    return same ? undefined : { ...found, published, waiters, writer };
+    const epoch = writer === found.writer ? found.epoch : found.epoch + 1;
+    return same ? undefined : { ...found, published, waiters, writer, epoch };
   });
   await context.volumes.untilShown(volumeId, (shown) => !Object.keys(shown?.published ?? {}).some(leaves));
 }

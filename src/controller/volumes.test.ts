@@ -28,31 +28,6 @@ test("DeleteVolume is OK once it is durable; the name and the bytes are free whe
   await remove("never made");
 });
 
-test("a volume that a node uses is not deleted, until the node let it go, booted or is gone", async () => {
-  await using at = await testCluster();
-  await at.client.call("controller", "CreateVolume", claim("v"));
-  const publish = { volumeId: "v", nodeId: "node-a", volumeCapability: mountCapability() };
-  await at.client.call("controller", "ControllerPublishVolume", publish);
-  const remove = () => at.client.call("controller", "DeleteVolume", { volumeId: "v" });
-  await assert.rejects(remove(), answers("FAILED_PRECONDITION", /published to node-a/));
-  await updateRecord(at.store, "volumes", "v", (volume) => ({
-    ...volume,
-    staged: { "node-a": { bootId: "boot of node-a" } },
-  }));
-  await at.client.call("controller", "ControllerUnpublishVolume", publish);
-  await assert.rejects(remove(), answers("FAILED_PRECONDITION", /staged on node-a/));
-  await updateRecord(at.store, "nodes", "node-a", (node) => ({ ...node, bootId: "another boot" }));
-  await remove();
-  while ((await at.store.get("volumes", "v")) !== undefined) await tick();
-});
-
-test("a node that is gone for good does not keep a volume staged", async () => {
-  await using at = await testCluster();
-  await at.client.call("controller", "CreateVolume", claim("v"));
-  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged: { lost: { bootId: "1" } } }));
-  while (Object.keys((await at.store.get("volumes", "v"))?.staged ?? {}).length > 0) await tick();
-});
-
 test("what a controller left half done and nobody asks for again goes away", async () => {
   await using at = await testCluster({ abandonedMs: 50 });
   await at.client.call("controller", "CreateVolume", claim("kept"));

@@ -5,6 +5,12 @@ import type { Store } from "./store.ts";
 export interface HeartbeatOptions {
   readonly node: Omit<NodeRecord, "renewedAt">;
   readonly logger: Logger;
+  /**
+   * Others may have counted this node out: its lease had run out before it could be renewed, or its record was deleted
+   * because the node was declared gone. Called when the record is fresh again and before `remainingMs` says so, to
+   * give up what is no longer this node's; the lease counts as renewed when it returns.
+   */
+  readonly onLapse?: () => Promise<void>;
 }
 
 /** Attempts to renew within one lease: two may fail before others may take over. */
@@ -20,13 +26,15 @@ export class Heartbeat implements AsyncDisposable {
   readonly #logger: Logger;
   #timer: NodeJS.Timeout | undefined;
   #renewing: Promise<void> = Promise.resolve();
-  #goodUntil = 0;
   #failures = 0;
+  readonly #onLapse: () => Promise<void>;
+  #goodUntil: number | undefined;
 
-  private constructor(store: Store, { node, logger }: HeartbeatOptions) {
+  private constructor(store: Store, { node, logger, onLapse }: HeartbeatOptions) {
     this.#store = store;
     this.node = node;
     this.#logger = logger;
+    this.#onLapse = onLapse ?? (async () => {});
   }
 
   /** Returns when the record is there. Throws what the store throws. */
@@ -46,7 +54,7 @@ export class Heartbeat implements AsyncDisposable {
 
   /** How long the others are sure to count this node as alive. */
   remainingMs(): number {
-    return Math.max(0, this.#goodUntil - performance.now());
+    return Math.max(0, (this.#goodUntil ?? 0) - performance.now());
   }
 
   /** Renewals that failed since it was opened. */
@@ -69,6 +77,8 @@ export class Heartbeat implements AsyncDisposable {
     const started = performance.now();
     const record: NodeRecord = { ...this.node, renewedAt: new Date().toISOString() };
     const found = await this.#store.get("nodes", record.nodeId);
+    const lapsed = this.#goodUntil !== undefined && (found === undefined || this.#goodUntil < started);
+    if (lapsed) this.#goodUntil = 0; // until `onLapse` has returned, also where it fails
     try {
       if (found === undefined) await this.#store.create("nodes", record.nodeId, record);
       else await this.#store.replace("nodes", { ...found, ...record });
@@ -76,6 +86,10 @@ export class Heartbeat implements AsyncDisposable {
       if (!hasCode(error, "CONFLICT")) throw error;
       this.#logger.warn({ node: record.nodeId }, "another process writes this node's heartbeat");
       throw error;
+    }
+    if (lapsed) {
+      this.#logger.warn({ node: record.nodeId, declaredGone: found === undefined }, "the heartbeat had lapsed");
+      await this.#onLapse();
     }
     this.#goodUntil = started + this.node.leaseSeconds * 1000;
   }

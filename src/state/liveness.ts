@@ -47,6 +47,11 @@ export class NodeLiveness implements AsyncDisposable {
     return Math.max(0, seen.changedAt + seen.record.leaseSeconds * 1000 + marginMs - this.#now());
   }
 
+  /** Nodes that have a record and have not renewed it for a lease and `marginMs`. */
+  silent(marginMs = 0): NodeRecord[] {
+    return [...this.#seen.values()].map(({ record }) => record).filter(({ nodeId }) => !this.isAlive(nodeId, marginMs));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort.abort();
     await this.#watching;

@@ -1,10 +1,12 @@
 import type { Logger } from "../base/index.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { type EventRecorder, loggedEvents } from "./events.ts";
+import { NO_NODE_OBJECTS, type NodeObjects } from "./gone-nodes.ts";
 import { type ClusterConnection, type ConnectOptions, connect } from "./kubernetes/connection.ts";
 import { KubernetesEvents } from "./kubernetes/kubernetes-events.ts";
 import { KubernetesStore } from "./kubernetes/kubernetes-store.ts";
 import { LeaderElection } from "./kubernetes/leader-election.ts";
+import { KubernetesNodeObjects } from "./kubernetes/node-objects.ts";
 import type { Store } from "./store.ts";
 
 export { type AnsweredRequest, isInCluster } from "./kubernetes/connection.ts";
@@ -42,10 +44,17 @@ const DEFAULT_NODE_NAMESPACE = "famfs-csi-nodes";
 export class OpenedStore implements AsyncDisposable {
   readonly store: Store;
   readonly #connection: ClusterConnection | undefined;
+  readonly #nodeObjects: KubernetesNodeObjects | undefined;
 
   private constructor(store: Store, connection?: ClusterConnection) {
     this.store = store;
     this.#connection = connection;
+    this.#nodeObjects = connection === undefined ? undefined : new KubernetesNodeObjects(connection);
+  }
+
+  /** Who says that a node is gone for good: the controller asks. */
+  get nodeObjects(): NodeObjects {
+    return this.#nodeObjects ?? NO_NODE_OBJECTS;
   }
 
   /** Errors: STORE_UNAVAILABLE, SYSTEM. */
@@ -74,6 +83,7 @@ export class OpenedStore implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#nodeObjects?.[Symbol.dispose]();
     await this.store[Symbol.asyncDispose]();
   }
 }

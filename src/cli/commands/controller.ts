@@ -29,7 +29,7 @@ export function registerControllerCommand(program: Command): void {
       const stopped = stopSignal();
       const metrics = await openMetrics(flags.healthPort);
       await using opened = await openStore(flags, { logger, metrics });
-      const { store } = opened;
+      const { store, nodeObjects } = opened;
       // Not waited for: it is about deletions by hand, not about serving.
       void opened.protectRecords().then(
         (count) => count > 0 && logger.info({ count }, "records have the driver's finalizer again"),
@@ -38,8 +38,9 @@ export function registerControllerCommand(program: Command): void {
       // Every replica answers calls; one of them runs the background loops.
       await using leadership = opened.elect("famfs-csi-controller", { identity, logger });
       await using events = opened.events({ component: "controller", instance: identity, logger });
-      await using controller = await Controller.open({ store, logger, events, leads: () => leadership.leading });
-      await using _census = await addControllerMetrics(metrics, { store, leads: () => leadership.leading, logger });
+      const leads = () => leadership.leading;
+      await using controller = await Controller.open({ store, logger, events, nodeObjects, leads });
+      await using _census = await addControllerMetrics(metrics, { store, leads, logger });
       const readiness = { store: storeCheck(store) };
       await using _server = await serve({ endpoint, controller: controller.service, readiness, logger, metrics });
       await using _health =

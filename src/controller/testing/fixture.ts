@@ -7,6 +7,7 @@ import { CsiClient, CsiServer, RpcError } from "../../csi/index.ts";
 import { type Device, eraseRegion, formatVolume, initDevice, openDevice } from "../../media/index.ts";
 import {
   EmbeddedStore,
+  type NodeRecord,
   parseVolumeParameters,
   type Store,
   type StoredRecord,
@@ -100,7 +101,7 @@ export class TestAgent implements AsyncDisposable {
       await updateRecord(this.#store, "volumes", name, (found) =>
         found.phase === "Formatting" ? { ...found, phase: "Ready", jobNode: undefined } : undefined,
       );
-    } else if (volume.phase === "Reclaiming") {
+    } else if (volume.phase === "Reclaiming" && Object.keys(volume.staged).length === 0) {
       await eraseRegion(this.device, region);
       await this.#store.delete("volumes", volume.name, volume.resourceVersion);
     }
@@ -110,10 +111,10 @@ export class TestAgent implements AsyncDisposable {
 export async function registerNode(
   store: Store,
   nodeId: string,
-  { fabric = "rack-1", maxVolumes = 0 }: { fabric?: string; maxVolumes?: number } = {},
+  { fabric = "rack-1", maxVolumes = 0, leaseSeconds = 60 }: Partial<NodeRecord> = {},
 ): Promise<void> {
   const renewedAt = new Date().toISOString();
-  const node = { nodeId, fabric, bootId: `boot of ${nodeId}`, instance: "1", renewedAt, leaseSeconds: 60, maxVolumes };
+  const node = { nodeId, fabric, bootId: `boot of ${nodeId}`, instance: "1", renewedAt, leaseSeconds, maxVolumes };
   await store.create("nodes", nodeId, node);
 }
 

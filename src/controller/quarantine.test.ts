@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type NodeObjects, updateRecord } from "../state/index.ts";
+import { answers, claim, mountCapability, registerNode, testCluster } from "./testing/fixture.ts";
+
+/** Volume `v`, staged by node b when it was detached by force; `gone` says which nodes were declared gone. */
+async function forcedDetach({ leaseSeconds = 60 } = {}) {
+  const gone = new Set<string>();
+  const nodeObjects: NodeObjects = { whyGone: async (nodeId) => (gone.has(nodeId) ? "Node was deleted" : undefined) };
+  const at = await testCluster({ nodeObjects, size: "64Mi" });
+  await at.client.call("controller", "CreateVolume", claim("v", { capacityRange: { requiredBytes: 40n << 20n } }));
+  await registerNode(at.store, "b", { leaseSeconds });
+  await updateRecord(at.store, "devices", at.agent.deviceUuid, (device) => ({
+    ...device,
+    nodes: { ...device.nodes, b: { path: "/x" } },
+  }));
+  const publication = { volumeId: "v", nodeId: "b", volumeCapability: mountCapability("SINGLE_NODE_WRITER") };
+  await at.client.call("controller", "ControllerPublishVolume", publication);
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged: { b: { bootId: "boot of b" } } }));
+  await at.client.call("controller", "ControllerUnpublishVolume", publication);
+  return {
+    ...at,
+    gone,
+    publication,
+    remove: () => at.client.call("controller", "DeleteVolume", { volumeId: "v" }),
+    volume: () => at.store.get("volumes", "v"),
+    /** Returns when `v` is erased and its record gone. */
+    async erased() {
+      while ((await at.store.get("volumes", "v")) !== undefined) await tick();
+    },
+  };
+}
+
+test("a forced detach takes the grant away under a raised epoch, and remembers who may still write", async () => {
+  await using at = await forcedDetach();
+  const volume = await at.volume();
+  const { published, writer, epoch, staged } = volume ?? {};
+  assert.deepEqual(
+    { published, writer, epoch, staged },
+    { published: {}, writer: undefined, epoch: 2, staged: { b: { bootId: "boot of b" } } },
+  );
+  await at.client.call("controller", "ControllerUnpublishVolume", at.publication);
+  assert.deepEqual(await at.volume(), volume, "the call may be repeated");
+});
+
+test("a volume can be published elsewhere and deleted while a node that was detached by force is silent", async () => {
+  await using at = await forcedDetach();
+  const elsewhere = { ...at.publication, nodeId: "node-a" };
+  await at.client.call("controller", "ControllerPublishVolume", elsewhere);
+  assert.deepEqual((await at.volume())?.writer?.epoch, 3);
+  await assert.rejects(at.remove(), answers("FAILED_PRECONDITION", /published to node-a/));
+  await at.client.call("controller", "ControllerUnpublishVolume", elsewhere);
+  await at.remove();
+  await at.remove();
+  assert.equal((await at.volume())?.phase, "Reclaiming");
+});
+
+test("its regions are given to nobody until that node acknowledges", async () => {
+  await using at = await forcedDetach();
+  await at.remove();
+  const another = claim("another", { capacityRange: { requiredBytes: 40n << 20n } });
+  await assert.rejects(at.client.call("controller", "CreateVolume", another), answers("RESOURCE_EXHAUSTED"));
+  assert.notEqual((await at.volume())?.jobNode, undefined, "the job waits for it");
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged: {} }));
+  await at.erased();
+  // Which has no agent here, and so formats nothing.
+  await updateRecord(at.store, "devices", at.agent.deviceUuid, ({ nodes: { b: _, ...nodes }, ...device }) => ({
+    ...device,
+    nodes,
+  }));
+  await at.client.call("controller", "CreateVolume", another);
+});
+
+test("a reboot of that node ends the quarantine", async () => {
+  await using at = await forcedDetach();
+  await at.remove();
+  await updateRecord(at.store, "nodes", "b", (node) => ({ ...node, bootId: "another boot" }));
+  await at.erased();
+});
+
+test("so does its being declared gone, but only while it is silent; until then a condition tells the way out", async () => {
+  await using at = await forcedDetach({ leaseSeconds: 1 });
+  await at.remove();
+  let message: string | undefined;
+  while (message === undefined) {
+    message = (await at.volume())?.conditions.find(({ type }) => type === "Quarantined")?.message;
+    await tick();
+  }
+  assert.match(message, /b had it mounted and does not answer.*out-of-service/);
+  at.gone.add("b").add("node-a");
+  await at.erased();
+  assert.equal(await at.store.get("nodes", "b"), undefined);
+  assert.notEqual(await at.store.get("nodes", "node-a"), undefined, "whose lease still runs");
+});
+
+test("a node that is gone for good does not keep a volume staged", async () => {
+  await using at = await testCluster();
+  await at.client.call("controller", "CreateVolume", claim("v"));
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged: { lost: { bootId: "1" } } }));
+  while (Object.keys((await at.store.get("volumes", "v"))?.staged ?? {}).length > 0) await tick();
+});
+
+function tick(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 5));
+}
