@@ -11,6 +11,7 @@ import {
   EmbeddedStore,
   type FamfsVolume,
   loggedEvents,
+  NO_NODE_OBJECTS,
   NodeLiveness,
   type Store,
   type StoredRecord,
@@ -130,6 +131,7 @@ async function openContext(store: Store, resources: AsyncDisposableStack): Promi
   return {
     store,
     liveness: resources.use(await NodeLiveness.open(store, { logger: silentLogger })),
+    nodeObjects: NO_NODE_OBJECTS,
     changes: resources.use(VolumeChanges.open(store, silentLogger)),
     volumes: resources.use(await VolumeView.open(store, { needsTending: () => false, catchUpMs: 3 })),
     locks: new KeyedTryLock(),

@@ -1,4 +1,5 @@
-import type { Condition, FamfsVolume, NodeLiveness, NodeRecord, Store, StoredRecord } from "../state/index.ts";
+import { type Condition, eventText, type FamfsVolume, type NodeRecord, type StoredRecord } from "../state/index.ts";
+import type { ControllerContext } from "./context.ts";
 
 /*
  * A region is not given to another volume, nor erased, while a node may still write to it: a node that staged the
@@ -16,6 +17,7 @@ export function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeR
     .map(([nodeId]) => nodeId);
 }
 
+/** Type of the condition and reason of the event. */
 const QUARANTINED = "Quarantined";
 
 /**
@@ -23,7 +25,7 @@ const QUARANTINED = "Quarantined";
  * as it is then. `nodes` reads them all, after the volume was read. CONFLICT when it changed meanwhile: it is looked at again in the next round.
  */
 export async function endQuarantine(
-  { store, liveness }: { readonly store: Store; readonly liveness: NodeLiveness },
+  { store, liveness, events }: ControllerContext,
   volume: StoredRecord<"volumes">,
   nodes: () => Promise<readonly NodeRecord[]>,
 ): Promise<StoredRecord<"volumes">> {
@@ -34,15 +36,18 @@ export async function endQuarantine(
   const silent = [...holding].filter((nodeId) => !liveness.isAlive(nodeId)).toSorted();
   const message =
     volume.phase === "Reclaiming" && silent.length > 0
-      ? `deleted, but not erased yet: ${silent.join(", ")} had it mounted and does not answer. This ends when the node ` +
-        "answers or boots; if it never will, delete its Node object or, when it is certainly off, " +
-        "taint it node.kubernetes.io/out-of-service"
+      ? `deleted, but not erased yet: ${silent.join(", ")} had it mounted and does not answer`
       : undefined;
+  const text = message === undefined ? undefined : eventText(QUARANTINED, message);
   const present = volume.conditions.find(({ type }) => type === QUARANTINED);
-  if (Object.keys(staged).length === Object.keys(volume.staged).length && present?.message === message) return volume;
+  if (Object.keys(staged).length === Object.keys(volume.staged).length && present?.message === text) return volume;
   const others = volume.conditions.filter((condition) => condition !== present);
-  const conditions = message === undefined ? others : [...others, quarantined(message)];
-  return await store.replace("volumes", { ...volume, staged, conditions });
+  const conditions = text === undefined ? others : [...others, quarantined(text)];
+  const replaced = await store.replace("volumes", { ...volume, staged, conditions });
+  if (message !== undefined && present?.message !== text) {
+    events.record({ reason: QUARANTINED, volumeId: volume.name, message });
+  }
+  return replaced;
 }
 
 function quarantined(message: string): Condition {

@@ -16,6 +16,7 @@ import {
 import { DeviceWatch } from "./device-watch.ts";
 import { type DeviceOption, Devices } from "./devices.ts";
 import { assertFabric } from "./fabric.ts";
+import { ForcedDetach } from "./forced-detach.ts";
 import type { ServerFigures } from "./fuse-server/figures.ts";
 import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { LogWatch } from "./log-watch.ts";
@@ -147,10 +148,13 @@ export class NodePlugin implements AsyncDisposable {
     );
     const records = await StageRecords.open(join(options.runDir, "volumes"));
     const { leaseSeconds = LEASE_SECONDS, maxVolumes = MAX_VOLUMES } = options;
+    // Broker, server, volumes and what follows know each other: these are only called once all of them are there.
+    const parts: { server?: FuseServerSupervisor; volumes?: NodeVolumes; forcedDetach?: ForcedDetach } = {};
     const heartbeat = stack.use(
       await Heartbeat.open(store, {
         node: { ...node, fabric, instance: randomUUID(), leaseSeconds, maxVolumes },
         logger,
+        onLapse: async () => parts.forcedDetach?.lookAtAll(),
       }),
     );
     const liveness = stack.use(await NodeLiveness.open(store, { logger }));
@@ -159,9 +163,7 @@ export class NodePlugin implements AsyncDisposable {
     await grants.withdrawAll();
     await clearStaleStaging(store, node, records);
 
-    // Broker, server and volumes know each other: these are only called once all three are there.
     const conditions = new VolumeConditions({ store, nodeId, events });
-    const parts: { server?: FuseServerSupervisor; volumes?: NodeVolumes } = {};
     const broker = stack.use(
       new WriterBroker({ nodeId, grants, heartbeat, events, logger, server: () => need(parts.server) }),
     );
@@ -198,18 +200,37 @@ export class NodePlugin implements AsyncDisposable {
       slotCount: DEFAULT_SLOTS,
       events,
       onStaged: (volumeId) => conditions.over(volumeId),
-      onUnstaged: (volumeId) => broker.release(volumeId),
+      onUnstaged: async (volumeId) => {
+        await broker.release(volumeId);
+        await conditions.over(volumeId);
+      },
+      onGivenUp: async (volumeId, why) => {
+        await broker.release(volumeId);
+        const message = `node ${nodeId} serves the volume no more: ${why}`;
+        await conditions.report(volumeId, { reason: "VolumeGivenUp", message, pods: podsOf(records.get(volumeId)) });
+      },
       logger,
     });
     parts.volumes = volumes;
     const jobs = stack.use(
       new VolumeJobs({ store, nodeId, device: (uuid) => devices.require(uuid), conditions, logger }),
     );
+    const forcedDetach = stack.use(
+      new ForcedDetach({
+        node,
+        store,
+        records,
+        serves: (volumeId) => server.serves(volumeId),
+        giveUp: (volumeId, reason) => volumes.giveUp(volumeId, reason),
+        logger,
+      }),
+    );
+    parts.forcedDetach = forcedDetach;
     const logs = new LogWatch({ nodeId, store, records, server, events });
     stack.use(periodically(() => logs.look(), { what: "a look at the logs", periodMs: LOOK_MS, logger }));
     const watch = new DeviceWatch({ nodeId, store, devices: () => devices.all(), records, conditions, events });
     stack.use(periodically(() => watch.look(), { what: "a look at the devices", periodMs: LOOK_MS, logger }));
-    stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes]));
+    stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes, forcedDetach]));
     await restageAll({ nodeId, records, volumes, conditions, logger });
     const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
     return new NodePlugin(service, { server, heartbeat, devices }, stack.move());

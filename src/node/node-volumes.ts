@@ -42,6 +42,8 @@ export interface NodeVolumesOptions {
   readonly onStaged: (volumeId: string) => Promise<void>;
   /** The volume is staged here no more: nobody waits for its grant, and a held one is given back. */
   readonly onUnstaged: (volumeId: string) => Promise<void>;
+  /** The volume was taken from this node and is served no more: as `onUnstaged`, but its mounts are still there. */
+  readonly onGivenUp: (volumeId: string, reason: string) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -63,6 +65,8 @@ const ATTACH_TIMEOUT_MS = 60_000;
 const RESTAGE_TIMEOUT_MS = 20_000;
 const SEAL_TIMEOUT_MS = 30_000;
 const HEALTH_TIMEOUT_MS = 3_000;
+/** A FUSE server that takes longer is killed: it may still write. */
+const GIVE_UP_TIMEOUT_MS = 5_000;
 /**
  * Other nodes that have the volume must have heard of this one before anything here can open a file: a node that
  * believes to be the only one reuses the space of a removed file at once.
@@ -89,6 +93,22 @@ export class NodeVolumes {
   /** The FUSE server died with these volumes. */
   markLost(volumeIds: readonly string[], reason: string): void {
     for (const volumeId of volumeIds) this.#lost.set(volumeId, reason);
+  }
+
+  /**
+   * Gives up a volume that was taken from this node: nothing of it can write there any more when this is done, and the
+   * record says so (it acknowledges, which ends the quarantine). Its mounts stay for the CO to remove and answer
+   * ENOTCONN. False when another call on the volume is in progress.
+   */
+  async giveUp(volumeId: string, reason: string): Promise<boolean> {
+    using lock = this.#locks.tryAcquire(volumeId);
+    if (lock === undefined) return false;
+    const { server, store, node, onGivenUp } = this.#options;
+    await server.detach(volumeId, { seal: false, timeoutMs: GIVE_UP_TIMEOUT_MS });
+    this.#lost.set(volumeId, reason);
+    await clearStaging(store, volumeId, node.nodeId);
+    await onGivenUp(volumeId, reason);
+    return true;
   }
 
   /** With every change of a volume's record: tells its server whether other nodes have it staged. */

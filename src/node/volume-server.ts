@@ -128,6 +128,10 @@ export class ServedVolume implements VolumeServer {
     return this.tree.syncFileSystem();
   }
 
+  abandon(): void {
+    this.tree.abandon();
+  }
+
   handOver(options: { readonly forced: boolean; readonly signal: AbortSignal }): Promise<boolean> {
     return this.tree.handOver(options);
   }

@@ -44,6 +44,22 @@ export const EVENT_REASONS = {
     means: "another node took the log over before this one had given it up: what was not sealed here is lost",
     wayOut: "write anew the files that were written on this node last; if it comes again, see why the node was silent",
   },
+  VolumeGivenUp: {
+    type: "Warning",
+    about: "volume",
+    means:
+      "a node that was detached by force, or declared gone, is back: it serves the volume no more, and what was not " +
+      "sealed there is lost",
+    wayOut: "delete the pods that still use the volume on this node",
+  },
+  Quarantined: {
+    type: "Warning",
+    about: "volume",
+    means: "a deleted volume is not erased, nor its memory reused, because a silent node may still write to it",
+    wayOut:
+      "this ends when the node answers or boots; if it never will, delete its Node object or, when it is certainly " +
+      "off, taint it node.kubernetes.io/out-of-service",
+  },
   MemoryError: {
     type: "Warning",
     about: "volume",

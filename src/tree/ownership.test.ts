@@ -194,3 +194,17 @@ test("while what another node holds cannot be read, no space is given out; what 
   await put(b, "i", "data");
   assert.deepEqual(list(b), ["g", "h", "i", "moved"]);
 });
+
+test("what another node holds for unsealed files is left alone until that node has the volume staged no more", async () => {
+  const { volume, a, b } = pair();
+  await put(b, "b", "data");
+  const { opened } = await a.tree.create(ROOT, "draft", 0o644, O.WRONLY, USER);
+  await a.write(opened, 0, "never sealed");
+  volume.onContention = async () => true; // a is gone, with its reservations published
+  await put(b, "f", "data");
+  const held = b.tree.status().freeBlocks;
+  volume.exclusive = true;
+  b.tree.poll();
+  assert.ok(b.tree.status().freeBlocks > held, `${b.tree.status().freeBlocks} free blocks, as before`);
+  assert.equal(await contents(b, "f"), "data");
+});

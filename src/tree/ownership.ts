@@ -138,6 +138,12 @@ export class Ownership {
     this.#release();
   }
 
+  /** No new grant from now on, and nothing is sealed with the one there is. */
+  abandon(): void {
+    this.#closing.abort(stale());
+    this.lose(stale());
+  }
+
   /** No new grant from now on; gives up the one there is, sealing everything. */
   async close(): Promise<void> {
     await this.handOver({ forced: true, signal: AbortSignal.any([]) });
@@ -156,6 +162,7 @@ export class Ownership {
       this.#closing.signal.throwIfAborted();
       writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
       await this.#options.events.catchUp();
+      this.#closing.signal.throwIfAborted();
       this.#term++;
       this.#phase = { name: "held", writer, sinceMs: this.#options.clock.monotonicMs() };
       this.#options.events.gained(writer);

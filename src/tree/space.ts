@@ -56,6 +56,8 @@ export class Space {
   /** Extents of unsealed files and what they are about to get. */
   readonly #reserved = new Set<RegionExtent>();
   #published: readonly ReservedRange[] = [];
+  /** `free` leaves alone what other nodes hold for unsealed files. */
+  #withForeign = false;
 
   constructor(options: SpaceOptions) {
     this.#options = options;
@@ -81,6 +83,7 @@ export class Space {
   /** This node is owner no more; reservations of files that are still open stay in its slot. */
   detach(): void {
     this.#free = undefined;
+    this.#withForeign = false;
     this.#writer = undefined;
     this.#removed = this.#removed.map((entry) => ({ ...entry, taken: false }));
   }
@@ -106,9 +109,9 @@ export class Space {
 
   /** Gives back what was removed and can no longer be held. */
   reclaim(): void {
-    if (this.#removed.length === 0 || !this.#options.exclusive()) return;
+    if ((this.#removed.length === 0 && !this.#withForeign) || !this.#options.exclusive()) return;
     const kept: Removed[] = [];
-    let stale = false;
+    let stale = this.#withForeign;
     for (const entry of this.#removed) {
       if (entry.inUse()) kept.push(entry);
       else if (!entry.taken) stale = true;
@@ -230,9 +233,12 @@ export class Space {
     const free = this.#options.createFree();
     for (const node of this.#options.live())
       for (const extent of extentsOf(node.layout)) free.take(extent.offset, extent.length);
-    for (const extent of this.#writer?.foreignReservations ?? []) free.take(extent.offset, extent.length);
-    for (const extent of this.#reserved) free.take(extent.offset, extent.length);
     const exclusive = this.#options.exclusive();
+    // Nodes that have it staged no more (unstaged, booted, declared gone) lost their unsealed files with it.
+    const foreign = exclusive ? [] : (this.#writer?.foreignReservations ?? []);
+    this.#withForeign = foreign.length > 0;
+    for (const extent of foreign) free.take(extent.offset, extent.length);
+    for (const extent of this.#reserved) free.take(extent.offset, extent.length);
     this.#removed = this.#removed.filter((entry) => !exclusive || entry.inUse());
     for (const entry of this.#removed) for (const extent of entry.extents) free.take(extent.offset, extent.length);
     // A range taken here may be in the log as well, so it is not freed by itself: `reclaim` makes all anew.

@@ -56,6 +56,7 @@ export class VolumeTree implements AsyncDisposable {
   readonly #term: WriterTerm;
   #watching: Disposable | undefined;
   #closed = false;
+  #abandoned = false;
 
   /** Replays the log; throws what reading it throws. */
   constructor(options: VolumeTreeOptions) {
@@ -139,6 +140,12 @@ export class VolumeTree implements AsyncDisposable {
   attachKernel(caches: KernelCaches, negotiated: Pick<TreeSettings, "directIoAllowMmap">): void {
     Object.assign(this.#ctx.settings, negotiated);
     this.#ctx.invalidations.attach(caches);
+  }
+
+  /** The volume was taken from this node: what is not in the log will never be. */
+  abandon(): void {
+    this.#abandoned = true;
+    this.#ctx.ownership.abandon();
   }
 
   /** While stalled, nothing is logged and no data is written: a lease is about to run out (design 5). */
@@ -473,6 +480,7 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   #condition(code: "OWNER_LOST" | "MEMORY_ERROR", message: string): void {
-    this.#ctx.options.onCondition?.({ code, message });
+    // Whoever took the volume from us says why.
+    if (!this.#abandoned) this.#ctx.options.onCondition?.({ code, message });
   }
 }

@@ -55,7 +55,7 @@ export async function startStandalone(directory: string, device: string): Promis
   return { server, socket, client, stop, kill, [Symbol.asyncDispose]: stop };
 }
 
-const capability = (mode: AccessMode) =>
+export const capability = (mode: AccessMode) =>
   ({ mount: { fsType: "famfs" }, accessType: "mount", accessMode: { mode } }) as const;
 
 /** The requests for one volume on one node; each may be repeated at any time. */

@@ -62,7 +62,7 @@ export type ServerCalls = {
   /** Seals and detaches everything: the plugin is about to end. */
   stop(): void;
   attach(volume: VolumeAttachment): void;
-  /** Stops serving and closes the connection. Seals first when `seal`. */
+  /** Stops serving and closes the connection. Seals first when `seal`; otherwise what is not in the log is lost. */
   detach(volume: OfVolume & { readonly seal: boolean }): void;
   /** Seals every file that no handle keeps open for write. */
   seal(volume: OfVolume): void;

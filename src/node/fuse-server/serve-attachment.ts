@@ -62,6 +62,7 @@ async function serveAttachment(
   stack.move();
   return {
     seal: () => served.seal(),
+    abandon: () => served.abandon(),
     handOver: (options) => served.handOver(options),
     setExclusive: (exclusive) => served.setExclusive(exclusive),
     setStalled: (stalled) => served.setStalled(stalled),

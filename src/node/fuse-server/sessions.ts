@@ -7,6 +7,8 @@ import type { PluginCalls, ServerCalls, VolumeAttachment, VolumeHealth } from ".
 /** One volume that is being served. Disposing it ends its threads' use of the descriptor and closes it. */
 export interface VolumeServer extends AsyncDisposable {
   seal(): Promise<void>;
+  /** Nothing is logged or written any more, not even when it is disposed. */
+  abandon(): void;
   /** False when `signal` came first. */
   handOver(options: { readonly forced: boolean; readonly signal: AbortSignal }): Promise<boolean>;
   setExclusive(exclusive: boolean): void;
@@ -99,6 +101,7 @@ export class Sessions implements AsyncDisposable {
     if (session === undefined) return;
     const server = await session.server;
     if (seal) await server.seal();
+    else server.abandon();
     await server[Symbol.asyncDispose]();
     if (this.#sessions.get(volumeId) === session) this.#sessions.delete(volumeId);
   }

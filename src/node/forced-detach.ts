@@ -1,0 +1,89 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Logger } from "../base/index.ts";
+import type { Store, StoredRecord } from "../state/index.ts";
+import type { StageRecords } from "./stage-records.ts";
+import type { NodeIdentity } from "./staging-claim.ts";
+import type { VolumeWatcher } from "./volume-watch.ts";
+
+export interface ForcedDetachOptions {
+  readonly node: NodeIdentity;
+  readonly store: Store;
+  readonly records: StageRecords;
+  /** Whether anything of this node can still reach the volume's memory. */
+  readonly serves: (volumeId: string) => boolean;
+  /** Ends that, without sealing; false when another call on the volume is in progress. */
+  readonly giveUp: (volumeId: string, reason: string) => Promise<boolean>;
+  readonly logger: Logger;
+}
+
+const RETRY_MS = 500;
+
+/**
+ * Gives up what was taken from this node while it had it mounted: published to it no more (forced detach), or staged
+ * by it no more (it was declared gone), or deleted. The CO does neither before NodeUnstageVolume in good order, so the
+ * volume may be another node's by now, or its region another volume's.
+ */
+export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
+  readonly #options: ForcedDetachOptions;
+  readonly #stop = new AbortController();
+  readonly #running = new Map<string, Promise<void>>();
+
+  constructor(options: ForcedDetachOptions) {
+    this.#options = options;
+  }
+
+  consider(volume: StoredRecord<"volumes">): void {
+    if (this.#whyTaken(volume) !== undefined) void this.#look(volume.name);
+  }
+
+  forget(volumeId: string): void {
+    void this.#look(volumeId);
+  }
+
+  /** Looks at everything that is served here; when it returns, what was taken is given up. STORE_UNAVAILABLE. */
+  async lookAtAll(): Promise<void> {
+    await Promise.all(this.#options.records.all().map(({ volumeId }) => this.#untilDone(volumeId)));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#running.values());
+  }
+
+  /** Once per volume at a time; what fails comes again with the next change, or the next round of the watch. */
+  #look(volumeId: string): Promise<void> {
+    const { records, logger } = this.#options;
+    const present = this.#running.get(volumeId);
+    if (present !== undefined) return present;
+    if (records.get(volumeId) === undefined || this.#stop.signal.aborted) return Promise.resolve();
+    const look = this.#untilDone(volumeId)
+      .catch((error: unknown) => {
+        logger.error({ volumeId, err: error }, "a volume that was taken from this node is not given up yet");
+      })
+      .finally(() => this.#running.delete(volumeId));
+    this.#running.set(volumeId, look);
+    return look;
+  }
+
+  async #untilDone(volumeId: string): Promise<void> {
+    const { store, node, serves, giveUp } = this.#options;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      // Read anew: what a watch shows may be older than what this node has done since.
+      const volume = await store.get("volumes", volumeId);
+      const reason = this.#whyTaken(volume);
+      // Not served, but not acknowledged either: the plugin was restarted meanwhile, or the store did not answer.
+      const holds = serves(volumeId) || volume?.staged[node.nodeId] !== undefined;
+      if (reason === undefined || !holds || (await giveUp(volumeId, reason))) return;
+      await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #whyTaken(volume: StoredRecord<"volumes"> | undefined): string | undefined {
+    const { nodeId, bootId } = this.#options.node;
+    if (volume === undefined || volume.phase === "Reclaiming") return "the volume was deleted";
+    if (volume.published[nodeId] === undefined) return "it was detached from this node by force";
+    if (volume.staged[nodeId]?.bootId !== bootId) return "this node had been declared gone";
+    return undefined;
+  }
+}
