@@ -74,7 +74,7 @@ test("its regions are given to nobody until that node acknowledges", async () =>
 test("a reboot of that node ends the quarantine", async () => {
   await using at = await forcedDetach();
   await at.remove();
-  await updateRecord(at.store, "nodes", "b", (node) => ({ ...node, bootId: "another boot" }));
+  await updateRecord(at.store, "nodes", "b", (node) => ({ ...node, bootId: "another boot", instance: "2" }));
   await at.erased();
 });
 

@@ -174,7 +174,10 @@ export class NodePlugin implements AsyncDisposable {
         handlers: {
           acquireWriter: (request) => broker.acquire(request),
           releaseWriter: ({ volumeId }) => broker.release(volumeId),
-          problem: ({ volumeId, noticed }) => conditions.reportNoticed(volumeId, noticed),
+          // A volume that is being given up has its reason already.
+          problem: async ({ volumeId, noticed }) => {
+            if (need(parts.server).serves(volumeId)) await conditions.reportNoticed(volumeId, noticed);
+          },
         },
         onLost: (volumeIds, reason) => {
           need(parts.volumes).markLost(volumeIds, reason);
