@@ -17,7 +17,6 @@ export function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeR
     .map(([nodeId]) => nodeId);
 }
 
-/** Type of the condition and reason of the event. */
 const QUARANTINED = "Quarantined";
 
 /**
@@ -25,7 +24,7 @@ const QUARANTINED = "Quarantined";
  * as it is then. `nodes` reads them all, after the volume was read. CONFLICT when it changed meanwhile: it is looked at again in the next round.
  */
 export async function endQuarantine(
-  { store, liveness, events }: ControllerContext,
+  { store, liveness }: ControllerContext,
   volume: StoredRecord<"volumes">,
   nodes: () => Promise<readonly NodeRecord[]>,
 ): Promise<StoredRecord<"volumes">> {
@@ -38,19 +37,15 @@ export async function endQuarantine(
     volume.phase === "Reclaiming" && silent.length > 0
       ? `deleted, but not erased yet: ${silent.join(", ")} had it mounted and does not answer`
       : undefined;
-  const text = message === undefined ? undefined : eventText(QUARANTINED, message);
+  const text = message === undefined ? undefined : eventText("EraseWaits", message);
   const present = volume.conditions.find(({ type }) => type === QUARANTINED);
   if (Object.keys(staged).length === Object.keys(volume.staged).length && present?.message === text) return volume;
   const others = volume.conditions.filter((condition) => condition !== present);
   const conditions = text === undefined ? others : [...others, quarantined(text)];
-  const replaced = await store.replace("volumes", { ...volume, staged, conditions });
-  if (message !== undefined && present?.message !== text) {
-    events.record({ reason: QUARANTINED, volumeId: volume.name, message });
-  }
-  return replaced;
+  return await store.replace("volumes", { ...volume, staged, conditions });
 }
 
 function quarantined(message: string): Condition {
   const lastTransitionTime = new Date().toISOString();
-  return { type: QUARANTINED, status: "True", reason: "NodeSilent", message, lastTransitionTime };
+  return { type: QUARANTINED, status: "True", reason: "EraseWaits", message, lastTransitionTime };
 }

@@ -52,14 +52,6 @@ export const EVENT_REASONS = {
       "sealed there is lost",
     wayOut: "delete the pods that still use the volume on this node",
   },
-  Quarantined: {
-    type: "Warning",
-    about: "volume",
-    means: "a deleted volume is not erased, nor its memory reused, because a silent node may still write to it",
-    wayOut:
-      "this ends when the node answers or boots; if it never will, delete its Node object or, when it is certainly " +
-      "off, taint it node.kubernetes.io/out-of-service",
-  },
   MemoryError: {
     type: "Warning",
     about: "volume",

@@ -83,7 +83,9 @@ test("a node that hangs while it writes is detached by force; its writes are ref
   assert.ok(REFUSALS.includes(-Number(reason)), String(reason));
   const record = await eventually("a gives the volume up, and says why", async () => {
     const found = await nodes.store.get("volumes", id);
-    return found?.conditions.some(({ message }) => /detached from this node by force/.test(message)) ? found : undefined;
+    return found?.conditions.some(({ message }) => /detached from this node by force/.test(message))
+      ? found
+      : undefined;
   });
   assert.equal(record.staged[a.nodeId], undefined);
   assert.throws(() => readFileSync(join(a.target(id), "shared")), { code: "ENOTCONN" });
