@@ -64,10 +64,8 @@ test("its regions are given to nobody until that node acknowledges", async () =>
   await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged: {} }));
   await at.erased();
   // Which has no agent here, and so formats nothing.
-  await updateRecord(at.store, "devices", at.agent.deviceUuid, ({ nodes: { b: _, ...nodes }, ...device }) => ({
-    ...device,
-    nodes,
-  }));
+  const nodes = { "node-a": { path: "/x" } };
+  await updateRecord(at.store, "devices", at.agent.deviceUuid, (device) => ({ ...device, nodes }));
   await at.client.call("controller", "CreateVolume", another);
 });
 
