@@ -66,7 +66,7 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
   const read = () => cluster.kubectl(["exec", "user", "--", "cat", "/data/file"]);
 
   test("helm test writes and reads a volume of its own, and leaves none", async () => {
-    assert.match(await helm("test", "--logs", "--timeout=120s"), /wrote and read 5000000 bytes/);
+    assert.match(await helm("test", "--timeout=120s"), /wrote and read 5000000 bytes/);
     await until("its volume is erased", async () => (await names("famfsvolumes,pv,pvc")).length === 0);
   });
 
@@ -81,10 +81,16 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
     await cluster.apply(claim);
     await startPod();
     await cluster.kubectl(["exec", "user", "--", "sh", "-c", "echo kept > /data/file"]);
+    const before = await names("pods", `--namespace=${NAMESPACE}`, "--field-selector=status.phase=Running");
     await assert.rejects(helm("uninstall", "--timeout=60s"), /used by pods on node-/);
+    const history = JSON.parse(await helm("history", "--output=json")) as { revision: number; status: string }[];
+    assert.equal(history.at(-1)?.status, "uninstalling", "as docs/install.md says");
+    await helm("rollback", String(history.at(-1)?.revision), "--wait");
     await helm("upgrade", CHART, "--reset-then-reuse-values", "--set=uninstall.force=true", "--wait");
     await assert.rejects(helm("uninstall", "--timeout=60s"), /used by pods on node-/);
     assert.equal(await read(), "kept\n");
+    const now = await names("pods", `--namespace=${NAMESPACE}`, "--field-selector=status.phase=Running");
+    assert.deepEqual(now, before, "no pod of the driver was replaced");
     await cluster.kubectl(["delete", "pod", "user", "--timeout=60s"]);
   });
 

@@ -86,7 +86,10 @@ describe("uninstalling", { skip: missingApiServer(), timeout: 180_000 }, () => {
 
   test("a volume is in the way, and is named with the ways out, unless it is forced", async () => {
     await store.create("volumes", "pvc-1", unused);
-    await assert.rejects(uninstall("--check"), /status 1\n.*pvc-1: 1 TiB, Ready.*uninstall\.force=true/s);
+    await assert.rejects(
+      uninstall("--check"),
+      /status 1\n.*pvc-1: 1 TiB, Ready.*uninstall\.force=true.*helm rollback/s,
+    );
     await uninstall("--check", "--force");
   });
 

@@ -80,8 +80,19 @@ function explain(obstacles: readonly Obstacle[]): string {
     ? ["Delete the pods that use them first: without a driver their mounts answer nobody and cannot be taken away."]
     : [
         "Delete their claims, and wait until `kubectl get famfsvolumes` and `kubectl get pv` show none of them.",
-        "Or leave them in the memory for a later installation: set the chart's value uninstall.force to true by",
-        "`helm upgrade --reset-then-reuse-values --set uninstall.force=true`, then uninstall again.",
+        "Or leave them in the memory for a later installation, with the chart's value uninstall.force=true.",
       ];
-  return ["The driver is still needed:", ...shown, ...(more > 0 ? [`  and ${more} more`] : []), "", ...ways].join("\n");
+  // As Helm has it; nothing of the release is gone.
+  const next = [
+    "Then uninstall again. To go on with the release instead, or to set a value: Helm has marked it as uninstalling,",
+    "which `helm rollback RELEASE REVISION` ends, with the last revision of `helm history RELEASE`.",
+  ];
+  return [
+    "The driver is still needed:",
+    ...shown,
+    ...(more > 0 ? [`  and ${more} more`] : []),
+    "",
+    ...ways,
+    ...next,
+  ].join("\n");
 }
