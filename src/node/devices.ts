@@ -197,7 +197,7 @@ export class Devices implements AsyncDisposable {
     let lock: AsyncDisposable | undefined;
     try {
       await this.#initialise(device, option);
-      lock = await device.lock({ shared: true });
+      lock = await lockShared(device);
       const found = await identify(device);
       if (this.#held.has(found.uuid)) {
         throw new FamfsError("INVALID_ARGUMENT", `${device.path} is device ${found.uuid}, which was named before`);
@@ -339,6 +339,18 @@ export class Devices implements AsyncDisposable {
 }
 
 const INIT_TIMEOUT_MS = 10_000;
+const LET_GO_MS = 1_000;
+
+/** Another plugin of this host may just be letting go of the device that it has initialised. */
+async function lockShared(device: Device): Promise<AsyncDisposable> {
+  for (const until = performance.now() + LET_GO_MS; ; await delay(20)) {
+    try {
+      return await device.lock({ shared: true });
+    } catch (error) {
+      if (!hasCode(error, "DEVICE_IN_USE") || performance.now() > until) throw error;
+    }
+  }
+}
 
 /** Whether what we hold is still what is there: the same device at its path, with the label that was registered. */
 async function assertSame({ device, found }: Held): Promise<void> {
