@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { failingStore } from "./testing/fixtures.ts";
-import { codeIs, mountsBelow } from "./testing/probes.ts";
+import { codeIs, mountsBelow, run } from "./testing/probes.ts";
 import { testCluster } from "./testing/test-node.ts";
 
 const skip = skipWithoutMounts();
@@ -65,6 +65,30 @@ test("a volume that is in use is not unstaged; the call succeeds when it comes a
   await a.unstage("v1");
   await a.stage("v1");
   assert.equal(await readFile(join(a.stagingPath("v1"), "f"), "utf8"), "xy");
+});
+
+test("whether a volume is still published is judged by its own mount, also when that is gone from the staging path", {
+  skip,
+}, async (t) => {
+  // Two plugins on one host that know nothing of each other and have the same names.
+  const [here, elsewhere] = [await testCluster(t), await testCluster(t)];
+  const [a, namesake] = [await here.node("a"), await elsewhere.node("a")];
+  for (const [cluster, node] of [
+    [here, a],
+    [elsewhere, namesake],
+  ] as const) {
+    await cluster.volume("v1");
+    await node.stage("v1");
+    await node.publish("v1", "pod");
+  }
+  await run("umount", [a.stagingPath("v1")]);
+  await assert.rejects(a.unstage("v1"), codeIs("FAILED_PRECONDITION", /still published at .*pods\/pod$/));
+  await a.restart();
+  await a.unpublish("v1", "pod");
+  await run("umount", [a.stagingPath("v1")]);
+  await a.unstage("v1");
+  assert.deepEqual(await mountsBelow(here.directory), []);
+  assert.equal((await mountsBelow(elsewhere.directory)).length, 2);
 });
 
 test("readers need no owner slot", { skip }, async (t) => {

@@ -207,7 +207,9 @@ export class NodeVolumes {
     for (const { deviceUuid } of claimed.regions) await this.#options.checkDevice(deviceUuid);
     const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
     await records.put(wanted);
-    await this.#serve(makeAttachment(claimed, wanted, this.#options), stagingPath, remainingMs);
+    const attachment = makeAttachment(claimed, wanted, this.#options);
+    const { device } = await this.#serve(attachment, stagingPath, remainingMs);
+    await records.put({ ...wanted, device });
     await heard;
     this.#lost.delete(volumeId);
     this.#exclusive.delete(volumeId);
@@ -228,7 +230,8 @@ export class NodeVolumes {
     const staged = path === undefined ? undefined : mountAt(table, path);
     if (record === undefined && (staged === undefined || !this.#isOurs(staged, volumeId))) return; // done before
     // The mount table is that of the whole host: another cluster's node may have the same name.
-    const isOfIt = (entry: MountEntry) => this.#isOurs(entry, volumeId) && entry.device === (staged ?? entry).device;
+    const { device } = (staged !== undefined && this.#isOurs(staged, volumeId) ? staged : record) ?? {};
+    const isOfIt = (entry: MountEntry) => this.#isOurs(entry, volumeId) && entry.device === (device ?? entry.device);
     const targets = table.filter((entry) => isOfIt(entry) && entry.target !== path);
     if (targets.length > 0) {
       const where = targets.map((entry) => entry.target).join(", ");
@@ -392,17 +395,19 @@ export class NodeVolumes {
     return false;
   }
 
-  async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, remainingMs: number): Promise<void> {
+  async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, remainingMs: number): Promise<MountEntry> {
     await makeMountPoint(path);
     const source = mountSource(this.#options.node.nodeId, attachment.volumeId);
     const fd = native.openFuse();
+    let entry: MountEntry;
     try {
-      await mountVolume(fd, path, { source, readOnly: attachment.readOnly });
+      entry = await mountVolume(fd, path, { source, readOnly: attachment.readOnly });
     } catch (error) {
       closeSync(fd);
       throw error;
     }
     await this.#options.server.attach(fd, attachment, Math.min(ATTACH_TIMEOUT_MS, Math.max(1, remainingMs)));
+    return entry;
   }
 
   async #undoStage({ volumeId, stagingPath }: StageRecord): Promise<void> {

@@ -30,7 +30,8 @@ async function restage(record: StageRecord, table: readonly MountEntry[], option
   const { volumeId, stagingPath } = record;
   const source = mountSource(nodeId, volumeId);
   const stale = mountAt(table, stagingPath);
-  const ofVolume = (entry: MountEntry) => isMountOf(entry, source) && entry.device === stale?.device;
+  const device = stale?.device ?? record.device;
+  const ofVolume = (entry: MountEntry) => isMountOf(entry, source) && entry.device === device;
   const targets = table.filter((entry) => ofVolume(entry) && entry.root === "/" && entry.target !== stagingPath);
   try {
     await volumes.restage(record);

@@ -23,6 +23,8 @@ const RECORD: StageRecord = {
 test("records survive a restart, whatever the volume id looks like", async (t) => {
   const directory = await scratch(t);
   const records = await StageRecords.open(directory);
+  await records.put({ ...RECORD, device: "0:57" });
+  assert.equal((await StageRecords.open(directory)).get(RECORD.volumeId)?.device, "0:57");
   await records.put(RECORD);
   await records.put({ ...RECORD, volumeId: "other", mountGroup: 42 });
   await records.delete("other");

@@ -15,6 +15,8 @@ export interface StageRecord {
   readonly mountGroup: number | undefined;
   /** Pods it is published for, by target path: to name them when their mounts break. */
   readonly pods: Readonly<Record<string, PodName>>;
+  /** Of its mount and all binds of that, as the mount table shows it; not known before it is mounted. */
+  readonly device?: string;
 }
 
 /** One small file per staged volume, replaced as a whole. */
@@ -96,7 +98,9 @@ function parseStageRecord(text: string, path: string): StageRecord {
   if (mountGroup !== undefined && typeof mountGroup !== "number") throw wrong("mountGroup");
   const pods = parsePods(fields["pods"] ?? {});
   if (pods === undefined) throw wrong("pods");
-  return { volumeId, stagingPath, accessMode, readOnly, mountGroup, pods };
+  const device = fields["device"];
+  if (device !== undefined && typeof device !== "string") throw wrong("device");
+  return { volumeId, stagingPath, accessMode, readOnly, mountGroup, pods, ...(device !== undefined && { device }) };
 }
 
 function parsePods(value: unknown): Record<string, PodName> | undefined {

@@ -5,7 +5,7 @@
 import { FamfsError } from "../base/index.ts";
 import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import { REBUILT } from "./adoption.ts";
-import { readMountTable } from "./mount-table.ts";
+import { type MountEntry, readMountTable } from "./mount-table.ts";
 import { isMountOf, mountSource } from "./mounts.ts";
 import type { StageRecords } from "./stage-records.ts";
 
@@ -76,7 +76,9 @@ export async function clearStaleStaging(store: Store, node: NodeIdentity, record
   const table = await readMountTable();
   for (const record of records.all()) {
     const source = mountSource(node.nodeId, record.volumeId);
-    if (!table.some((entry) => isMountOf(entry, source))) await records.delete(record.volumeId);
+    // Another plugin on this host may have a node of this name, and a volume.
+    const isOfIt = (entry: MountEntry) => isMountOf(entry, source) && entry.device === (record.device ?? entry.device);
+    if (!table.some(isOfIt)) await records.delete(record.volumeId);
   }
   for (const volume of await store.list("volumes")) {
     if (volume.staged[node.nodeId] !== undefined && records.get(volume.name) === undefined) {
