@@ -175,6 +175,8 @@ export const SHELL: readonly ToolCase[] = [
     bash: `
       free() { df -B1 --output=avail . | tail -1; }
       inodes() { df --output=iavail . | tail -1; }
+      # What earlier cases removed may still be coming back.
+      before=$(free); until now=$before; sleep 0.5; before=$(free); (( now == before )); do :; done
       sync .; before=$(free); fallocate -l 200M f; sync .; used=$((before - $(free)))
       (( used >= 200 << 20 && used <= 210 << 20 ))
       files=$(inodes); for i in {1..10}; do echo x > small-$i; done; sync .; (( files - $(inodes) >= 10 )); rm small-*
