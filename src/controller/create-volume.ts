@@ -98,6 +98,9 @@ async function allocate(
     return await allocateRegion(context, volume, { pool, fabrics: request.fabrics, regionBytes, signal });
   } catch (error) {
     if (hasCode(error, "POOL_FULL", "POOL_NOT_FOUND", "TOPOLOGY_UNSATISFIABLE")) {
+      // Another controller was asked, too, and gave it the last region meanwhile.
+      const found = await context.store.get("volumes", volume.name);
+      if (found?.uuid === volume.uuid && found.phase !== "Pending") return found;
       // The attempt is over, and nobody may ever ask for the name again. Lost to somebody who went on with it: fine.
       await context.store.delete("volumes", volume.name, volume.resourceVersion).catch(() => {});
     }
