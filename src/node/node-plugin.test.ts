@@ -98,10 +98,14 @@ test("with dataWriters any, every node writes sealed files in place, and only na
   await writeFile(join(a.stagingPath("v1"), "arena"), Buffer.alloc(8192));
   const there = join(b.stagingPath("v1"), "arena");
   await eventually("b sees the arena", () => existsSync(there) || undefined);
-  const [left, right] = [await open(join(a.stagingPath("v1"), "arena"), "r+"), await open(there, "r+")];
+  const here = join(a.stagingPath("v1"), "arena");
+  const [left, right, reader] = [await open(here, "r+"), await open(there, "r+"), await open(here, "r")];
+  const text = async () => (await reader.read(Buffer.alloc(6), 0, 6, 4096)).buffer.toString();
+  assert.equal(await text(), "\0".repeat(6));
   await left.write("from a", 0);
   await right.write("from b", 4096);
-  await Promise.all([left.close(), right.close()]);
+  assert.equal(await text(), "from b", "no page of what was there before stays with a reader");
+  await Promise.all([left.close(), right.close(), reader.close()]);
   assert.equal((await cluster.store.get("volumes", "v1"))?.writer?.nodeId, "a");
   await using device = await Device.open(
     { type: "path", path: cluster.devicePath, sizeBytes: undefined },

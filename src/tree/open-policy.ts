@@ -12,9 +12,13 @@ export interface OpenAnswer {
  *
  * On a volume that several nodes have mounted, what is written must reach the memory at once and no page of it may
  * stay behind here, so files open for write bypass the page cache; where the kernel could then not map them (before
- * 6.6), they use it, and the hand-over invalidates. Pages of everything else are kept until they are invalidated.
+ * 6.6), they use it, and the hand-over invalidates. With `dataWriters: any` files are written without a hand-over, so
+ * reading bypasses it as well, or at least every open begins anew. Pages of everything else are kept until they are
+ * invalidated.
  */
 export function decideOpen(writing: boolean, settings: TreeSettings): OpenAnswer {
-  const bypass = writing && settings.shared && settings.directIoAllowMmap;
-  return { directIo: bypass, keepCache: !bypass };
+  const unannounced = settings.dataWriters === "any";
+  const changesElsewhere = settings.shared && (writing || unannounced);
+  const bypass = changesElsewhere && settings.directIoAllowMmap;
+  return { directIo: bypass, keepCache: !bypass && !(settings.shared && unannounced) };
 }
