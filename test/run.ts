@@ -1,5 +1,7 @@
 /**
- * `npm test`: every suite in turn, then one table and the exit status. `npm test -- unit tools` runs those alone.
+ * `npm test`: every suite in turn that needs no cluster, then one table and the exit status. `npm run test:e2e`: those
+ * that need one. `npm test -- all` runs both, `npm test -- unit tools` these two alone; what follows a suite's name and
+ * a slash picks among its files: `npm test -- driver/sharing`.
  *
  * For a person a missing prerequisite is a skip that says what is missing; with CI=true a skip is a failure. Nothing
  * may be left behind: the runner gives every suite one temporary directory and one marker in the environment, and
@@ -8,10 +10,15 @@
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { findLeftovers } from "./support/leftovers.ts";
 import type { Counts } from "./support/reporter.ts";
+
+interface Preparation {
+  readonly command: readonly string[];
+  readonly timeoutMinutes: number;
+}
 
 interface Suite {
   readonly name: string;
@@ -22,9 +29,21 @@ interface Suite {
   /** Test files that run at the same time. Suites with mounts of their own measure time, so theirs do not. */
   readonly concurrency?: number;
   readonly mounts?: boolean;
+  /** Needs a cluster: not part of plain `npm test`. */
+  readonly cluster?: boolean;
+  /** All files in one process, which share what takes long to start. A line is printed for each test. */
+  readonly together?: boolean;
+  /** Brings what it needs besides the tools of all suites. */
+  readonly prepare?: readonly Preparation[];
   /** A hanging suite is ended after this. */
   readonly timeoutMinutes: number;
 }
+
+const CLUSTER_TOOLS: readonly Preparation[] = [
+  { command: ["test/e2e/support/install-cluster", "system"], timeoutMinutes: 10 },
+  // Kubernetes from source; at once when the cache has it.
+  { command: ["test/e2e/support/install-cluster", "binaries"], timeoutMinutes: 45 },
+];
 
 const SUITES: readonly Suite[] = [
   { name: "types", what: "tsc", commands: [["tsc", "--noEmit"]], timeoutMinutes: 2 },
@@ -79,6 +98,23 @@ const SUITES: readonly Suite[] = [
     files: ["test/sanity/*.test.ts"],
     mounts: true,
     timeoutMinutes: 5,
+  },
+  {
+    name: "kubernetes",
+    what: "the store on a real API server, the chart, the cluster of the tests itself",
+    files: ["test/e2e/*.test.ts"],
+    cluster: true,
+    prepare: CLUSTER_TOOLS,
+    timeoutMinutes: 15,
+  },
+  {
+    name: "driver",
+    what: "the driver installed in a cluster of two nodes, with real pods",
+    files: ["test/e2e/driver/*.test.ts"],
+    cluster: true,
+    together: true,
+    prepare: CLUSTER_TOOLS,
+    timeoutMinutes: 25,
   },
 ];
 
@@ -157,7 +193,24 @@ function runCommand(command: readonly string[], extra: NodeJS.ProcessEnv, timeou
   return promise;
 }
 
-async function runSuite(suite: Suite): Promise<Result> {
+const prepared = new Map<Preparation, boolean>();
+
+/** Whether all of it is there now. Each thing is tried once, however many suites want it. */
+async function prepare(preparations: readonly Preparation[]): Promise<string | undefined> {
+  for (const preparation of preparations) {
+    const { command, timeoutMinutes } = preparation;
+    let there = prepared.get(preparation);
+    if (there === undefined) {
+      process.stdout.write(`-- ${command.join(" ")}\n`);
+      there = (await runCommand(command, {}, timeoutMinutes * 60_000)) === 0;
+      prepared.set(preparation, there);
+    }
+    if (!there) return `${command.join(" ")} failed`;
+  }
+  return undefined;
+}
+
+async function runSuite(suite: Suite, part: string): Promise<Result> {
   const started = performance.now();
   const timeoutMs = suite.timeoutMinutes * 60_000;
   const result = (counts: Counts, remark = "") => ({
@@ -173,7 +226,12 @@ async function runSuite(suite: Suite): Promise<Result> {
     return result({ passed: suite.commands.length - failed, failed, skipped: 0 });
   }
 
-  const files = globSync([...(suite.files ?? [])], { cwd: root }).sort();
+  const missing = await prepare(suite.prepare ?? []);
+  // A person's tests skip themselves and say what they miss.
+  if (missing !== undefined && inCi) return result({ passed: 0, failed: 1, skipped: 0 }, missing);
+  const files = globSync([...(suite.files ?? [])], { cwd: root })
+    .filter((file) => basename(file).includes(part))
+    .sort();
   if (files.length === 0) return result({ passed: 0, failed: 1, skipped: 0 }, "no test files");
   const countsFile = join(temporary, `counts-${suite.name}.json`);
   const command = [
@@ -181,12 +239,13 @@ async function runSuite(suite: Suite): Promise<Result> {
     "--disable-warning=ExperimentalWarning",
     "--test",
     "--test-reporter=./test/support/reporter.ts",
-    `--test-concurrency=${suite.concurrency ?? 1}`,
+    ...(suite.together === true ? ["--test-isolation=none"] : [`--test-concurrency=${suite.concurrency ?? 1}`]),
     `--test-timeout=${timeoutMs}`,
     ...files,
   ];
   const wrapped = suite.mounts === true && userNamespaces ? ["unshare", "-Urm", ...command] : command;
-  const status = await runCommand(wrapped, { FAMFS_TEST_COUNTS: countsFile }, timeoutMs);
+  const extra = { FAMFS_TEST_COUNTS: countsFile, ...(suite.together === true ? { FAMFS_TEST_EACH: "true" } : {}) };
+  const status = await runCommand(wrapped, extra, timeoutMs);
 
   let counts: Counts;
   try {
@@ -227,23 +286,39 @@ function printTable(results: readonly Result[]): void {
   );
 }
 
-const wanted = process.argv.slice(2);
-const unknown = wanted.filter((name) => !SUITES.some((suite) => suite.name === name));
-if (unknown.length > 0) {
-  process.stderr.write(`no suite ${unknown.join(", ")}; there are:\n`);
-  for (const { name, what } of SUITES) process.stderr.write(`  ${name.padEnd(10)} ${what}\n`);
-  process.exit(64);
+/** Suites and which of their files; an empty part is all of them. */
+function choose(wanted: readonly string[]): { readonly suite: Suite; readonly part: string }[] {
+  const chosen = wanted.map((each) => {
+    const [name = "", part = ""] = each.split("/");
+    const suites = SUITES.filter(({ cluster = false, ...suite }) => {
+      if (name === "all") return true;
+      return name === "e2e" ? cluster : suite.name === name;
+    });
+    return { name, part, suites };
+  });
+  const unknown = chosen.filter(({ suites }) => suites.length === 0).map(({ name }) => name);
+  if (unknown.length > 0) {
+    process.stderr.write(`no suite ${unknown.join(", ")}; there are:\n`);
+    for (const { name, what } of SUITES) process.stderr.write(`  ${name.padEnd(10)} ${what}\n`);
+    process.exit(64);
+  }
+  if (chosen.length === 0)
+    return SUITES.filter(({ cluster }) => cluster !== true).map((suite) => ({ suite, part: "" }));
+  return SUITES.flatMap((suite) =>
+    chosen.filter(({ suites }) => suites.includes(suite)).map(({ part }) => ({ suite, part })),
+  );
 }
+
+const chosen = choose(process.argv.slice(2));
 
 process.stdout.write("== tools: what the suites use besides Debian packages\n");
 if ((await runCommand(["test/support/install-tools", "user"], {}, 10 * 60_000)) !== 0) {
   process.stdout.write("not everything could be installed; tests that need it are skipped\n");
 }
 const results: Result[] = [];
-for (const suite of SUITES) {
-  if (wanted.length > 0 && !wanted.includes(suite.name)) continue;
+for (const { suite, part } of chosen) {
   process.stdout.write(`\n== ${suite.name}: ${suite.what}\n`);
-  results.push(await runSuite(suite));
+  results.push(await runSuite(suite, part));
 }
 const leftovers = await leftBehind();
 printTable(results);

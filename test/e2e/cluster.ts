@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { Api } from "./support/api.ts";
 import { ClusterNode } from "./support/cluster-node.ts";
 import { ControlPlane } from "./support/control-plane.ts";
 import { Daemon } from "./support/daemon.ts";
@@ -84,6 +85,15 @@ export class Cluster implements AsyncDisposable {
     return join(this.directory, "kubelet");
   }
 
+  /** The API by HTTP, without a process for each request. */
+  get api(): Api {
+    return new Api(this.#apiSocket);
+  }
+
+  get #apiSocket(): string {
+    return join(this.directory, "api.sock");
+  }
+
   get network(): string {
     return join(this.directory, "network");
   }
@@ -113,8 +123,10 @@ export class Cluster implements AsyncDisposable {
     await this.kubectl(["apply", "--server-side", "-f", "-"], { input });
   }
 
-  async get(kind: string, name: string, namespace = "default"): Promise<Record<string, unknown>> {
-    return JSON.parse(await this.kubectl(["get", kind, name, `--namespace=${namespace}`, "--output=json"]));
+  node(name: string): ClusterNode {
+    const node = this.nodes.find((each) => each.name === name);
+    if (node === undefined) throw new Error(`no node ${name}`);
+    return node;
   }
 
   logs(): string {
@@ -160,6 +172,15 @@ export class Cluster implements AsyncDisposable {
         apiServerFlags: ["--kubelet-preferred-address-types=InternalIP"],
       }),
     );
+    // Or else a kubelet may hear of a pod before the node authorizer has heard that its claims are that node's, is
+    // refused, and waits ten seconds: a race of Kubernetes' own that a loaded machine loses often.
+    await this.apply({
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name: "test-kubelets" },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "system:node" },
+      subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "system:nodes" }],
+    });
     const kubeconfig = `--kubeconfig=${this.plane.kubeconfig()}`;
     this.#daemon("kube-controller-manager", [
       programs.controllerManager,
@@ -172,6 +193,7 @@ export class Cluster implements AsyncDisposable {
       "--node-monitor-grace-period=20s",
     ]);
     this.#daemon("kube-scheduler", [programs.scheduler, kubeconfig, "--leader-elect=false"]);
+    this.#daemon("kubectl-proxy", [programs.kubectl, kubeconfig, "proxy", `--unix-socket=${this.#apiSocket}`]);
   }
 
   #daemon(name: string, command: readonly string[]): void {

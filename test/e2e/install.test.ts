@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Cluster } from "./cluster.ts";
-import { buildSidecarImages, CHART, installDriver, NAMESPACE, RELEASE } from "./support/driver.ts";
+import { buildSidecarImages, CHART, driverValues, NAMESPACE, RELEASE, helm as runHelm } from "./support/driver.ts";
 import { buildFamfsImage, TOOLS_IMAGE } from "./support/images.ts";
 import { missingCluster, programs } from "./support/programs.ts";
 import { until } from "./support/until.ts";
@@ -38,6 +38,8 @@ const pod = {
     volumes: [{ name: "data", persistentVolumeClaim: { claimName: "kept" } }],
   },
 };
+
+const installDriver = (cluster: Cluster) => runHelm(cluster, "install", driverValues(cluster, { stockDevice: false }));
 
 describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 }, () => {
   let cluster: Cluster;

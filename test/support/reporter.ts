@@ -1,5 +1,6 @@
 /**
  * What `node --test` prints in our runs: one line per test file, every failure in full, every skip with its reason.
+ * With FAMFS_TEST_EACH one line per test instead, with what it says by `diagnostic`: where each takes long.
  * The counts go to the file named by FAMFS_TEST_COUNTS, where test/run.ts reads them.
  */
 import { writeFileSync } from "node:fs";
@@ -32,9 +33,21 @@ function failedInside(error: Error): boolean {
   return "failureType" in error && error.failureType === "subtestsFailed";
 }
 
+function isSkipped({ skip }: TestReport): boolean {
+  return skip !== undefined && skip !== false;
+}
+
 // biome-ignore lint/style/noDefaultExport: --test-reporter takes the default export.
 export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const files = new Map<string, FileCounts>();
+  const each = process.env["FAMFS_TEST_EACH"] !== undefined;
+  let group = "";
+  const line = (data: TestReport, word: string) => {
+    const heading = data.file === group ? "" : `-- ${relative(process.cwd(), data.file ?? "?")}\n`;
+    group = data.file ?? "";
+    const seconds = (data.details.duration_ms / 1000).toFixed(1).padStart(6);
+    return `${heading}${word} ${seconds} s  ${data.name}\n`;
+  };
   const of = (file: string | undefined): FileCounts => {
     const name = file === undefined ? "?" : relative(process.cwd(), file);
     const counts = files.get(name) ?? { passed: 0, failed: 0, skipped: 0, skips: [] };
@@ -43,7 +56,7 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
   };
   const count = (data: TestReport, outcome: "passed" | "failed") => {
     const counts = of(data.file);
-    if (data.skip === undefined || data.skip === false) counts[outcome]++;
+    if (!isSkipped(data)) counts[outcome]++;
     else {
       counts.skipped++;
       counts.skips.push(`${data.name}: ${data.skip === true ? "no reason given" : data.skip}`);
@@ -53,12 +66,18 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
   for await (const event of source) {
     switch (event.type) {
       case "test:pass":
-        if (event.data.details.type !== "suite") count(event.data, "passed");
+        if (event.data.details.type === "suite") break;
+        count(event.data, "passed");
+        if (each) yield line(event.data, isSkipped(event.data) ? colour(33, "skipped") : colour(32, "ok     "));
+        break;
+      case "test:diagnostic":
+        if (each && event.data.file !== undefined) yield `${" ".repeat(18)}${event.data.message}\n`;
         break;
       case "test:fail":
         // A suite fails because of a test in it, which is reported by itself.
         if (event.data.details.type === "suite" && failedInside(event.data.details.error)) break;
         count(event.data, "failed");
+        if (each) yield line(event.data, colour(31, "failed "));
         yield `${colour(31, "failed")} ${event.data.name} (${relative(process.cwd(), event.data.file ?? "")}:${event.data.line ?? 0})\n`;
         yield `${explain(event.data.details.error)}\n`;
         break;
@@ -78,6 +97,9 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
     }
   }
 
+  // Files that share a process end together and have no line of their own.
+  if (each)
+    for (const { skips } of files.values()) for (const skip of skips) yield `${colour(33, "skipped")} ${skip}\n`;
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
   for (const counts of files.values()) {
     total.passed += counts.passed;

@@ -1,9 +1,11 @@
 /** One node of the cluster: a containerd and a kubelet with folders and a mount namespace of their own. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon } from "./daemon.ts";
+import { endTrees } from "./process-trees.ts";
 import { programs } from "./programs.ts";
 import { run } from "./run.ts";
+import type { Pod } from "./space.ts";
 
 export interface ClusterNodeOptions {
   readonly name: string;
@@ -71,7 +73,21 @@ export class ClusterNode implements AsyncDisposable {
   }
 
   async loadImage(archive: string): Promise<void> {
-    await run(["ctr", "--address", this.#socket, "--namespace", "k8s.io", "images", "import", archive]);
+    await this.#ctr(["images", "import", archive]);
+  }
+
+  /** Process id of a running container, as this machine sees it. */
+  async containerPid(pod: Pod, container: string): Promise<number> {
+    const status = pod.status.containerStatuses?.find(({ name }) => name === container);
+    const id = status?.containerID?.replace("containerd://", "");
+    const tasks = await this.#ctr(["tasks", "list"]);
+    const pid = tasks.split("\n").find((line) => id !== undefined && line.startsWith(id));
+    if (pid === undefined) throw new Error(`no task of container ${container} of pod ${pod.metadata.name}\n${tasks}`);
+    return Number(pid.split(/\s+/)[1]);
+  }
+
+  async #ctr(args: readonly string[]): Promise<string> {
+    return (await run(["ctr", "--address", this.#socket, "--namespace", "k8s.io", ...args])).stdout;
   }
 
   startKubelet(): void {
@@ -95,6 +111,26 @@ export class ClusterNode implements AsyncDisposable {
 
   async stopKubelet(): Promise<void> {
     await this.#kubelet?.stop();
+  }
+
+  /** As when its power fails: kubelet, containerd and every container are gone at once, and nobody is told. */
+  async crash(): Promise<void> {
+    await this.#kubelet?.stop("SIGKILL");
+    await this.#containerd?.stop("SIGKILL");
+    await endTrees((pid) => {
+      const words = readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+      return (words[0] ?? "").includes("containerd-shim") && words.includes(this.#socket);
+    });
+  }
+
+  /** After a crash: with its disk, without what was in its memory. */
+  async boot(): Promise<void> {
+    const { directory, kubeletDirectory } = this.#options;
+    const below = `tac /proc/self/mounts | cut -d' ' -f2 | grep '^${kubeletDirectory}/' | xargs -r -n1 umount --lazy`;
+    await this.run(["sh", "-c", below]);
+    rmSync(join(directory, "run"), { recursive: true, force: true });
+    await this.#startContainerd();
+    this.startKubelet();
   }
 
   logs(): string {

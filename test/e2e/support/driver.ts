@@ -1,14 +1,28 @@
 /** The driver, installed on a cluster as an administrator would. */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Cluster } from "../cluster.ts";
-import { buildah, exportImage, FAMFS_IMAGE } from "./images.ts";
+import { gunzipSync } from "node:zlib";
+import type { Missing } from "../../support/prerequisites.ts";
+import { Cluster } from "../cluster.ts";
+import { buildah, buildFamfsImage, exportImage, FAMFS_IMAGE } from "./images.ts";
+import { FABRIC } from "./objects.ts";
 import { programs } from "./programs.ts";
+import { report } from "./report.ts";
 
 export const RELEASE = "famfs-csi";
 export const NAMESPACE = "famfs-csi";
 export const CHART = fileURLToPath(new URL("../../../deploy/helm/famfs-csi", import.meta.url));
+
+/** Sparse: csi-sanity makes more than a hundred volumes of 10 GiB. */
+export const POOL_BYTES = 1.5 * 2 ** 40;
+
+/** A device that the stock tools formatted, which the driver only ever reads. */
+const stockImage = new URL("../../../../shared/vectors/simple.img.gz", import.meta.url);
+export const missingStockImage: Missing = existsSync(stockImage)
+  ? false
+  : `needs the golden image ${fileURLToPath(stockImage)}`;
 
 /** Static programs that were built here, each as an image of its own. */
 export async function buildSidecarImages(directory: string): Promise<string[]> {
@@ -34,13 +48,47 @@ function sidecarImage(program: string): string {
   return `famfs.test/${name}:${version}`;
 }
 
-/** One simulated device that both nodes reach. */
-export async function installDriver(cluster: Cluster, values: object = {}): Promise<void> {
-  const simulatedDevicesDir = join(cluster.directory, "memory");
-  mkdirSync(simulatedDevicesDir, { recursive: true });
+const memoryDirectory = (cluster: Cluster) => join(cluster.directory, "memory");
+
+/** The file that stands for the pool's one device. */
+export const poolFile = (cluster: Cluster) => join(memoryDirectory(cluster), "pool0");
+
+/** Devices as an administrator names them to the chart; those of the stock tools are put there. */
+function devices(cluster: Cluster, stockDevice: boolean): string[] {
+  mkdirSync(memoryDirectory(cluster), { recursive: true });
+  const names = [`file://${poolFile(cluster)}?size=${POOL_BYTES}`];
+  if (stockDevice && missingStockImage === false) {
+    const path = join(memoryDirectory(cluster), "stock");
+    if (!existsSync(path)) {
+      writeFileSync(path, gunzipSync(readFileSync(stockImage)));
+      truncateSync(path, stockImageContent().superblock.daxdevSize);
+    }
+    names.push(`file://${path}`);
+  }
+  return names;
+}
+
+interface StockImage {
+  readonly superblock: { readonly daxdevSize: number };
+  readonly entries: readonly {
+    readonly type: string;
+    readonly path: string;
+    readonly size?: number;
+    readonly mode: number;
+  }[];
+}
+
+/** What the stock library says is in it. */
+export function stockImageContent(): StockImage {
+  const json = new URL("simple.json.gz", stockImage);
+  return JSON.parse(gunzipSync(readFileSync(json)).toString());
+}
+
+/** What the tests' cluster needs instead of the defaults; where there is one, with a device of the stock tools. */
+export function driverValues(cluster: Cluster, { stockDevice = true } = {}): object {
   const [repository, tag] = FAMFS_IMAGE.split(":");
-  const all = {
-    fabric: "rack-1",
+  return {
+    fabric: FABRIC,
     image: { repository, tag },
     controller: {
       provisioner: { image: sidecarImage(programs.provisioner) },
@@ -48,11 +96,35 @@ export async function installDriver(cluster: Cluster, values: object = {}): Prom
     },
     node: {
       kubeletDir: cluster.kubeletDirectory,
-      devices: [`file://${simulatedDevicesDir}/pool0?size=2Gi`],
-      simulatedDevicesDir,
+      devices: devices(cluster, stockDevice),
+      simulatedDevicesDir: memoryDirectory(cluster),
     },
-    ...values,
   };
-  const command = ["install", RELEASE, CHART, `--namespace=${NAMESPACE}`, "--create-namespace", "--values=-"];
-  await cluster.run([programs.helm, ...command, "--wait", "--timeout=120s"], { input: JSON.stringify(all) });
+}
+
+/** `helm install`, or `helm upgrade` of what is installed. */
+export async function helm(cluster: Cluster, verb: "install" | "upgrade", values: object): Promise<void> {
+  const namespace = [`--namespace=${NAMESPACE}`, ...(verb === "install" ? ["--create-namespace"] : [])];
+  const command = [programs.helm, verb, RELEASE, CHART, ...namespace, "--values=-", "--wait", "--timeout=120s"];
+  await cluster.run(command, { input: JSON.stringify(values), timeoutMs: 150_000 });
+}
+
+/** A cluster with the driver installed. */
+export async function startDriverCluster(): Promise<Cluster> {
+  const images = mkdtempSync(join(tmpdir(), "famfs-images-"));
+  try {
+    const famfs = join(images, "famfs.tar");
+    await buildFamfsImage(famfs);
+    const started = await Cluster.start({ imageArchives: [famfs, ...(await buildSidecarImages(images))] });
+    try {
+      await helm(started, "install", driverValues(started));
+      return started;
+    } catch (error) {
+      process.stderr.write(`${await report(started, NAMESPACE)}\n${started.logs()}`);
+      await started[Symbol.asyncDispose]();
+      throw error;
+    }
+  } finally {
+    rmSync(images, { recursive: true, force: true });
+  }
 }

@@ -7,7 +7,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, globSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { endTrees } from "./process-trees.ts";
 
 /** Names the directory of the cluster in the environment of its processes. */
 export const CLUSTER_MARKER = "FAMFS_TEST_CLUSTER";
@@ -15,36 +15,8 @@ export const CLUSTER_MARKER = "FAMFS_TEST_CLUSTER";
 /** Ends every process of the cluster, shims and containers included; descendants of a shim carry no marker. */
 async function endProcesses(directory: string): Promise<void> {
   const marker = `${CLUSTER_MARKER}=${directory}`;
-  for (let round = 0; round < 100; round++) {
-    const parents = new Map<number, number>();
-    const marked = new Set<number>();
-    for (const entry of readdirSync("/proc")) {
-      const pid = Number(entry);
-      if (!Number.isInteger(pid) || pid === process.pid) continue;
-      try {
-        // Field 4 after the command, which may hold anything; "Z" is dead already.
-        const [state, parent] = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)?.split(" ") ?? [];
-        if (state === "Z") continue;
-        parents.set(pid, Number(parent));
-        if (readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(marker)) marked.add(pid);
-      } catch {
-        // it has ended
-      }
-    }
-    const belongs = (pid: number): boolean =>
-      marked.has(pid) || (parents.has(pid) && pid > 1 && belongs(parents.get(pid) ?? 0));
-    // The process that starts us has the marker only in what it gives its children.
-    const ours = [...parents.keys()].filter((pid) => pid !== process.ppid && belongs(pid));
-    if (ours.length === 0) return;
-    for (const pid of ours) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // it has ended
-      }
-    }
-    await sleep(100);
-  }
+  const marked = (pid: number) => readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(marker);
+  await endTrees(marked);
 }
 
 function unmountBelow(directory: string): void {
