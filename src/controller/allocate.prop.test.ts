@@ -15,6 +15,7 @@ import {
   NodeLiveness,
   type Store,
   type StoredRecord,
+  UNTOUCHED,
   VolumeChanges,
 } from "../state/index.ts";
 import { allocateRegion, finishIntent } from "./allocate.ts";
@@ -237,8 +238,8 @@ async function take(
 
 function pendingVolume(csiName: string, capacityBytes: number): FamfsVolume {
   return {
+    ...UNTOUCHED,
     csiName,
-    claim: undefined,
     uuid: randomUUID(),
     adopted: false,
     pool: "",
@@ -248,14 +249,5 @@ function pendingVolume(csiName: string, capacityBytes: number): FamfsVolume {
     regionGeneration: 0,
     parameters: {},
     phase: "Pending",
-    jobNode: undefined,
-    failure: undefined,
-    published: {},
-    staged: {},
-    writer: undefined,
-    waiters: [],
-    epoch: 0,
-    slots: {},
-    conditions: [],
   };
 }

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { ALLOC_UNIT, describeSize, FamfsError, GIB, hasCode, TIB } from "../base/index.ts";
 import type { Capability } from "../csi/index.ts";
 import { isLogLength, regionLengthFor } from "../format/index.ts";
-import { type FamfsVolume, parseVolumeParameters, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type FamfsVolume, parseVolumeParameters, type StoredRecord, UNTOUCHED, updateRecord } from "../state/index.ts";
 import { allocateRegion } from "./allocate.ts";
 import { type ControllerContext, lockVolume } from "./context.ts";
 import { failureOf, untilFormatted } from "./jobs.ts";
@@ -122,6 +122,7 @@ function newVolume(request: CreateRequest): FamfsVolume {
     );
   }
   return {
+    ...UNTOUCHED,
     csiName,
     uuid: randomUUID(),
     claim,
@@ -133,15 +134,6 @@ function newVolume(request: CreateRequest): FamfsVolume {
     regionGeneration: 0,
     parameters,
     phase: "Pending",
-    jobNode: undefined,
-    failure: undefined,
-    published: {},
-    staged: {},
-    writer: undefined,
-    waiters: [],
-    epoch: 0,
-    slots: {},
-    conditions: [],
   };
 }
 

@@ -11,7 +11,14 @@ import {
   scanVolumes,
   showContents,
 } from "../media/index.ts";
-import { adoptedVolumeId, type FamfsDevice, type FamfsVolume, type Store, updateRecord } from "../state/index.ts";
+import {
+  adoptedVolumeId,
+  type FamfsDevice,
+  type FamfsVolume,
+  type Store,
+  UNTOUCHED,
+  updateRecord,
+} from "../state/index.ts";
 import { defaultCoherency } from "./adoption.ts";
 
 export interface DeviceOption {
@@ -311,9 +318,9 @@ export class Devices implements AsyncDisposable {
     const name = adoptedVolumeId(uuid);
     if ((await store.get("volumes", name)) !== undefined) return;
     const volume: FamfsVolume = {
+      ...UNTOUCHED,
       csiName: name,
       uuid,
-      claim: undefined,
       adopted: true,
       pool: "",
       fabric,
@@ -323,15 +330,6 @@ export class Devices implements AsyncDisposable {
       regionGeneration: 0,
       parameters: {},
       phase: "Ready",
-      jobNode: undefined,
-      failure: undefined,
-      published: {},
-      staged: {},
-      writer: undefined,
-      waiters: [],
-      epoch: 0,
-      slots: {},
-      conditions: [],
     };
     await store.create("volumes", name, volume);
     logger.info({ path: device.path, volumeId: name }, "a file system of the stock tools became a read-only volume");

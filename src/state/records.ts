@@ -76,6 +76,20 @@ const volume = object({
 });
 export type FamfsVolume = Parsed<typeof volume>;
 
+/** What a volume's record says before a node had to do with the volume. */
+export const UNTOUCHED = {
+  claim: undefined,
+  jobNode: undefined,
+  failure: undefined,
+  published: {},
+  staged: {},
+  writer: undefined,
+  waiters: [],
+  epoch: 0,
+  slots: {},
+  conditions: [],
+} as const satisfies Partial<FamfsVolume>;
+
 /**
  * A managed device, named by its UUID. The regions in use are those of the FamfsVolumes on it and of `intent`;
  * every allocation goes through a compare-and-swap of this record, so two controllers never give one region twice.

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { FamfsError, type Logger, silentLogger } from "../../base/index.ts";
-import { EmbeddedStore, type FamfsVolume, type Store } from "../../state/index.ts";
+import { EmbeddedStore, type FamfsVolume, type Store, UNTOUCHED } from "../../state/index.ts";
 import { Devices } from "../devices.ts";
 
 /** Silent, unless FAMFS_TEST_LOG is set: for finding out why a test fails. */
@@ -57,9 +57,9 @@ export async function openDevices(
 /** A volume as the controller creates it: to be formatted by node a. */
 export function newVolume(deviceUuid: string, changes: Partial<FamfsVolume> = {}): FamfsVolume {
   return {
+    ...UNTOUCHED,
     csiName: "pvc-1",
     uuid: "11111111-2222-3333-4444-555555555555",
-    claim: undefined,
     adopted: false,
     pool: "default",
     fabric: "rack1",
@@ -69,14 +69,6 @@ export function newVolume(deviceUuid: string, changes: Partial<FamfsVolume> = {}
     parameters: {},
     phase: "Formatting",
     jobNode: "a",
-    failure: undefined,
-    published: {},
-    staged: {},
-    writer: undefined,
-    waiters: [],
-    epoch: 0,
-    slots: {},
-    conditions: [],
     ...changes,
   };
 }
