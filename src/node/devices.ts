@@ -69,7 +69,7 @@ const RESCAN_MS = 10_000;
 /**
  * The devices this node reaches: opened, locked against the command line, and registered in the store. A blank
  * device becomes a managed one; one that the stock tools formatted becomes an adopted volume. What appears later is
- * found by looking again, and what changes below us is noticed (docs/decisions/0010).
+ * found by looking again, and what changes below us is noticed (docs/decisions/0012).
  */
 export class Devices implements AsyncDisposable {
   readonly #options: DevicesOptions;
