@@ -39,7 +39,12 @@ export interface AdoptionPlan {
 }
 
 /** In the conditions of a record that was made again: nodes that serve the volume put themselves into it. */
-export const REBUILT = "Rebuilt";
+const REBUILT = "Rebuilt";
+
+/** When the volume's record was made again from the memory, which knows neither who uses the volume nor who may. */
+export function rebuiltAt({ conditions }: FamfsVolume): string | undefined {
+  return conditions.find(({ type }) => type === REBUILT)?.lastTransitionTime;
+}
 
 /** Names of objects in a cluster; what the memory says may be anything. */
 const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;

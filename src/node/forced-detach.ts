@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "../base/index.ts";
 import type { Store, StoredRecord } from "../state/index.ts";
+import { rebuiltAt } from "./adoption.ts";
 import type { StageRecords } from "./stage-records.ts";
 import type { NodeIdentity } from "./staging-claim.ts";
 import type { VolumeWatcher } from "./volume-watch.ts";
@@ -22,27 +23,33 @@ const RETRY_MS = 500;
  * Gives up what was taken from this node while it had it mounted: published to it no more (forced detach), or staged
  * by it no more (it was declared gone), or deleted. The CO does neither before NodeUnstageVolume in good order, so the
  * volume may be another node's by now, or its region another volume's.
+ *
+ * A record that is not there says that only to a node whose heartbeat had lapsed: nobody else's volume is erased while
+ * the node has it staged. To the others it says that records were lost, and pods need not lose their volumes for that.
  */
 export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
   readonly #options: ForcedDetachOptions;
   readonly #stop = new AbortController();
   readonly #running = new Map<string, Promise<void>>();
+  /** Records made again from the memory (`rebuiltAt`) in which this node was seen since. */
+  readonly #known = new Set<string>();
 
   constructor(options: ForcedDetachOptions) {
     this.#options = options;
   }
 
   consider(volume: StoredRecord<"volumes">): void {
-    if (this.#whyTaken(volume) !== undefined) void this.#look(volume.name);
+    if (volume.published[this.#options.node.nodeId] !== undefined) this.#known.add(incarnationOf(volume));
+    if (this.#whyTaken(volume, { lapsed: false }) !== undefined) void this.#look(volume.name);
   }
 
-  forget(volumeId: string): void {
-    void this.#look(volumeId);
-  }
-
-  /** Looks at everything that is served here; when it returns, what was taken is given up. STORE_UNAVAILABLE. */
+  /**
+   * When the heartbeat had lapsed: looks at everything that is served here; when it returns, what was taken is given
+   * up. STORE_UNAVAILABLE.
+   */
   async lookAtAll(): Promise<void> {
-    await Promise.all(this.#options.records.all().map(({ volumeId }) => this.#untilDone(volumeId)));
+    const lapsed = true;
+    await Promise.all(this.#options.records.all().map(({ volumeId }) => this.#untilDone(volumeId, { lapsed })));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -56,7 +63,7 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
     const present = this.#running.get(volumeId);
     if (present !== undefined) return present;
     if (records.get(volumeId) === undefined || this.#stop.signal.aborted) return Promise.resolve();
-    const look = this.#untilDone(volumeId)
+    const look = this.#untilDone(volumeId, { lapsed: false })
       .catch((error: unknown) => {
         logger.error({ volumeId, err: error }, "a volume that was taken from this node is not given up yet");
       })
@@ -65,13 +72,13 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
     return look;
   }
 
-  async #untilDone(volumeId: string): Promise<void> {
+  async #untilDone(volumeId: string, after: { readonly lapsed: boolean }): Promise<void> {
     const { store, node, serves, giveUp } = this.#options;
     const { signal } = this.#stop;
     while (!signal.aborted) {
       // Read anew: what a watch shows may be older than what this node has done since.
       const volume = await store.get("volumes", volumeId);
-      const reason = this.#whyTaken(volume);
+      const reason = this.#whyTaken(volume, after);
       // Not served, but not acknowledged either: the plugin was restarted meanwhile, or the store did not answer.
       const holds = serves(volumeId) || volume?.staged[node.nodeId] !== undefined;
       if (reason === undefined || !holds || (await giveUp(volumeId, reason))) return;
@@ -79,11 +86,19 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
     }
   }
 
-  #whyTaken(volume: StoredRecord<"volumes"> | undefined): string | undefined {
+  #whyTaken(volume: StoredRecord<"volumes"> | undefined, { lapsed }: { readonly lapsed: boolean }): string | undefined {
     const { nodeId, bootId } = this.#options.node;
-    if (volume === undefined || volume.phase === "Reclaiming") return "the volume was deleted";
+    if (volume === undefined)
+      return lapsed ? "this node had been declared gone, and the volume was deleted" : undefined;
+    if (volume.phase === "Reclaiming") return "the volume was deleted";
+    if (rebuiltAt(volume) !== undefined && !this.#known.has(incarnationOf(volume))) return undefined;
     if (volume.published[nodeId] === undefined) return "it was detached from this node by force";
     if (volume.staged[nodeId]?.bootId !== bootId) return "this node had been declared gone";
     return undefined;
   }
+}
+
+/** One life of the volume's record. */
+function incarnationOf(volume: StoredRecord<"volumes">): string {
+  return `${volume.uuid} ${rebuiltAt(volume) ?? ""}`;
 }

@@ -4,7 +4,7 @@
  */
 import { FamfsError } from "../base/index.ts";
 import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
-import { REBUILT } from "./adoption.ts";
+import { rebuiltAt } from "./adoption.ts";
 import { type MountEntry, readMountTable } from "./mount-table.ts";
 import { isMountOf, mountSource } from "./mounts.ts";
 import type { StageRecords } from "./stage-records.ts";
@@ -88,7 +88,7 @@ export async function clearStaleStaging(store: Store, node: NodeIdentity, record
 }
 
 /**
- * Whether a record that was made again from memory (REBUILT) errs about this node: only nodes that wrote are in the
+ * Whether a record that was made again from memory errs about this node: only nodes that wrote are in the
  * memory, and one that did may have it staged no more. Other records are never put right like this: there a missing
  * entry means that the node was given up.
  */
@@ -97,7 +97,7 @@ export function needsRepair(
   node: NodeIdentity,
   records: StageRecords,
 ): boolean {
-  if (volume.phase !== "Ready" || !volume.conditions.some(({ type }) => type === REBUILT)) return false;
+  if (volume.phase !== "Ready" || rebuiltAt(volume) === undefined) return false;
   return (volume.staged[node.nodeId] === undefined) !== (records.get(volume.name) === undefined);
 }
 
