@@ -4,8 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Api } from "./support/api.ts";
@@ -45,7 +44,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   static async start({ nodes = ["node-a", "node-b"], imageArchives = [] }: ClusterOptions = {}): Promise<Cluster> {
-    const directory = mkdtempSync(join(temporaryParent(), "k-"));
+    // Short, because paths of sockets have at most 107 bytes. Not below /dev, which the driver's pods mount as a whole.
+    const directory = mkdtempSync("/tmp/k-");
     const reaper = spawn(process.execPath, [reaperProgram, directory], {
       stdio: ["pipe", "inherit", "inherit"],
       detached: true,
@@ -144,8 +144,9 @@ export class Cluster implements AsyncDisposable {
 
   async #prepare(): Promise<void> {
     const { directory } = this;
-    // The network namespace is kept by a mount, which nobody else shall see.
-    await run(["mount", "--bind", directory, directory]);
+    // In memory, because etcd syncs after each write. The network namespace is kept by a mount, too, which nobody else
+    // shall see.
+    await run(["mount", "-t", "tmpfs", "-o", "mode=0755", "cluster", directory]);
     await run(["mount", "--make-private", directory]);
     mkdirSync(this.kubeletDirectory);
     const { network } = this;
@@ -153,7 +154,9 @@ export class Cluster implements AsyncDisposable {
     await run(["unshare", `--net=${network}`, "true"]);
     const commands = [
       ["link", "set", "lo", "up"],
-      ["link", "add", BRIDGE, "type", "bridge"],
+      // With an address of its own: otherwise it has the lowest of its ports', which changes as pods come and go, and
+      // pods that were there before do not reach the API until they ask for it again, half a minute later.
+      ["link", "add", BRIDGE, "address", "02:00:0a:c8:00:01", "type", "bridge"],
       ...[`${CONTROL_ADDRESS}/16`, `${SERVICE_ADDRESS}/32`].map((each) => ["address", "add", each, "dev", BRIDGE]),
       ["link", "set", BRIDGE, "up"],
     ];
@@ -229,8 +232,3 @@ export class Cluster implements AsyncDisposable {
 }
 
 const reaperProgram = fileURLToPath(new URL("support/reaper.ts", import.meta.url));
-
-/** In memory where there is some: etcd syncs after each write. Short, because sockets below have at most 107 bytes. */
-function temporaryParent(): string {
-  return process.env["TMPDIR"] !== undefined || !existsSync("/dev/shm") ? tmpdir() : "/dev/shm";
-}
