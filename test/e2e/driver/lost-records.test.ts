@@ -1,0 +1,54 @@
+/** The driver's records are gone from the API; the memory still knows. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { pathOf } from "../support/api.ts";
+import { NAMESPACE, poolFile } from "../support/driver.ts";
+import { describeDriver, limits } from "../support/driver-suite.ts";
+import { claim, pod, VOLUMES } from "../support/objects.ts";
+import type { Pod } from "../support/space.ts";
+
+interface Volume {
+  readonly metadata: { readonly name: string };
+  readonly spec: { readonly adopted: boolean; readonly uuid: string };
+  readonly status: { readonly regions: readonly object[] };
+}
+
+describeDriver("lost records", (group) => {
+  test("device scan --adopt makes all FamfsVolumes again, and pods use them as before", limits, async () => {
+    const { cluster, space } = group;
+    const { api } = cluster;
+    await space.create(claim("one"), pod("one", "one"), claim("two"), pod("two", "two"));
+    await space.ready("one", "two");
+    for (const name of ["one", "two"]) await space.sh(name, `echo ${name} > /data/name && sync /data`);
+    await space.deletePods("one", "two");
+
+    const all = async () => {
+      const volumes = (await api.list<Volume>(VOLUMES)).filter(({ spec }) => !spec.adopted);
+      return volumes.map(({ metadata, spec, status }) => [metadata.name, spec.uuid, status.regions] as const).sort();
+    };
+    const before = await all();
+    assert.equal(before.length, 2);
+    // As somebody does who means well: the finalizer is in the way, so it is taken off.
+    for (const [name] of before) {
+      await api.delete(`${VOLUMES}/${name}`);
+      await api.patch(`${VOLUMES}/${name}`, { metadata: { finalizers: null } });
+    }
+    assert.deepEqual(await all(), []);
+
+    const selector = "labelSelector=app.kubernetes.io/component=node";
+    const [plugin] = await api.list<Pod>(`${pathOf("v1", "Pod", { namespace: NAMESPACE })}?${selector}`);
+    // Named, because only devdax devices are found by themselves wherever they are.
+    const program = ["/usr/bin/node", "/app/src/cli/main.js", "device", "scan", "--adopt", poolFile(cluster)];
+    await cluster.kubectl(["exec", `--namespace=${NAMESPACE}`, plugin?.metadata.name ?? "", "--", ...program]);
+    assert.deepEqual(await all(), before);
+
+    await space.create(pod("one-again", "one", { node: "node-b" }), pod("two-again", "two", { node: "node-a" }));
+    await space.ready("one-again", "two-again");
+    for (const name of ["one", "two"]) {
+      assert.equal(
+        await space.sh(`${name}-again`, "cat /data/name && echo more > /data/more && sync /data"),
+        `${name}\n`,
+      );
+    }
+  });
+});
