@@ -24,7 +24,9 @@ describeDriver("lost records", (group) => {
 
     const all = async () => {
       const volumes = (await api.list<Volume>(VOLUMES)).filter(({ spec }) => !spec.adopted);
-      return volumes.map(({ metadata, spec, status }) => [metadata.name, spec.uuid, status.regions] as const).sort();
+      return volumes
+        .map(({ metadata, spec, status }) => [metadata.name, spec.uuid, status.regions] as const)
+        .sort(([a], [b]) => (a < b ? -1 : 1));
     };
     const before = await all();
     assert.equal(before.length, 2);
