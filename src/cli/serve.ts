@@ -27,7 +27,7 @@ export function serve({ endpoint, controller, node, readiness, logger, nodeId, m
   return CsiServer.open({
     endpoint,
     services: {
-      identity: identityService({ version: VERSION, controller: controller !== undefined, ready }),
+      identity: identityService({ version: VERSION, ready }),
       ...(controller === undefined ? {} : { controller }),
       ...(node === undefined ? {} : { node }),
     },

@@ -3,13 +3,11 @@ import type { Service } from "./rpc.ts";
 
 export interface IdentityOptions {
   readonly version: string;
-  /** True where the controller service is served as well. */
-  readonly controller: boolean;
   /** Whether the parts behind the services answer: store, node agent. Must not wait for long. */
   readonly ready: () => boolean | Promise<boolean>;
 }
 
-export function identityService({ version, controller, ready }: IdentityOptions): Service<"identity"> {
+export function identityService({ version, ready }: IdentityOptions): Service<"identity"> {
   return {
     async GetPluginInfo() {
       return { name: DRIVER_NAME, vendorVersion: version };
@@ -17,7 +15,8 @@ export function identityService({ version, controller, ready }: IdentityOptions)
     async GetPluginCapabilities() {
       return {
         capabilities: [
-          ...(controller ? [{ service: { type: "CONTROLLER_SERVICE" as const } }] : []),
+          // Of the driver as a whole: who asks the node plugin learns that volumes are published by a controller first.
+          { service: { type: "CONTROLLER_SERVICE" } },
           { service: { type: "VOLUME_ACCESSIBILITY_CONSTRAINTS" as const } },
         ],
       };

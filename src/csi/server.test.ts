@@ -42,7 +42,7 @@ const codeIs = (code: string) => (error: unknown) => error instanceof RpcError &
 
 test("the identity service answers over a socket that only its owner may use", async () => {
   await using endpoint = await temporaryEndpoint();
-  const identity = identityService({ version: "1.2.3", controller: true, ready: () => false });
+  const identity = identityService({ version: "1.2.3", ready: () => false });
   await using server = await serve(endpoint.path, { identity });
   using client = CsiClient.open(endpoint.path);
   assert.equal((await stat(server.path)).mode & 0o777, 0o600);
@@ -116,7 +116,7 @@ test("each call is counted once and logged once, under an id of its own, with vo
   await using _server = await serve(
     endpoint.path,
     {
-      identity: identityService({ version: "1", controller: true, ready: () => true }),
+      identity: identityService({ version: "1", ready: () => true }),
       controller: {
         async ControllerPublishVolume({ volumeId }, call) {
           call.logger.info({}, "on the way");
@@ -240,7 +240,7 @@ test("oversized fields are refused before the handler sees them; the error names
 test("a stale socket is replaced; one that is served, and what is no socket, are left alone", async () => {
   await using endpoint = await temporaryEndpoint();
   const first = await serve(endpoint.path, {
-    identity: identityService({ version: "1", controller: false, ready: () => true }),
+    identity: identityService({ version: "1", ready: () => true }),
   });
   await assert.rejects(serve(endpoint.path, {}), /is served by another process/);
   using client = CsiClient.open(endpoint.path);
