@@ -6,7 +6,7 @@ const TABLE = `27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
 90 27 0:45 / /staging/a\\040b rw,nosuid,nodev shared:5 master:1 - fuse.famfs-csi famfs-csi:v1 rw,user_id=0
 91 27 0:45 / /target ro,nosuid,nodev - fuse.famfs-csi famfs-csi:v1 rw,user_id=0
 nonsense
-92 27 0:46 /sub /target rw - tmpfs  rw
+92 91 0:46 /sub /target rw - tmpfs  rw
 `;
 
 test("the mount table is read with escapes, optional fields and empty sources; nonsense is left out", () => {
@@ -24,6 +24,20 @@ test("the topmost of stacked mounts is what is at a path", () => {
   assert.equal(mountAt(table, "/target")?.type, "tmpfs");
   assert.equal(mountAt(table, "/target")?.root, "/sub");
   assert.equal(mountAt(table, "/staging"), undefined);
+});
+
+test("a mount below a directory that was mounted over is not there; one that comes after it is", () => {
+  const table = parseMountTable(`27 1 254:0 / / rw - ext4 /dev/vda rw
+50 27 0:40 / /dev rw - devtmpfs dev rw
+51 50 0:45 / /dev/kubelet/target rw - fuse.famfs-csi famfs-csi:v1 rw
+52 50 0:41 / /dev rw - devtmpfs again rw
+53 52 0:45 / /dev/kubelet/other rw - fuse.famfs-csi famfs-csi:v1 rw
+54 53 0:45 / /dev/kubelet/other ro - fuse.famfs-csi famfs-csi:v1 rw
+`);
+  assert.equal(mountAt(table, "/dev/kubelet/target"), undefined);
+  assert.equal(mountAt(table, "/dev")?.source, "again");
+  assert.ok(mountAt(table, "/dev/kubelet/other")?.options.has("ro"));
+  assert.equal(table.length, 5, "both of the stack, and both of /dev");
 });
 
 test("this machine's own table has a root", async () => {

@@ -17,15 +17,25 @@ function unescapeOctal(field: string): string {
   return field.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-/** Lines that are not of the documented form are left out. In the order they were mounted. */
+interface Line extends MountEntry {
+  readonly id: string;
+  readonly parent: string;
+}
+
+/**
+ * Lines that are not of the documented form are left out, and so are mounts that no path leads to, because a directory
+ * above them was mounted over: nothing can be done to them. In the order they were mounted.
+ */
 export function parseMountTable(text: string): MountEntry[] {
-  const entries: MountEntry[] = [];
+  const lines: Line[] = [];
   for (const line of text.split("\n")) {
     const [before, after] = line.split(" - ", 2);
-    const [, , device, root, target, options] = before?.split(" ") ?? [];
+    const [id, parent, device, root, target, options] = before?.split(" ") ?? [];
     const [type, source] = after?.split(" ") ?? [];
-    if (!device || !root || !target || !options || !type || source === undefined) continue;
-    entries.push({
+    if (!id || !parent || !device || !root || !target || !options || !type || source === undefined) continue;
+    lines.push({
+      id,
+      parent,
       device,
       root: unescapeOctal(root),
       target: unescapeOctal(target),
@@ -34,7 +44,34 @@ export function parseMountTable(text: string): MountEntry[] {
       source: unescapeOctal(source),
     });
   }
-  return entries;
+  return withPaths(lines);
+}
+
+/** Those that a path leads to; of several stacked at one place, all. */
+function withPaths(lines: readonly Line[]): Line[] {
+  const ids = new Set(lines.map(({ id }) => id));
+  const top = lines.find(({ id, target, parent }) => target === "/" && (parent === id || !ids.has(parent)));
+  if (top === undefined) return [...lines]; // in a chroot, whose root is no mount
+  const placed = new Map<string, Line>();
+  for (const line of lines) if (line !== top) placed.set(`${line.parent} ${line.target}`, line);
+  const reached = new Set<Line>([top]);
+  const stackAt = (below: Line, path: string): Line => {
+    let at = below;
+    for (let next = placed.get(`${at.id} ${path}`); next !== undefined; next = placed.get(`${at.id} ${path}`))
+      at = next;
+    return at;
+  };
+  for (const line of lines) {
+    let below = stackAt(top, "/");
+    const { target } = line;
+    for (let end = target.indexOf("/", 1); end > 0; end = target.indexOf("/", end + 1)) {
+      below = stackAt(below, target.slice(0, end));
+    }
+    for (let at = placed.get(`${below.id} ${target}`); at !== undefined; at = placed.get(`${at.id} ${target}`)) {
+      reached.add(at);
+    }
+  }
+  return lines.filter((line) => reached.has(line));
 }
 
 /** The mounts that this process sees. The kernel answers from memory: no file system is asked. */
