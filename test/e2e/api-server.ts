@@ -1,26 +1,35 @@
-/** A Kubernetes API server alone, on loopback: for tests of what only talks to the API. */
-import { mkdtempSync, rmSync } from "node:fs";
+/**
+ * A Kubernetes API server alone, on loopback: for tests of what only talks to the API. It goes with the test, also when
+ * that is killed, or fails before it got what it would dispose of.
+ */
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControlPlane, type ControlPlaneOptions } from "./support/control-plane.ts";
 import { programs } from "./support/programs.ts";
+import { CLUSTER_MARKER, Reaper } from "./support/reaper.ts";
 import { run } from "./support/run.ts";
 
 export class ApiServer implements AsyncDisposable {
   readonly directory: string;
   readonly plane: ControlPlane;
+  readonly #reaper: Reaper;
 
-  private constructor(directory: string, plane: ControlPlane) {
+  private constructor(directory: string, plane: ControlPlane, reaper: Reaper) {
     this.directory = directory;
     this.plane = plane;
+    this.#reaper = reaper;
   }
 
   static async start(options: Pick<ControlPlaneOptions, "users" | "apiServerFlags"> = {}): Promise<ApiServer> {
     const directory = mkdtempSync(join(tmpdir(), "famfs-api-"));
+    const reaper = Reaper.start(directory);
     try {
-      return new ApiServer(directory, await ControlPlane.start({ ...options, directory, address: "127.0.0.1" }));
+      const environment = { [CLUSTER_MARKER]: directory };
+      const plane = await ControlPlane.start({ ...options, directory, address: "127.0.0.1", environment });
+      return new ApiServer(directory, plane, reaper);
     } catch (error) {
-      rmSync(directory, { recursive: true, force: true });
+      await reaper[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -32,6 +41,6 @@ export class ApiServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.plane[Symbol.asyncDispose]();
-    rmSync(this.directory, { recursive: true, force: true });
+    await this.#reaper[Symbol.asyncDispose]();
   }
 }

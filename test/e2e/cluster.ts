@@ -2,18 +2,15 @@
  * A Kubernetes cluster of two nodes on this machine: real API server, scheduler, controller manager, kubelets and
  * containerd, in a network namespace of its own, with everything below one temporary directory.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { Api } from "./support/api.ts";
 import { ClusterNode } from "./support/cluster-node.ts";
 import { ControlPlane } from "./support/control-plane.ts";
 import { Daemon } from "./support/daemon.ts";
 import { buildToolsImage, TOOLS_IMAGE } from "./support/images.ts";
 import { programs } from "./support/programs.ts";
-import { CLUSTER_MARKER } from "./support/reaper.ts";
+import { CLUSTER_MARKER, Reaper } from "./support/reaper.ts";
 import { type RunOptions, run } from "./support/run.ts";
 import { until } from "./support/until.ts";
 
@@ -32,12 +29,12 @@ export interface ClusterOptions {
 export class Cluster implements AsyncDisposable {
   readonly directory: string;
   readonly nodes: ClusterNode[] = [];
-  readonly #reaper: ChildProcess;
+  readonly #reaper: Reaper;
   readonly #stack = new AsyncDisposableStack();
   readonly #environment: Readonly<Record<string, string>>;
   #plane: ControlPlane | undefined;
 
-  private constructor(directory: string, reaper: ChildProcess) {
+  private constructor(directory: string, reaper: Reaper) {
     this.directory = directory;
     this.#reaper = reaper;
     this.#environment = { [CLUSTER_MARKER]: directory };
@@ -46,11 +43,7 @@ export class Cluster implements AsyncDisposable {
   static async start({ nodes = ["node-a", "node-b"], imageArchives = [] }: ClusterOptions = {}): Promise<Cluster> {
     // Short, because paths of sockets have at most 107 bytes. Not below /dev, which the driver's pods mount as a whole.
     const directory = mkdtempSync("/tmp/k-");
-    const reaper = spawn(process.execPath, [reaperProgram, directory], {
-      stdio: ["pipe", "inherit", "inherit"],
-      detached: true,
-    });
-    const cluster = new Cluster(directory, reaper);
+    const cluster = new Cluster(directory, Reaper.start(directory));
     try {
       await cluster.#prepare();
       await cluster.#startControlPlane(nodes);
@@ -134,12 +127,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#stack.disposeAsync().finally(async () => {
-      if (this.#reaper.exitCode !== null) return;
-      const ended = once(this.#reaper, "exit");
-      this.#reaper.stdin?.end();
-      await ended;
-    });
+    await this.#stack.disposeAsync().finally(() => this.#reaper[Symbol.asyncDispose]());
   }
 
   async #prepare(): Promise<void> {
@@ -230,5 +218,3 @@ export class Cluster implements AsyncDisposable {
     this.nodes.push(this.#stack.use(await ClusterNode.start(options, imageArchives)));
   }
 }
-
-const reaperProgram = fileURLToPath(new URL("support/reaper.ts", import.meta.url));

@@ -50,8 +50,8 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
   });
 
   after(async () => {
-    await store[Symbol.asyncDispose]();
-    await server[Symbol.asyncDispose]();
+    await store?.[Symbol.asyncDispose]();
+    await server?.[Symbol.asyncDispose]();
   });
 
   const open = async ({ port, throttle, user }: { port?: number; throttle?: EventThrottle; user?: string } = {}) => {

@@ -26,7 +26,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
   });
 
   after(async () => {
-    await server[Symbol.asyncDispose]();
+    await server?.[Symbol.asyncDispose]();
   });
 
   const open = async () => {

@@ -1,12 +1,15 @@
 /**
- * Clears away what a cluster leaves: run with the cluster's directory as a process of its own that waits for the end
- * of its standard input, which comes when the test closes it or dies of whatever. Everything of a cluster is found by
- * its directory: processes by the marker in their environment and their descendants, mounts by path, and what containerd,
- * runc and libcni keep elsewhere by the ids of the containers.
+ * Clears away what a cluster, or an API server alone, leaves: run with its directory as a process of its own that waits
+ * for the end of its standard input, which comes when the test closes it or dies of whatever. Everything of a cluster is
+ * found by its directory: processes by the marker in their environment and their descendants, mounts by path, and what
+ * containerd, runc and libcni keep elsewhere by the ids of the containers.
  */
-import { spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, globSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { Socket } from "node:net";
 import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { endTrees } from "./process-trees.ts";
 
 /** Names the directory of the cluster in the environment of its processes. */
@@ -80,6 +83,35 @@ export async function reap(directory: string): Promise<void> {
   removeNetworkResults(directory);
   // Never through a mount that could not be taken off: it may be somebody's data.
   spawnSync("rm", ["--recursive", "--force", "--one-file-system", directory], { stdio: "inherit", timeout: 120_000 });
+}
+
+/** The process that waits, as the test sees it. */
+export class Reaper implements AsyncDisposable {
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+  }
+
+  static start(directory: string): Reaper {
+    const child = spawn(process.execPath, [fileURLToPath(import.meta.url), directory], {
+      stdio: ["pipe", "inherit", "inherit"],
+      detached: true,
+    });
+    // It must not keep alive the process whose end it waits for.
+    child.unref();
+    if (child.stdin instanceof Socket) child.stdin.unref();
+    return new Reaper(child);
+  }
+
+  /** Returns when nothing is left. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null) return;
+    const ended = once(this.#child, "exit");
+    this.#child.ref();
+    this.#child.stdin?.end();
+    await ended;
+  }
 }
 
 if (import.meta.main) {
