@@ -129,9 +129,10 @@ export class WriterGrants {
 
   async #enqueue(volume: string): Promise<void> {
     const { store, nodeId } = this.#options;
-    await updateRecord(store, "volumes", volume, (record) =>
-      record.waiters.includes(nodeId) ? undefined : { ...record, waiters: [...record.waiters, nodeId] },
-    );
+    await updateRecord(store, "volumes", volume, (record) => {
+      this.#mayWrite(record);
+      return record.waiters.includes(nodeId) ? undefined : { ...record, waiters: [...record.waiters, nodeId] };
+    });
   }
 
   #mayWrite(record: StoredRecord<"volumes">): void {
