@@ -118,6 +118,13 @@ was not taken.`;
 async function adoptDevices(devices: readonly ScannedDevice[], flags: ScanFlags, command: Command): Promise<void> {
   const { output, logger } = globals(command);
   const dryRun = flags.dryRun === true;
+  if (devices.length === 0) {
+    throw new FamfsError(
+      "DEVICE_NOT_FOUND",
+      "no labelled device was found. Looked at are devdax devices and files in /dev/shm; name others: " +
+        "famfs-csi device scan --adopt file:///var/lib/famfs-csi/pool0",
+    );
+  }
   await using opened = await openStore(flags, { logger, metrics: undefined });
   const { store } = opened;
   const plan = await planAdoption({ store, devices, fabric: flags.fabric });
@@ -141,6 +148,7 @@ async function adoptDevices(devices: readonly ScannedDevice[], flags: ScanFlags,
       plan.volumes,
     ),
   );
+  if (plan.volumes.length === 0 && plan.refused.length === 0) print("every volume in the memory has its record");
   for (const { uuid } of plan.devices) print(`device ${uuid}${dryRun ? " would have" : " has"} a record`);
   for (const { name } of plan.displaced) print(`volume ${name} ${dryRun ? "would wait" : "waits"} for another place`);
   for (const { device, offset, reason } of plan.refused) print(`not taken, ${device} at ${offset}: ${reason}`);
