@@ -229,9 +229,10 @@ export class NodeVolumes {
     const table = await readMountTable();
     const staged = path === undefined ? undefined : mountAt(table, path);
     if (record === undefined && (staged === undefined || !this.#isOurs(staged, volumeId))) return; // done before
-    // The mount table is that of the whole host: another cluster's node may have the same name.
+    // The mount table is that of the whole host: another cluster's node may have the same name. Without a device nothing
+    // was mounted yet, so nothing can be bound.
     const { device } = (staged !== undefined && this.#isOurs(staged, volumeId) ? staged : record) ?? {};
-    const isOfIt = (entry: MountEntry) => this.#isOurs(entry, volumeId) && entry.device === (device ?? entry.device);
+    const isOfIt = (entry: MountEntry) => this.#isOurs(entry, volumeId) && entry.device === device;
     const targets = table.filter((entry) => isOfIt(entry) && entry.target !== path);
     if (targets.length > 0) {
       const where = targets.map((entry) => entry.target).join(", ");
