@@ -77,7 +77,10 @@ export async function clearStaleStaging(store: Store, node: NodeIdentity, record
   for (const record of records.all()) {
     const source = mountSource(node.nodeId, record.volumeId);
     // Another plugin on this host may have a node of this name, and a volume.
-    const isOfIt = (entry: MountEntry) => isMountOf(entry, source) && entry.device === (record.device ?? entry.device);
+    // Killed between the mount and its record, the plugin knows the mount by its place alone.
+    const isOfIt = (entry: MountEntry) =>
+      isMountOf(entry, source) &&
+      (record.device === undefined ? entry.target === record.stagingPath : entry.device === record.device);
     if (!table.some(isOfIt)) await records.delete(record.volumeId);
   }
   for (const volume of await store.list("volumes")) {
