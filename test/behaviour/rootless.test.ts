@@ -3,23 +3,35 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { firstMissing, missingAllUsers, missingCommand } from "../support/prerequisites.ts";
 
 const skip = firstMissing(missingAllUsers(), missingCommand("fusermount3"), missingCommand("setpriv"));
-const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+const root = fileURLToPath(new URL("../..", import.meta.url));
 /** A user that Debian knows by name, as fusermount wants. */
 const NOBODY = "65534";
 
-/** Runs a shell script as that user, to whom /dev/fuse is open as on most distributions, whatever this machine has. */
+/**
+ * Runs a shell script as that user, to whom /dev/fuse is open as on most distributions and the checkout is there,
+ * whatever this machine has: in a mount namespace where they are.
+ */
 function asNobody(directory: string, script: string) {
+  const checkout = join(directory, "checkout");
+  mkdirSync(checkout, { recursive: true });
   const open =
-    'rm -f "$DIR/fuse" && mknod "$DIR/fuse" c 10 229 && chmod 666 "$DIR/fuse" && mount --bind "$DIR/fuse" /dev/fuse';
+    'rm -f "$DIR/fuse" && mknod "$DIR/fuse" c 10 229 && chmod 666 "$DIR/fuse" && mount --bind "$DIR/fuse" /dev/fuse && mount --bind "$ROOT" "$DIR/checkout"';
   const drop = `exec setpriv --reuid ${NOBODY} --regid ${NOBODY} --clear-groups sh -c "$SCRIPT"`;
   return spawnSync("unshare", ["-m", "--propagation", "private", "sh", "-c", `${open} && ${drop}`], {
-    env: { PATH: process.env["PATH"], DIR: directory, NODE: process.execPath, MAIN: main, SCRIPT: script },
+    env: {
+      PATH: process.env["PATH"],
+      DIR: directory,
+      ROOT: root,
+      NODE: join(checkout, relative(root, process.execPath)),
+      MAIN: join(checkout, "src/cli/main.ts"),
+      SCRIPT: script,
+    },
     cwd: directory,
     encoding: "utf8",
     timeout: 60_000,
