@@ -19,6 +19,8 @@ export type StoreOptions =
       readonly environment: NodeJS.ProcessEnv;
       /** Without one, the service account of the pod. */
       readonly kubeconfig?: string | undefined;
+      /** Of another account. */
+      readonly token?: string | undefined;
       /** Namespace of the nodes' Leases (default `famfs-csi-nodes`). */
       readonly nodeNamespace?: string | undefined;
       /** Told of each request to the API server. */

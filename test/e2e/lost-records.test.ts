@@ -11,6 +11,7 @@ import { exampleVolume } from "../../src/state/store-conformance.ts";
 import { skipWithoutMounts } from "../support/kernel.ts";
 import { checkLostRecords } from "../support/lost-records.ts";
 import { ApiServer } from "./api-server.ts";
+import { loseAllRecords } from "./support/lose-records.ts";
 import { missingApiServer } from "./support/programs.ts";
 
 const exampleDevice: FamfsDevice = {
@@ -39,27 +40,16 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
   });
 
   after(async () => {
-    await server[Symbol.asyncDispose]();
+    await server?.[Symbol.asyncDispose]();
   });
-
-  const takeAwayAll = async () => {
-    for (const kind of ["famfsvolumes", "famfsdevices"]) {
-      const names = (await server.kubectl(["get", kind, "-o", "name"])).split("\n").filter((name) => name !== "");
-      if (names.length === 0) continue;
-      await server.kubectl(["delete", kind, "--all", "--wait=false"]);
-      await server.kubectl(["patch", ...names, "--type=merge", "-p", '{"metadata":{"finalizers":null}}']);
-      await server.kubectl(["wait", "--for=delete", ...names, "--timeout=30s"]);
-    }
-  };
 
   test("come back from the memory", async () => {
     await checkLostRecords({
       storeFlags: () => [`--kubeconfig=${server.plane.kubeconfig()}`, `--node-namespace=${NAMESPACE}`],
-      // As somebody does who means well: with the finalizers in the way, they are taken off (docs/operations.md).
       async loseRecords() {
         // Its memory is erased, its record may still be there.
         await server.kubectl(["wait", "--for=delete", "famfsvolume/pvc-deleted", "--timeout=30s"]);
-        await takeAwayAll();
+        await loseAllRecords(server);
       },
     });
   });
@@ -67,7 +57,8 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
   test("every kubectl command of docs/operations.md works, and ends what hung", async () => {
     const page = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8");
     const commands = [...page.matchAll(/^ {4}kubectl (.*)$/gm)].map(([, line = ""]) => line);
-    assert.equal(commands.length, 10);
+    assert.equal(commands.length, 11);
+    await server.kubectl(["create", "serviceaccount", "release-adopt"]);
     const node = { apiVersion: "v1", kind: "Node", metadata: { name: "n1", labels: { "famfs.csi.dev/fabric": "x" } } };
     const lease = {
       apiVersion: "coordination.k8s.io/v1",
@@ -80,14 +71,19 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     );
     const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
     await using store = await KubernetesStore.open({ connection, nodeNamespace: NAMESPACE, logger: silentLogger });
-    await takeAwayAll();
+    await loseAllRecords(server);
     await store.create("volumes", "v1", exampleVolume);
     await store.create("devices", "d1", exampleDevice);
     // A driver that is gone: nobody takes the finalizers off.
     await server.kubectl(["delete", "crd", "famfsvolumes.famfs.csi.dev", "--wait=false"]);
     await server.kubectl(["delete", "famfsdevice", "d1", "--wait=false"]);
     for (const command of commands) {
-      const words = command.replaceAll("VOLUME", "v1").replaceAll("DEVICE", "d1").replaceAll("NODE", "n1").split(" ");
+      const words = command
+        .replaceAll("VOLUME", "v1")
+        .replaceAll("DEVICE", "d1")
+        .replaceAll("NODE", "n1")
+        .replaceAll("RELEASE", "release")
+        .split(" ");
       await server.kubectl(words.map((word) => word.replaceAll("'", "")));
       // The page deletes a device a second time, below.
       if (command.startsWith("patch famfsdevice")) await store.create("devices", "d1", exampleDevice);

@@ -20,11 +20,14 @@ const capability = {
   accessMode: { mode: "MULTI_NODE_MULTI_WRITER" },
 } as const;
 
+/** Whose rights a process has: a node's (which only looks), the controller's, or those to make records again. */
+export type Account = "lost-a" | "lost-b" | "controller" | "adopt";
+
 export interface LostRecordsOptions {
   /** What the program needs to find the store. */
-  readonly storeFlags: (directory: string) => readonly string[];
+  readonly storeFlags: (directory: string, account: Account) => readonly string[];
   /** Takes all volumes and devices away, as nobody should. */
-  readonly loseRecords: (directory: string) => Promise<void>;
+  readonly loseRecords: (directory: string, device: string) => Promise<void>;
 }
 
 export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsOptions): Promise<void> {
@@ -33,10 +36,9 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
   stack.defer(() => rmSync(directory, { recursive: true, force: true }));
   stack.defer(() => unmountBelow(directory));
   using device = simulatedDevice("512Mi");
-  const flags = storeFlags(directory);
-
-  const start = async (name: string, command: string, ...more: string[]) => {
+  const start = async (name: Account, command: string, ...more: string[]) => {
     const socket = join(directory, `${name}.sock`);
+    const flags = storeFlags(directory, name);
     const server = startProgram(command, `--endpoint=unix://${socket}`, ...flags, ...more);
     stack.defer(async () => void (await server.stop()));
     for (const until = performance.now() + START_MS; !existsSync(socket); await setTimeout(20)) {
@@ -45,7 +47,7 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
     }
     return stack.use(CsiClient.open(`unix://${socket}`));
   };
-  const startNode = (nodeId: string) => {
+  const startNode = (nodeId: "lost-a" | "lost-b") => {
     const run = join(directory, `${nodeId}-run`);
     const own = [`--node-id=${nodeId}`, `--fabric=${FABRIC}`, `--run-dir=${run}`, `--device=${device.url}`];
     return start(nodeId, "node", ...own);
@@ -100,18 +102,20 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
     return !scanned.stdout.includes("pvc-deleted");
   });
 
-  await loseRecords(directory);
+  await loseRecords(directory, device.path);
   assert.equal(readFileSync(join(inUse, "arena"), "utf8"), "in use", "what is mounted goes on");
 
-  const wrong = await runProgram("device", "scan", device.path, "--adopt", "--fabric=rack-8", ...flags);
+  const scan = (account: Account, ...more: string[]) =>
+    runProgram("device", "scan", device.path, "--adopt", ...more, ...storeFlags(directory, account));
+  const wrong = await scan("lost-a", "--fabric=rack-8");
   assert.equal(wrong.status, 64, wrong.stderr);
   assert.match(wrong.stderr, /are of fabric "rack-7", not "rack-8"/);
-  const dry = await runProgram("device", "scan", device.path, "--adopt", "--dry-run", ...flags);
+  const dry = await scan("lost-a", "--dry-run");
   assert.equal(dry.status, 0, dry.stderr);
   assert.match(dry.stdout, /WOULD MAKE.*\npvc-resting .*rack-7.*lost-a\npvc-used .*rack-7.*lost-b\n/);
   const { entries: none } = await controller.call("controller", "ListVolumes", {});
   assert.deepEqual(none, []);
-  const adopted = await runProgram("device", "scan", device.path, "--adopt", "--output", "json", ...flags);
+  const adopted = await scan("adopt", "--output", "json");
   assert.equal(adopted.status, 0, adopted.stderr);
   const made = (JSON.parse(adopted.stdout) as { volumes: { name: string; record: { parameters: object } }[] }).volumes;
   assert.deepEqual(
@@ -121,7 +125,7 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
       [used, { dataWriters: "any" }],
     ],
   );
-  const again = await runProgram("device", "scan", device.path, "--adopt", "--output", "json", ...flags);
+  const again = await scan("adopt", "--output", "json");
   assert.deepEqual((JSON.parse(again.stdout) as { volumes: object[] }).volumes, [], "nothing is left to be made");
 
   assert.equal(await create("pvc-resting", { mode: "0775" }), resting, "the claim finds its volume");

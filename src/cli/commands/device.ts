@@ -1,4 +1,6 @@
 import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { text } from "node:stream/consumers";
 import type { Command } from "commander";
 import { FamfsError, formatSize } from "../../base/index.ts";
 import {
@@ -46,7 +48,8 @@ export function registerDeviceCommands(program: Command): void {
     .argument("[device...]", "paths to look at (default: every devdax device, and the files in /dev/shm)")
     .option("--adopt", "make records of volumes and devices again where the store has lost them")
     .option("--dry-run", "with --adopt: show what would be made, and make nothing")
-    .option("--fabric <name>", "with --adopt: the fabric of the devices, where no volume on them says it");
+    .option("--fabric <name>", "with --adopt: the fabric of the devices, where no volume on them says it")
+    .option("--token <file>", "with --adopt: a token that may make records, which a node's may not; -: standard input");
   addStoreOptions(scan)
     .addHelpText("after", ADOPT_HELP)
     .action(async (names: string[], options: ScanFlags, command: Command) => {
@@ -104,16 +107,18 @@ interface ScanFlags extends StoreFlags {
   readonly adopt?: boolean;
   readonly dryRun?: boolean;
   readonly fabric?: string;
+  readonly token?: string;
 }
 
 const ADOPT_HELP = `
 With --adopt, in the pod of a node plugin that reaches the devices (it may keep running):
 
   famfs-csi device scan --adopt --dry-run --fabric rack1
-  famfs-csi device scan --adopt --fabric rack1
+  famfs-csi device scan --adopt --fabric rack1 --token -
 
-The store is the cluster's in a pod; elsewhere say --state-dir or --kubeconfig. Exits with 1 when something in the memory
-was not taken.`;
+The store is the cluster's in a pod; elsewhere say --state-dir or --kubeconfig. There the token of the node plugin may look
+but not make records: "kubectl create token" makes one for the account of the chart that may. Exits with 1 when something
+in the memory was not taken.`;
 
 async function adoptDevices(devices: readonly ScannedDevice[], flags: ScanFlags, command: Command): Promise<void> {
   const { output, logger } = globals(command);
@@ -125,7 +130,8 @@ async function adoptDevices(devices: readonly ScannedDevice[], flags: ScanFlags,
         "famfs-csi device scan --adopt file:///var/lib/famfs-csi/pool0",
     );
   }
-  await using opened = await openStore(flags, { logger, metrics: undefined });
+  const token = flags.token === undefined ? undefined : await readToken(flags.token);
+  await using opened = await openStore(flags, { logger, metrics: undefined, token });
   const { store } = opened;
   const plan = await planAdoption({ store, devices, fabric: flags.fabric });
   if (!dryRun) await adopt(store, plan);
@@ -152,6 +158,12 @@ async function adoptDevices(devices: readonly ScannedDevice[], flags: ScanFlags,
   for (const { uuid } of plan.devices) print(`device ${uuid}${dryRun ? " would have" : " has"} a record`);
   for (const { name } of plan.displaced) print(`volume ${name} ${dryRun ? "would wait" : "waits"} for another place`);
   for (const { device, offset, reason } of plan.refused) print(`not taken, ${device} at ${offset}: ${reason}`);
+}
+
+async function readToken(file: string): Promise<string> {
+  const token = (file === "-" ? await text(process.stdin) : await readFile(file, "utf8")).trim();
+  if (token === "") throw new FamfsError("INVALID_ARGUMENT", "--token: there is no token in it");
+  return token;
 }
 
 function pathOf(name: string): string {

@@ -22,6 +22,13 @@ export interface StoreFlags {
   readonly nodeNamespace?: string;
 }
 
+export interface StoreAccess {
+  readonly logger: Logger;
+  readonly metrics: Metrics | undefined;
+  /** Of another account than this pod's, or the kubeconfig's. */
+  readonly token?: string | undefined;
+}
+
 /** Where the records live: what `controller` and `node` have and `standalone` has not. */
 export function addStoreOptions(command: Command): Command {
   return command
@@ -39,14 +46,14 @@ export function addStoreOptions(command: Command): Command {
 
 export function openStore(
   { store, stateDir, kubeconfig, nodeNamespace }: StoreFlags,
-  { logger, metrics }: { readonly logger: Logger; readonly metrics: Metrics | undefined },
+  { logger, metrics, token }: StoreAccess,
 ) {
   const environment = process.env;
   const kubernetes =
     store === "kubernetes" || (store === "auto" && (kubeconfig !== undefined || isInCluster({ environment })));
   const onAnswer = metrics?.requestAnswered;
   if (kubernetes) {
-    return OpenedStore.open({ type: "kubernetes", environment, kubeconfig, nodeNamespace, onAnswer, logger });
+    return OpenedStore.open({ type: "kubernetes", environment, kubeconfig, token, nodeNamespace, onAnswer, logger });
   }
   if (stateDir !== undefined) return OpenedStore.open({ type: "embedded", stateDir });
   throw new FamfsError("INVALID_ARGUMENT", "not in a cluster: say where records live with --state-dir or --kubeconfig");

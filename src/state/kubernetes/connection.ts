@@ -33,6 +33,8 @@ export interface ConnectOptions {
   readonly environment: NodeJS.ProcessEnv;
   /** A kubeconfig; without one the pod's service account is used. */
   readonly kubeconfig?: string | undefined;
+  /** Of another account that is used instead, at the same API server. */
+  readonly token?: string | undefined;
   /** Only tests give another one. */
   readonly serviceAccount?: string;
   readonly onAnswer?: ClusterConnection["onAnswer"];
@@ -45,9 +47,17 @@ export function isInCluster({ environment, serviceAccount = SERVICE_ACCOUNT }: C
 
 /** Errors: STORE_UNAVAILABLE, which says what is missing. */
 export async function connect(options: ConnectOptions): Promise<ClusterConnection> {
-  const { onAnswer } = options;
-  if (options.kubeconfig !== undefined) return { ...(await fromKubeconfig(options.kubeconfig)), onAnswer };
-  if (isInCluster(options)) return { ...fromServiceAccount(options), onAnswer };
+  const { onAnswer, token } = options;
+  const found = await findServer(options);
+  if (token === undefined) return { ...found, onAnswer };
+  // A client certificate would be looked at first.
+  const { cert: _cert, key: _key, ...tls } = found.tls;
+  return { ...found, tls, headers: async () => ({ authorization: `Bearer ${token}` }), onAnswer };
+}
+
+async function findServer(options: ConnectOptions): Promise<ClusterConnection> {
+  if (options.kubeconfig !== undefined) return await fromKubeconfig(options.kubeconfig);
+  if (isInCluster(options)) return fromServiceAccount(options);
   throw new FamfsError("STORE_UNAVAILABLE", "not in a pod of a Kubernetes cluster, and no kubeconfig was given");
 }
 

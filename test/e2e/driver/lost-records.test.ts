@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pathOf } from "../support/api.ts";
-import { NAMESPACE, poolFile } from "../support/driver.ts";
+import { NAMESPACE, poolFile, RELEASE } from "../support/driver.ts";
 import { describeDriver, limits } from "../support/driver-suite.ts";
 import { claim, pod, VOLUMES } from "../support/objects.ts";
 import type { Pod } from "../support/space.ts";
@@ -41,7 +41,12 @@ describeDriver("lost records", (group) => {
     const [plugin] = await api.list<Pod>(`${pathOf("v1", "Pod", { namespace: NAMESPACE })}?${selector}`);
     // Named, because only devdax devices are found by themselves wherever they are.
     const program = ["/usr/bin/node", "/app/src/cli/main.js", "device", "scan", "--adopt", poolFile(cluster)];
-    await cluster.kubectl(["exec", `--namespace=${NAMESPACE}`, plugin?.metadata.name ?? "", "--", ...program]);
+    const namespace = `--namespace=${NAMESPACE}`;
+    const exec = ["exec", "--stdin", namespace, plugin?.metadata.name ?? "", "--", ...program];
+    await assert.rejects(cluster.kubectl(exec), /node node-[ab] may .*needs --token/);
+    assert.deepEqual(await all(), []);
+    const input = await cluster.kubectl(["create", "token", `${RELEASE}-adopt`, namespace]);
+    await cluster.kubectl([...exec, "--token=-"], { input });
     assert.deepEqual(await all(), before);
 
     await space.create(pod("one-again", "one", { node: "node-b" }), pod("two-again", "two", { node: "node-a" }));
