@@ -13,6 +13,8 @@ export interface ApiRequest {
   readonly body?: unknown;
   readonly contentType?: string;
   readonly signal?: AbortSignal;
+  /** Of one attempt (default 10 s). */
+  readonly attemptMs?: number;
 }
 
 export interface WatchEvent {
@@ -20,7 +22,7 @@ export interface WatchEvent {
   readonly object: unknown;
 }
 
-/** One attempt. A list page of 500 objects takes a fraction of a second. */
+/** One attempt: a small request is answered in milliseconds. */
 const ATTEMPT_MS = 10_000;
 /** All attempts of one request: an API server that restarts is back within it, or the caller is told. */
 const PATIENCE_MS = 15_000;
@@ -93,7 +95,7 @@ export class KubernetesApi implements Disposable {
   }
 
   async #attempt(wanted: ApiRequest): Promise<Outcome> {
-    const signal = this.#bounded(wanted.signal, ATTEMPT_MS);
+    const signal = this.#bounded(wanted.signal, wanted.attemptMs ?? ATTEMPT_MS);
     const what = `${wanted.method} ${wanted.path}`;
     let status: number;
     let text: string;

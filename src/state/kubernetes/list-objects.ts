@@ -4,6 +4,11 @@ import { asRecord } from "./api-object.ts";
 
 /** Objects per request: keeps answers of a large cluster to some megabytes. */
 const PAGE = "500";
+/**
+ * As long as the server itself works at one request. A page takes a fraction of a second; of an overloaded server it
+ * took 11 s, and giving up would only make it begin again.
+ */
+const PAGE_MS = 60_000;
 
 export interface ObjectList<T> {
   readonly items: T[];
@@ -30,6 +35,7 @@ export async function listObjects<T>(
           method: "GET",
           path,
           query: position === undefined ? { limit: PAGE } : { limit: PAGE, continue: position },
+          attemptMs: PAGE_MS,
           ...(signal === undefined ? {} : { signal }),
         }),
       );
