@@ -2,8 +2,12 @@
  * `npm run bench:scale [-- --volumes N] [-- --nodes N] [-- --output json]`: the controller's own process against a real
  * API server, with more and more volumes in it. Needs what the e2e tests build (test/e2e/support/install-cluster).
  */
+import { mkdtempDisposableSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { missingApiServer } from "../test/e2e/support/programs.ts";
+import { compileCheckout } from "../test/support/compiled.ts";
 import { type Figures, measureController } from "./scale/controller.ts";
 import { Population } from "./scale/population.ts";
 
@@ -48,11 +52,14 @@ const nodes = Math.max(1, Number(flags.nodes) || 200);
 
 const results: Figures[] = [];
 {
+  using directory = mkdtempDisposableSync(join(tmpdir(), "famfs-csi-compiled-"));
+  const program = join(directory.path, "program", "src/cli/main.js");
+  compileCheckout(join(directory.path, "program"));
   await using population = await Population.open({ nodes });
   for (const volumes of [...new Set([100, Math.min(1_000, all), all])]) {
     process.stderr.write(`${volumes} volumes\n`);
     await population.growTo(volumes);
-    const figures = await measureController(population);
+    const figures = await measureController(program, population);
     results.push(figures);
     process.stderr.write(
       `  ${COLUMNS.map(({ head, of, digits }) => `${head} ${of(figures).toFixed(digits)}`).join(", ")}\n`,

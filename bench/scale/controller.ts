@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CsiClient } from "../../src/csi/index.ts";
-import { startProgram } from "../../test/support/program.ts";
+import { startProgramAt } from "../../test/support/program.ts";
 import { residentMegabytes } from "../memory.ts";
 import { NODE_NAMESPACE, type Population } from "./population.ts";
 
@@ -36,23 +36,24 @@ const capability = {
   accessMode: { mode: "MULTI_NODE_MULTI_WRITER" as const },
 };
 
-export async function measureController(population: Population): Promise<Figures> {
+/** `program` is the main file of the compiled program, as the image has it. */
+export async function measureController(program: string, population: Population): Promise<Figures> {
   const { server, volumes, nodeIds } = population;
   const endpoint = `unix://${join(server.directory, "controller.sock")}`;
   const began = performance.now();
-  const program = startProgram(
+  const running = startProgramAt(program, [
     "controller",
     `--endpoint=${endpoint}`,
     "--store=kubernetes",
     `--kubeconfig=${server.plane.kubeconfig()}`,
     `--node-namespace=${NODE_NAMESPACE}`,
     "--identity=bench",
-  );
+  ]);
   try {
-    const pid = program.child.pid;
+    const pid = running.child.pid;
     if (pid === undefined) throw new Error("the controller did not start");
     using client = CsiClient.open(endpoint);
-    await untilReady(client, program.said);
+    await untilReady(client, () => running.said());
     const readyMs = performance.now() - began;
 
     // What follows a start is over.
@@ -93,10 +94,10 @@ export async function measureController(population: Population): Promise<Figures
       listMs: list.times,
       capacityMs: capacity.times,
     };
-    await program.stop();
+    await running.stop();
     return figures;
   } catch (error) {
-    program.child.kill("SIGKILL"); // what went wrong first is what to tell
+    running.child.kill("SIGKILL"); // what went wrong first is what to tell
     throw error;
   }
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { type FreeSpace, PoolSpace } from "../alloc/index.ts";
 import { FamfsError, SortedList } from "../base/index.ts";
 import type { Following, Shown, Store, StoredRecord } from "../state/index.ts";
@@ -31,6 +32,7 @@ export class VolumeView implements AsyncDisposable {
   readonly #devices = new Map<string, DeviceUse>();
   readonly #waiting = new Set<() => void>();
   #following: Following | undefined;
+  #caughtUp: Promise<void> = Promise.resolve();
 
   private constructor({ needsTending, catchUpMs = CATCH_UP_MS }: VolumeViewOptions) {
     this.#needsTending = needsTending;
@@ -41,9 +43,15 @@ export class VolumeView implements AsyncDisposable {
     const view = new VolumeView(options);
     const devices = await store.list("devices");
     view.#following = await store.follow("volumes", (changes) => view.#show(changes));
-    // The volumes were read after the devices. What a device was giving away meanwhile may be missing.
-    for (const device of devices) if (device.intent === undefined) view.#use(device.uuid).setComplete(device);
+    // Calls that allocate wait for it, all others are served at once.
+    view.#caughtUp = view.#catchUp(devices).catch(() => {}); // then the first allocation finds what is missing
     return view;
+  }
+
+  /** The volumes read after the devices. What a device was giving away meanwhile may be missing. */
+  async #catchUp(devices: readonly Device[]): Promise<void> {
+    await this.#following?.refresh();
+    for (const device of devices) if (device.intent === undefined) this.#use(device.uuid).setComplete(device);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -77,6 +85,8 @@ export class VolumeView implements AsyncDisposable {
    */
   async untilComplete(devices: readonly Device[], signal: AbortSignal): Promise<void> {
     const behind = () => devices.filter((device) => !this.#use(device.uuid).isComplete(device));
+    if (behind().length > 0) await Promise.race([this.#caughtUp, once(signal, "abort")]);
+    signal.throwIfAborted();
     if (behind().length > 0) await this.#until(() => behind().length === 0, this.#catchUpMs, signal);
     if (behind().length > 0) {
       await this.#following?.refresh();

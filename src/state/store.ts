@@ -42,7 +42,7 @@ export interface Store extends AsyncDisposable {
   /**
    * As `watch`, for those who keep a picture of all records: each call of `show` leads from the state of one moment to
    * the state of a later one, so a picture between two calls never holds a change without those made before it. Returns
-   * when the first state has been shown, which is not older than the call. `show` must not throw.
+   * when the first state has been shown, which may be older than the call: `refresh` makes sure. `show` must not throw.
    */
   follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following>;
 }

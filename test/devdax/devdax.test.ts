@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GIB } from "../../src/base/index.ts";
-import { compileCheckout } from "./support/compiled.ts";
+import { compileCheckout } from "../support/compiled.ts";
 import { type Command, Guest, missingGuest } from "./support/guest.ts";
 
 const MEMORY_BYTES = 2 * GIB;

@@ -26,7 +26,12 @@ export interface Running {
 const STOP_MS = 30_000;
 
 export function startProgram(...args: string[]): Running {
-  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
+  return startProgramAt(main, args);
+}
+
+/** The same program from elsewhere: `program` is its main file. */
+export function startProgramAt(program: string, args: readonly string[]): Running {
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let stdout = "";

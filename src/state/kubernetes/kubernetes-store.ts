@@ -59,7 +59,10 @@ export class KubernetesStore implements Store {
 
   async list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]> {
     const resource = this.#resource(kind);
-    const { items } = await listObjects(this.#api, resource.path, (item) => toRecord(resource, item));
+    const { items } = await listObjects(this.#api, {
+      path: resource.path,
+      parse: (item) => toRecord(resource, item),
+    });
     // The server's order is that of the keys in etcd, which differs where a name continues another.
     return items.sort((a, b) => (a.name < b.name ? -1 : 1));
   }

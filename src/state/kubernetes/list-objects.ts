@@ -16,16 +16,26 @@ export interface ObjectList<T> {
   readonly resourceVersion: string;
 }
 
+export interface ListOptions<T> {
+  readonly path: string;
+  readonly parse: (object: unknown) => T;
+  /**
+   * Some state that the server has at hand, perhaps not the newest: many times cheaper for it. (Seen with 10,000 volumes
+   * over an etcd 3.4: 2 s, and 10 s for the newest, which the server then reads object by object.)
+   */
+  readonly fromCache?: boolean;
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Everything under `path`, as of now. Each object is parsed with its page: as the server sends it, it is several times
  * as large as what we keep of it.
  */
 export async function listObjects<T>(
   api: KubernetesApi,
-  path: string,
-  parse: (object: unknown) => T,
-  signal?: AbortSignal,
+  { path, parse, fromCache = false, signal }: ListOptions<T>,
 ): Promise<ObjectList<T>> {
+  const begin: Record<string, string> = fromCache ? { limit: PAGE, resourceVersion: "0" } : { limit: PAGE };
   const items: T[] = [];
   for (let position: string | undefined, restarts = 0; ; ) {
     let page: Record<string, unknown>;
@@ -34,7 +44,7 @@ export async function listObjects<T>(
         await api.request({
           method: "GET",
           path,
-          query: position === undefined ? { limit: PAGE } : { limit: PAGE, continue: position },
+          query: position === undefined ? begin : { limit: PAGE, continue: position },
           attemptMs: PAGE_MS,
           ...(signal === undefined ? {} : { signal }),
         }),

@@ -65,7 +65,7 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
   }
 
   async follow(show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
-    await this.#refresh();
+    await this.#untilAnswered(1);
     show([
       ...[...this.#records.values()].map((record) => ({ type: "put", record }) as const),
       ...[...this.#unreadable].map(([name, reason]) => ({ type: "unreadable", name, reason }) as const),
@@ -83,7 +83,10 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
       this.#asked++;
       this.#stopWatch.abort();
     }
-    const wanted = this.#asked;
+    await this.#untilAnswered(this.#asked);
+  }
+
+  async #untilAnswered(wanted: number): Promise<void> {
     while (this.#answered < wanted) {
       await this.#listed.promise;
       if (this.#abort.signal.aborted) throw new FamfsError("STORE_UNAVAILABLE", "the store is closed");
@@ -120,8 +123,13 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
     const { api, resource } = this.#options;
     const asked = this.#asked;
     this.#begun = asked;
-    const parse = (object: unknown) => this.#read(object);
-    const { items, resourceVersion } = await listObjects(api, resource.path, parse, this.#abort.signal);
+    const { items, resourceVersion } = await listObjects(api, {
+      path: resource.path,
+      parse: (object) => this.#read(object),
+      // Nothing is known yet that could be newer, and nobody asked for more than a beginning.
+      fromCache: this.#answered === 0 && asked === 1,
+      signal: this.#abort.signal,
+    });
     const present = new Set(items.map(nameOf));
     const gone = [...new Set([...this.#records.keys(), ...this.#unreadable.keys()])].filter(
       (name) => !present.has(name),

@@ -42,9 +42,9 @@ export class Uninstall implements Disposable {
 
   async remains(): Promise<Remains> {
     const { volumes } = recordResources();
-    const records = await listObjects(this.#api, volumes.path, (item) => toRecord(volumes, item));
+    const records = await listObjects(this.#api, { path: volumes.path, parse: (item) => toRecord(volumes, item) });
     const { path, apiKind } = PERSISTENT_VOLUMES;
-    const objects = await listObjects(this.#api, path, (item) => parseObject(apiKind, item));
+    const objects = await listObjects(this.#api, { path, parse: (item) => parseObject(apiKind, item) });
     const persistentVolumes = objects.items
       .filter(isOurs)
       .map(({ metadata, spec }) => ({ name: metadata.name, volumeId: String(csiOf(spec)["volumeHandle"]) }));

@@ -4,7 +4,7 @@ import { cpSync, globSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const root = fileURLToPath(new URL("../../..", import.meta.url));
+const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Compiles into `directory`, which must not exist. */
 export function compileCheckout(directory: string): void {
