@@ -26,12 +26,16 @@ export interface Running {
 const STOP_MS = 30_000;
 
 export function startProgram(...args: string[]): Running {
-  return startProgramAt(main, args);
+  return startCommand([process.execPath, "--disable-warning=ExperimentalWarning", main, ...args]);
 }
 
-/** The same program from elsewhere: `program` is its main file. */
-export function startProgramAt(program: string, args: readonly string[]): Running {
-  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, ...args], {
+/** Anything that ends at SIGINT. */
+export function startCommand(
+  [program = "", ...args]: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Running {
+  const child = spawn(program, args, {
+    env: { ...process.env, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let stdout = "";
@@ -57,7 +61,7 @@ export function startProgramAt(program: string, args: readonly string[]): Runnin
       clock.abort();
       if (first !== "late") return first;
       child.kill("SIGKILL");
-      throw new Error(`famfs-csi ${args.join(" ")} did not end within ${STOP_MS} ms of SIGINT:\n${stdout}${stderr}`);
+      throw new Error(`${program} ${args.join(" ")} did not end within ${STOP_MS} ms of SIGINT:\n${stdout}${stderr}`);
     },
   };
 }
