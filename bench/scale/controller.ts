@@ -121,6 +121,7 @@ function startInPod(server: Population["server"], token: string, command: readon
   return startCommand(["unshare", "--mount", "--propagation=private", "sh", "-c", AS_A_POD, "sh", ...command], {
     CA: server.plane.certificateAuthority,
     TOKEN: token,
+    NODE_OPTIONS: "--max-semi-space-size=4", // as in the chart
     KUBERNETES_SERVICE_HOST: "127.0.0.1",
     KUBERNETES_SERVICE_PORT: String(server.plane.apiPort),
   });
