@@ -105,6 +105,8 @@ export class ClusterNode implements AsyncDisposable {
         `--node-ip=${address}`,
       ],
       logFile: join(directory, "kubelet.log"),
+      // 1.34 may die at its start: it reads a map of its resources while it fills it ("concurrent map iteration").
+      restarts: 3,
       environment,
     });
   }

@@ -9,6 +9,8 @@ export interface DaemonOptions {
   readonly command: readonly string[];
   readonly logFile: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** How often it is started again when it ends by itself, as a machine's service manager does (default 0). */
+  readonly restarts?: number;
 }
 
 /** How long a daemon may take to end after SIGTERM. */
@@ -16,27 +18,36 @@ const STOP_MS = 10_000;
 
 export class Daemon implements AsyncDisposable {
   readonly #options: DaemonOptions;
-  readonly #child: ChildProcess;
+  #child: ChildProcess;
+  #restarts: number;
+  #stopping = false;
   #failure: string | undefined;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
-    const { name, command, logFile, environment } = options;
+    this.#restarts = options.restarts ?? 0;
+    this.#child = this.#start();
+  }
+
+  #start(): ChildProcess {
+    const { name, command, logFile, environment } = this.#options;
     const log = openSync(logFile, "a");
     const [program = "", ...args] = command;
     // In a session of its own, so that Ctrl-C reaches only the test, which then ends everything in order.
-    this.#child = spawn(program, args, {
+    const child = spawn(program, args, {
       stdio: ["ignore", log, log],
       detached: true,
       env: { ...process.env, ...environment },
     });
     closeSync(log);
-    this.#child.on("error", (error) => {
+    child.on("error", (error) => {
       this.#failure = `${name}: ${error.message}`;
     });
-    this.#child.on("exit", (code, signal) => {
-      this.#failure ??= `${name} ended with ${signal ?? `status ${code}`}`;
+    child.on("exit", (code, signal) => {
+      if (!this.#stopping && this.#restarts-- > 0) this.#child = this.#start();
+      else this.#failure ??= `${name} ended with ${signal ?? `status ${code}`}`;
     });
+    return child;
   }
 
   get pid(): number {
@@ -64,6 +75,7 @@ export class Daemon implements AsyncDisposable {
   }
 
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    this.#stopping = true;
     if (this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const ended = once(this.#child, "exit");
     this.#child.kill(signal);
