@@ -178,11 +178,11 @@ function runCommand(command: readonly string[], extra: NodeJS.ProcessEnv, timeou
     late = true;
     stop("SIGKILL");
   }, timeoutMs);
-  const interrupted = () => stop("SIGTERM");
-  process.on("SIGINT", interrupted).on("SIGTERM", interrupted);
+  const passOn = () => stop("SIGTERM");
+  process.on("SIGINT", passOn).on("SIGTERM", passOn);
   const settle = (status: number) => {
     clearTimeout(timer);
-    process.off("SIGINT", interrupted).off("SIGTERM", interrupted);
+    process.off("SIGINT", passOn).off("SIGTERM", passOn);
     resolve(late ? 124 : status);
   };
   child.on("error", (error) => {
@@ -311,12 +311,21 @@ function choose(wanted: readonly string[]): { readonly suite: Suite; readonly pa
 
 const chosen = choose(process.argv.slice(2));
 
+/** Ctrl-C ends the suite that runs and is the end of the others; what is left behind is cleared away all the same. */
+let interrupted = false;
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => {
+    interrupted = true;
+  });
+}
+
 process.stdout.write("== tools: what the suites use besides Debian packages\n");
 if ((await runCommand(["test/support/install-tools", "user"], {}, 10 * 60_000)) !== 0) {
   process.stdout.write("not everything could be installed; tests that need it are skipped\n");
 }
 const results: Result[] = [];
 for (const { suite, part } of chosen) {
+  if (interrupted) break;
   process.stdout.write(`\n== ${suite.name}: ${suite.what}\n`);
   results.push(await runSuite(suite, part));
 }
@@ -325,6 +334,7 @@ printTable(results);
 for (const leftover of leftovers) process.stdout.write(`left behind: ${leftover}\n`);
 
 const sum = (key: keyof Counts) => results.reduce((total, result) => total + result[key], 0);
-const failed = sum("failed") + leftovers.length;
+const failed = sum("failed") + leftovers.length + (interrupted ? 1 : 0);
+if (interrupted) process.stdout.write("interrupted\n");
 process.stdout.write(`\n${sum("passed")} passed, ${failed} failed, ${sum("skipped")} skipped\n`);
 process.exitCode = failed > 0 ? 1 : 0;
