@@ -4,6 +4,7 @@ import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
 import type { EventRecorder, PodName, Store, StoredRecord } from "../state/index.ts";
+import { rebuiltAt } from "./adoption.ts";
 import { makeAttachment } from "./attachment.ts";
 import { checkVolumeContext, parsePublishContext } from "./contexts.ts";
 import type { DevicePlace } from "./devices.ts";
@@ -142,7 +143,10 @@ export class NodeVolumes {
     if (publication === undefined) {
       throw new FamfsError(
         "VOLUME_NOT_READY",
-        `volume ${volumeId} is not published to node ${node.nodeId}: ControllerPublishVolume comes first`,
+        `volume ${volumeId} is not published to node ${node.nodeId}: ` +
+          (rebuiltAt(volume) === undefined
+            ? "ControllerPublishVolume comes first"
+            : "its record was made again from the memory, and the CO publishes it anew when it next compares (within minutes)"),
       );
     }
     const path = await resolveMountPath(request.stagingPath, "staging_target_path");

@@ -113,6 +113,13 @@ export class Space {
     for (const name of names) await this.api.remove(pathOf("v1", "Pod", { name, namespace: this.name }));
   }
 
+  /** Whether a VolumeAttachment of a PersistentVolume is there, or being taken off. */
+  async isAttached(volume: string): Promise<boolean> {
+    const path = pathOf("storage.k8s.io/v1", "VolumeAttachment", {});
+    const attachments = await this.api.list<{ spec: { source: { persistentVolumeName?: string } } }>(path);
+    return attachments.some(({ spec }) => spec.source.persistentVolumeName === volume);
+  }
+
   async deleteClaim(name: string): Promise<void> {
     await this.api.remove(pathOf("v1", "PersistentVolumeClaim", { name, namespace: this.name }));
   }
