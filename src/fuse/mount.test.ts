@@ -3,13 +3,14 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { accessSync, closeSync, constants, truncateSync } from "node:fs";
+import { truncateSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { native, UMOUNT } from "../../native/index.ts";
+import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { firstMissing, missingAllUsers } from "../../test/support/prerequisites.ts";
 import { ERRNO } from "./errno.ts";
 import { FuseServer } from "./server.ts";
@@ -18,17 +19,7 @@ import { ScratchFileSystem, type ScratchOptions } from "./testing/scratch-file-s
 
 const run = promisify(execFile);
 
-function reasonToSkip(): string | false {
-  if (process.env["CI"] === "true") return false;
-  if (process.getuid?.() !== 0) return "needs root to mount";
-  try {
-    accessSync("/dev/fuse", constants.R_OK | constants.W_OK);
-    return false;
-  } catch {
-    return "needs /dev/fuse";
-  }
-}
-const skip = reasonToSkip();
+const skip = skipWithoutMounts();
 const options = { skip, timeout: 60_000 };
 
 let server: FuseServer;
@@ -42,9 +33,9 @@ after(async () => {
 type Maker = (from: ScratchOptions) => ScratchFileSystem;
 
 /** A mounted scratch file system; everything is gone at the end of the scope. */
-async function mounted(scratch: ScratchOptions = {}, make?: Maker, onDescriptor?: (fd: number) => void) {
+async function mounted(scratch: ScratchOptions = {}, make?: Maker) {
   const files = make?.(scratch) ?? new ScratchFileSystem(server.fileMaps, scratch);
-  const mount = await TestMount.open(server, files, {}, onDescriptor);
+  const mount = await TestMount.open(server, files);
   return {
     files,
     path: mount.path,
@@ -54,16 +45,6 @@ async function mounted(scratch: ScratchOptions = {}, make?: Maker, onDescriptor?
       files[Symbol.dispose]();
     },
   };
-}
-
-/** dup(2), which Node lacks: a descriptor sent to oneself. */
-function duplicate(fd: number): number {
-  const [here, there] = native.socketPair();
-  native.sendDescriptor(here, fd, 0);
-  const { descriptor } = native.receiveDescriptor(there);
-  closeSync(here);
-  closeSync(there);
-  return descriptor;
 }
 
 /** In a process of its own: this one has to answer. */
@@ -426,21 +407,6 @@ test("a write under a guard that no longer holds is refused and writes nothing",
   } finally {
     native.guardDestroy(guard);
   }
-});
-
-test("a successor goes on with the mount, without INIT and without an error", options, async () => {
-  let kept = -1; // a second descriptor of the same open file, as a descriptor store holds it
-  await using on = await mounted({}, undefined, (fd) => {
-    kept = duplicate(fd);
-  });
-  await fs.writeFile(join(on.path, "kept"), "before");
-  const { kernel } = on.session;
-  on.session.detach();
-  const reading = fs.readFile(join(on.path, "kept"), "utf8"); // waits for whoever comes
-  const successor = await server.attach({ fd: kept, operations: on.files, options: { resume: kernel } });
-  assert.equal(await reading, "before");
-  assert.equal(await fs.readFile(join(on.path, "kept"), "utf8"), "before");
-  successor.detach();
 });
 
 test("replies by way of the bounce buffer are the same bytes", options, async () => {
