@@ -3,27 +3,17 @@ import { setTimeout as delay } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
-import type { EventRecorder, PodName, Store, StoredRecord } from "../state/index.ts";
+import type { EventRecorder, Store, StoredRecord } from "../state/index.ts";
 import { rebuiltAt } from "./adoption.ts";
 import { makeAttachment } from "./attachment.ts";
 import { checkVolumeContext, parsePublishContext } from "./contexts.ts";
 import type { DevicePlace } from "./devices.ts";
 import type { VolumeAttachment, VolumeHealth } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+import { warnOfOtherGroup } from "./mount-group.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
-import {
-  type BindOption,
-  bindVolume,
-  hasBindOptions,
-  isMountOf,
-  makeMountPoint,
-  mountSource,
-  mountVolume,
-  removeMountPoint,
-  resolveMountPath,
-  unmountAll,
-} from "./mounts.ts";
-import { podIn } from "./pods.ts";
+import { isMountOf, makeMountPoint, mountSource, mountVolume, resolveMountPath, unmountAll } from "./mounts.ts";
+import { Publications, type PublishRequest } from "./publications.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 import { claimStaging, clearStaging, type NodeIdentity, needsRepair, repairStaging } from "./staging-claim.ts";
 
@@ -56,11 +46,6 @@ export interface StageRequest {
   readonly publishContext: Readonly<Record<string, string>>;
 }
 
-export interface PublishRequest extends StageRequest {
-  readonly targetPath: string;
-  readonly readOnly: boolean;
-}
-
 /** Longest a single step may take; a call's own deadline may be shorter. */
 const ATTACH_TIMEOUT_MS = 60_000;
 const RESTAGE_TIMEOUT_MS = 20_000;
@@ -82,6 +67,7 @@ const SETTLE_MS = 150;
 export class NodeVolumes {
   readonly #options: NodeVolumesOptions;
   readonly #locks = new KeyedTryLock();
+  readonly #publications: Publications;
   /** Why a volume's mounts do not answer any more, until it is staged again. */
   readonly #lost = new Map<string, string>();
   /** What each server was told last. */
@@ -89,6 +75,9 @@ export class NodeVolumes {
 
   constructor(options: NodeVolumesOptions) {
     this.#options = options;
+    const { node, records, server, events } = options;
+    const seal = (volumeId: string, call: CallContext) => this.#seal(volumeId, call);
+    this.#publications = new Publications({ nodeId: node.nodeId, records, server, events, seal });
   }
 
   /** The FUSE server died with these volumes. */
@@ -254,78 +243,19 @@ export class NodeVolumes {
   }
 
   async publish(request: PublishRequest): Promise<void> {
-    const { volumeId, capability } = request;
+    const { volumeId } = request;
     using _lock = this.#lock(volumeId);
     checkVolumeContext(request.volumeContext);
     parsePublishContext(request.publishContext);
     if ((await this.#options.store.get("volumes", volumeId)) === undefined) {
       throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
     }
-    const record = this.#options.records.get(volumeId);
-    const staging = await resolveMountPath(request.stagingPath, "staging_target_path");
-    const table = await readMountTable();
-    const staged = staging === undefined ? undefined : mountAt(table, staging);
-    if (
-      record === undefined ||
-      staging !== record.stagingPath ||
-      staged === undefined ||
-      !this.#isAlive(record, staged)
-    ) {
-      throw new FamfsError("VOLUME_NOT_STAGED", `volume ${volumeId} is not staged at ${request.stagingPath}`);
-    }
-    const target = await resolveMountPath(request.targetPath, "target_path");
-    if (target === undefined) {
-      throw new FamfsError("INVALID_ARGUMENT", `target_path ${request.targetPath}: its parent does not exist`);
-    }
-    if (`${target}/`.startsWith(`${staging}/`)) {
-      throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path, or in it`);
-    }
-    const pod = podIn(request.volumeContext);
-    this.#warnOfOtherGroup(record, capability.mountGroup, pod);
-
-    const options = bindOptions(request, record);
-    const present = mountAt(table, target);
-    if (present !== undefined && !this.#isOurs(present, volumeId)) {
-      throw new FamfsError(
-        "PATH_CONFLICT",
-        `target_path ${target}: ${present.type} ${present.source} is mounted there`,
-      );
-    }
-    if (present?.device === staged.device) {
-      if (hasBindOptions(present, options)) return await this.#remember(record, target, pod);
-      throw new FamfsError("PATH_CONFLICT", `volume ${volumeId} is published at ${target} with other options`);
-    }
-    if (capability.rules.singlePath) assertOnlyTarget(volumeId, target, staged, table);
-    // One of a server that died: nothing answers there.
-    if (present !== undefined) await unmountAll(target, { force: true });
-    await makeMountPoint(target);
-    await bindVolume(staging, target, options);
-    const made = mountAt(await readMountTable(), target);
-    if (made?.device !== staged.device || !hasBindOptions(made, options)) {
-      await unmountAll(target);
-      throw new FamfsError("INTERNAL", `${target}: the mount table does not show the mount that was made`);
-    }
-    await this.#remember(record, target, pod);
+    await this.#publications.publish(request);
   }
 
   async unpublish(request: { volumeId: string; targetPath: string }, call: CallContext): Promise<void> {
-    const { volumeId } = request;
-    using _lock = this.#lock(volumeId);
-    const target = await resolveMountPath(request.targetPath, "target_path");
-    if (target === undefined) return;
-    const present = mountAt(await readMountTable(), target);
-    if (present !== undefined) {
-      if (!this.#isOurs(present, volumeId)) {
-        throw new FamfsError("PATH_CONFLICT", `target_path ${target}: volume ${volumeId} is not what is mounted there`);
-      }
-      const alive = this.#options.server.serves(volumeId);
-      // What a pod closed is in the log before its pod is gone.
-      if (alive && !present.options.has("ro")) await this.#seal(volumeId, call);
-      await unmountAll(target, { force: !alive });
-    }
-    await removeMountPoint(target);
-    const record = this.#options.records.get(volumeId);
-    if (record !== undefined) await this.#remember(record, target, undefined);
+    using _lock = this.#lock(request.volumeId);
+    await this.#publications.unpublish(request, call);
   }
 
   /** What the server says, or why it says nothing. VOLUME_NOT_FOUND when `path` is not one of the volume's. */
@@ -366,13 +296,9 @@ export class NodeVolumes {
     return isMountOf(entry, mountSource(this.#options.node.nodeId, volumeId));
   }
 
-  #isAlive(record: StageRecord, entry: MountEntry): boolean {
-    return this.#isOurs(entry, record.volumeId) && this.#options.server.serves(record.volumeId);
-  }
-
   /** True when `wanted` is staged and served. Removes what an earlier, dead server left; PATH_CONFLICT otherwise. */
   async #isStaged(wanted: StageRecord): Promise<boolean> {
-    const { records, server } = this.#options;
+    const { node, records, server, events } = this.#options;
     const { volumeId, stagingPath } = wanted;
     const record = records.get(volumeId);
     const present = mountAt(await readMountTable(), stagingPath);
@@ -390,7 +316,7 @@ export class NodeVolumes {
             `volume ${volumeId} is staged as ${record.accessMode}${record.readOnly ? ", read-only" : ""}, not as asked for now`,
           );
         }
-        this.#warnOfOtherGroup(record, wanted.mountGroup, undefined);
+        warnOfOtherGroup({ events, nodeId: node.nodeId, record, asked: wanted.mountGroup, pod: undefined });
         return true;
       }
       // Somebody unmounted it behind our back.
@@ -438,46 +364,4 @@ export class NodeVolumes {
       call.logger.warn({ volumeId, err: error }, "files that were not sealed yet are lost with the FUSE server");
     }
   }
-
-  #warnOfOtherGroup(record: StageRecord, asked: number | undefined, pod: PodName | undefined): void {
-    const { volumeId, mountGroup } = record;
-    if (asked === undefined || asked === mountGroup) return;
-    const who = pod === undefined ? "it is staged again" : `pod ${pod.namespace}/${pod.name} wants it`;
-    const first = mountGroup === undefined ? "no fsGroup" : `fsGroup ${mountGroup}`;
-    this.#options.events.record({
-      reason: "FsGroupIgnored",
-      volumeId,
-      message: `${who} with fsGroup ${asked}, but node ${this.#options.node.nodeId} serves it with ${first}`,
-      pods: pod === undefined ? [] : [pod],
-    });
-  }
-
-  /** Which pod a target is for; undefined: none (any more). */
-  async #remember(record: StageRecord, target: string, pod: PodName | undefined): Promise<void> {
-    const { [target]: present, ...others } = record.pods;
-    if (present?.uid === pod?.uid) return;
-    await this.#options.records.put({ ...record, pods: pod === undefined ? others : { ...others, [target]: pod } });
-  }
-}
-
-function bindOptions(request: PublishRequest, record: StageRecord): ReadonlySet<BindOption> {
-  const { capability } = request;
-  const options = new Set<BindOption>();
-  if (request.readOnly || record.readOnly || capability.rules.readOnly) options.add("ro");
-  for (const flag of capability.mountFlags) {
-    if (flag === "ro" || flag === "noexec" || flag === "noatime" || flag === "nodiratime") options.add(flag);
-  }
-  return options;
-}
-
-function assertOnlyTarget(volumeId: string, target: string, staged: MountEntry, table: readonly MountEntry[]): void {
-  const other = table.find(
-    (entry) => entry.device === staged.device && entry.target !== staged.target && entry.target !== target,
-  );
-  if (other === undefined) return;
-  throw new FamfsError(
-    "WRITER_CONFLICT",
-    `volume ${volumeId} admits one pod (SINGLE_NODE_SINGLE_WRITER) and is published at ${other.target}`,
-    { details: { nodeId: "" } },
-  );
 }

@@ -1,0 +1,150 @@
+import { FamfsError } from "../base/index.ts";
+import type { CallContext, Capability } from "../csi/index.ts";
+import type { EventRecorder, PodName } from "../state/index.ts";
+import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+import { warnOfOtherGroup } from "./mount-group.ts";
+import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+import {
+  type BindOption,
+  bindVolume,
+  hasBindOptions,
+  isMountOf,
+  makeMountPoint,
+  mountSource,
+  removeMountPoint,
+  resolveMountPath,
+  unmountAll,
+} from "./mounts.ts";
+import { podIn } from "./pods.ts";
+import type { StageRecord, StageRecords } from "./stage-records.ts";
+
+export interface PublicationsOptions {
+  readonly nodeId: string;
+  readonly records: StageRecords;
+  readonly server: Pick<FuseServerSupervisor, "serves">;
+  readonly events: EventRecorder;
+  /** What was closed is in the log afterwards. */
+  readonly seal: (volumeId: string, call: CallContext) => Promise<void>;
+}
+
+export interface PublishRequest {
+  readonly volumeId: string;
+  readonly stagingPath: string;
+  readonly targetPath: string;
+  readonly readOnly: boolean;
+  readonly capability: Capability;
+  readonly volumeContext: Readonly<Record<string, string>>;
+  readonly publishContext: Readonly<Record<string, string>>;
+}
+
+/** Staged volumes where pods find them: binds of the staging mount. The caller holds the volume's lock. */
+export class Publications {
+  readonly #options: PublicationsOptions;
+
+  constructor(options: PublicationsOptions) {
+    this.#options = options;
+  }
+
+  async publish(request: PublishRequest): Promise<void> {
+    const { volumeId, capability } = request;
+    const { nodeId, records, server, events } = this.#options;
+    const record = records.get(volumeId);
+    const staging = await resolveMountPath(request.stagingPath, "staging_target_path");
+    const table = await readMountTable();
+    const staged = staging === undefined ? undefined : mountAt(table, staging);
+    if (
+      record === undefined ||
+      staging !== record.stagingPath ||
+      staged === undefined ||
+      !this.#isOurs(staged, volumeId) ||
+      !server.serves(volumeId)
+    ) {
+      throw new FamfsError("VOLUME_NOT_STAGED", `volume ${volumeId} is not staged at ${request.stagingPath}`);
+    }
+    const target = await resolveMountPath(request.targetPath, "target_path");
+    if (target === undefined) {
+      throw new FamfsError("INVALID_ARGUMENT", `target_path ${request.targetPath}: its parent does not exist`);
+    }
+    if (`${target}/`.startsWith(`${staging}/`)) {
+      throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path, or in it`);
+    }
+    const pod = podIn(request.volumeContext);
+    warnOfOtherGroup({ events, nodeId, record, asked: capability.mountGroup, pod });
+
+    const options = bindOptions(request, record);
+    const present = mountAt(table, target);
+    if (present !== undefined && !this.#isOurs(present, volumeId)) {
+      throw new FamfsError(
+        "PATH_CONFLICT",
+        `target_path ${target}: ${present.type} ${present.source} is mounted there`,
+      );
+    }
+    if (present?.device === staged.device) {
+      if (hasBindOptions(present, options)) return await this.#remember(record, target, pod);
+      throw new FamfsError("PATH_CONFLICT", `volume ${volumeId} is published at ${target} with other options`);
+    }
+    if (capability.rules.singlePath) assertOnlyTarget(volumeId, target, staged, table);
+    // One of a server that died: nothing answers there.
+    if (present !== undefined) await unmountAll(target, { force: true });
+    await makeMountPoint(target);
+    await bindVolume(staging, target, options);
+    const made = mountAt(await readMountTable(), target);
+    if (made?.device !== staged.device || !hasBindOptions(made, options)) {
+      await unmountAll(target);
+      throw new FamfsError("INTERNAL", `${target}: the mount table does not show the mount that was made`);
+    }
+    await this.#remember(record, target, pod);
+  }
+
+  async unpublish(request: { volumeId: string; targetPath: string }, call: CallContext): Promise<void> {
+    const { volumeId } = request;
+    const target = await resolveMountPath(request.targetPath, "target_path");
+    if (target === undefined) return;
+    const present = mountAt(await readMountTable(), target);
+    if (present !== undefined) {
+      if (!this.#isOurs(present, volumeId)) {
+        throw new FamfsError("PATH_CONFLICT", `target_path ${target}: volume ${volumeId} is not what is mounted there`);
+      }
+      const alive = this.#options.server.serves(volumeId);
+      // What a pod closed is in the log before its pod is gone.
+      if (alive && !present.options.has("ro")) await this.#options.seal(volumeId, call);
+      await unmountAll(target, { force: !alive });
+    }
+    await removeMountPoint(target);
+    const record = this.#options.records.get(volumeId);
+    if (record !== undefined) await this.#remember(record, target, undefined);
+  }
+
+  #isOurs(entry: MountEntry, volumeId: string): boolean {
+    return isMountOf(entry, mountSource(this.#options.nodeId, volumeId));
+  }
+
+  /** Which pod a target is for; undefined: none (any more). */
+  async #remember(record: StageRecord, target: string, pod: PodName | undefined): Promise<void> {
+    const { [target]: present, ...others } = record.pods;
+    if (present?.uid === pod?.uid) return;
+    await this.#options.records.put({ ...record, pods: pod === undefined ? others : { ...others, [target]: pod } });
+  }
+}
+
+function bindOptions(request: PublishRequest, record: StageRecord): ReadonlySet<BindOption> {
+  const { capability } = request;
+  const options = new Set<BindOption>();
+  if (request.readOnly || record.readOnly || capability.rules.readOnly) options.add("ro");
+  for (const flag of capability.mountFlags) {
+    if (flag === "ro" || flag === "noexec" || flag === "noatime" || flag === "nodiratime") options.add(flag);
+  }
+  return options;
+}
+
+function assertOnlyTarget(volumeId: string, target: string, staged: MountEntry, table: readonly MountEntry[]): void {
+  const other = table.find(
+    (entry) => entry.device === staged.device && entry.target !== staged.target && entry.target !== target,
+  );
+  if (other === undefined) return;
+  throw new FamfsError(
+    "WRITER_CONFLICT",
+    `volume ${volumeId} admits one pod (SINGLE_NODE_SINGLE_WRITER) and is published at ${other.target}`,
+    { details: { nodeId: "" } },
+  );
+}
