@@ -62,6 +62,8 @@ export interface FuseMountOptions {
   /** Largest READ the kernel sends; absent: the kernel's own limit. */
   readonly maxRead?: number;
   readonly readOnly?: boolean;
+  /** The SELinux label of everything on it, checked: it is quoted here, not escaped. */
+  readonly seLinuxContext?: string | undefined;
 }
 
 /** The file system type our mounts show in the mount table. */
@@ -78,6 +80,7 @@ export function fuseMountArguments(
 ): [source: string, target: string, type: string, data: string, flags: number] {
   const data = [`fd=${fd}`, "rootmode=40000", "user_id=0", "group_id=0", "allow_other", "default_permissions"];
   if (options.maxRead !== undefined) data.push(`max_read=${options.maxRead}`);
+  if (options.seLinuxContext !== undefined) data.push(`context="${options.seLinuxContext}"`);
   const flags = MS.NOSUID | MS.NODEV | (options.readOnly === true ? MS.RDONLY : 0);
   return [options.fsname, target, FUSE_TYPE, data.join(","), flags];
 }

@@ -6,4 +6,5 @@ export * from "./names.ts";
 export * from "./proto.ts";
 export * from "./requests.ts";
 export * from "./rpc.ts";
+export { isSeLinuxContext } from "./selinux-context.ts";
 export * from "./server.ts";

@@ -1,5 +1,6 @@
 import { FamfsError } from "../base/index.ts";
 import type { VolumeCapability__Output } from "./gen/csi/v1/VolumeCapability.ts";
+import { seLinuxContextIn } from "./selinux-context.ts";
 
 /** The access modes of CSI, in its words (design 6 says what each means here). */
 export const ACCESS_MODES = [
@@ -58,6 +59,8 @@ export interface Capability {
   readonly accessMode: AccessMode;
   readonly rules: AccessModeRules;
   readonly mountFlags: readonly MountFlag[];
+  /** The SELinux label that everything on the volume is to have (mount flag `context=`): of the mount, not of a bind. */
+  readonly seLinuxContext: string | undefined;
   /** The gid files should belong to (a pod's fsGroup). */
   readonly mountGroup: number | undefined;
 }
@@ -104,7 +107,7 @@ export function parseCapability(capability: VolumeCapability__Output | null, fie
   return {
     accessMode,
     rules: ACCESS_MODE_RULES[accessMode],
-    mountFlags: mount.mountFlags.flatMap((flags) => flags.split(",")).map((flag) => parseMountFlag(flag, field)),
+    ...parseMountFlags(mount.mountFlags, field),
     mountGroup: parseGid(mount.volumeMountGroup, field),
   };
 }
@@ -115,12 +118,22 @@ export function parseCapabilities(capabilities: readonly VolumeCapability__Outpu
   return capabilities.map((capability, index) => parseCapability(capability, `volume_capabilities[${index}]`));
 }
 
+function parseMountFlags(flags: readonly string[], field: string): Pick<Capability, "mountFlags" | "seLinuxContext"> {
+  const contexts = new Set(flags.map(seLinuxContextIn).filter((context) => context !== undefined));
+  if (contexts.size > 1) {
+    throw new FamfsError("INVALID_ARGUMENT", `${field}: two SELinux contexts, ${[...contexts].join(" and ")}`);
+  }
+  const others = flags.filter((flag) => seLinuxContextIn(flag) === undefined).flatMap((some) => some.split(","));
+  const [seLinuxContext] = contexts;
+  return { mountFlags: others.map((flag) => parseMountFlag(flag, field)), seLinuxContext };
+}
+
 function parseMountFlag(text: string, field: string): MountFlag {
   const flag = MOUNT_FLAGS.find((known) => known === text);
   if (flag === undefined) {
     throw new FamfsError(
       "INVALID_ARGUMENT",
-      `${field}: mount flag "${text}" is unknown; known: ${MOUNT_FLAGS.join(", ")}`,
+      `${field}: mount flag "${text}" is unknown; known: ${MOUNT_FLAGS.join(", ")}, context="LABEL"`,
     );
   }
   return flag;

@@ -28,7 +28,15 @@ const pod = (name: string) => ({ namespace: "team", name, uid: `uid of ${name}` 
 const reasons = (events: readonly DriverEvent[]) => events.map(({ reason }) => reason);
 
 const stageRecord = (volumeId: string): StageRecord => {
-  return { volumeId, stagingPath: "/", accessMode: "", readOnly: false, mountGroup: undefined, pods: {} };
+  return {
+    volumeId,
+    stagingPath: "/",
+    accessMode: "",
+    readOnly: false,
+    mountGroup: undefined,
+    seLinuxContext: undefined,
+    pods: {},
+  };
 };
 
 function recorder() {

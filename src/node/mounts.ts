@@ -1,4 +1,4 @@
-import { mkdir, rmdir } from "node:fs/promises";
+import { mkdir, readFile, rmdir } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize } from "node:path";
 import { FUSE_TYPE, fuseMountArguments, MOUNT_ATTR, native, UMOUNT } from "../../native/index.ts";
 import { FamfsError, fromSystemError, hasCode } from "../base/index.ts";
@@ -97,19 +97,44 @@ export async function removeMountPoint(path: string): Promise<void> {
   }
 }
 
+export interface VolumeMountOptions {
+  readonly source: string;
+  readonly readOnly: boolean;
+  readonly seLinuxContext?: string | undefined;
+}
+
 /** Mounts the connection of `fd` at `target`. A mount that comes after the bound is taken away again. */
 export async function mountVolume(
   fd: number,
   target: string,
-  { source, readOnly }: { source: string; readOnly: boolean },
+  { source, readOnly, seLinuxContext }: VolumeMountOptions,
 ): Promise<MountEntry> {
-  const call = native.mount(...fuseMountArguments(fd, target, { fsname: source, readOnly }));
-  await system(call, "mount", target, () => abandon(target));
+  const call = native.mount(...fuseMountArguments(fd, target, { fsname: source, readOnly, seLinuxContext }));
+  try {
+    await system(call, "mount", target, () => abandon(target));
+  } catch (error) {
+    if (seLinuxContext === undefined || errnoOf(error) !== "EINVAL") throw error;
+    throw await labelRefused(seLinuxContext, target, error);
+  }
   const entry = mountAt(await readMountTable(), target);
   if (entry?.source !== source) {
     throw new FamfsError("PATH_CONFLICT", `${target}: mounted ${source}, but ${entry?.source ?? "nothing"} is there`);
   }
   return entry;
+}
+
+/** The kernel says EINVAL whether it has no SELinux, no policy yet, or one that does not know the label. */
+async function labelRefused(seLinuxContext: string, target: string, cause: unknown): Promise<FamfsError> {
+  const hasSeLinux = /\tselinuxfs$/m.test(await readFile("/proc/filesystems", "latin1"));
+  const why = hasSeLinux
+    ? "the SELinux policy of this node has no such label: load one that has, or name another label"
+    : "SELinux is off in this node's kernel: boot it with SELinux, or leave the flag out";
+  return new FamfsError(
+    "NOT_SUPPORTED",
+    `${target}: the kernel does not take mount flag context="${seLinuxContext}" (EINVAL). ${why} ` +
+      "(seLinuxOptions of the pod, mountOptions of the StorageClass and the PersistentVolume)",
+    { cause },
+  );
 }
 
 /** Attributes of a bind mount by the option that the mount table shows for them. */

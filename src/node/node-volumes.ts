@@ -11,6 +11,7 @@ import type { DevicePlace } from "./devices.ts";
 import type { VolumeAttachment, VolumeHealth } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { warnOfOtherGroup } from "./mount-group.ts";
+import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import { isMountOf, makeMountPoint, mountSource, mountVolume, resolveMountPath, unmountAll } from "./mounts.ts";
 import { Publications, type PublishRequest } from "./publications.ts";
@@ -155,6 +156,7 @@ export class NodeVolumes {
       accessMode: capability.accessMode,
       readOnly,
       mountGroup: capability.mountGroup,
+      seLinuxContext: capability.seLinuxContext,
       pods: {},
     };
     if (await this.#isStaged(wanted)) return;
@@ -196,12 +198,12 @@ export class NodeVolumes {
 
   async #serveClaimed(claimed: StoredRecord<"volumes">, wanted: StageRecord, remainingMs: number): Promise<void> {
     const { store, records } = this.#options;
-    const { volumeId, stagingPath } = wanted;
+    const { volumeId } = wanted;
     for (const { deviceUuid } of claimed.regions) await this.#options.checkDevice(deviceUuid);
     const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
     await records.put(wanted);
     const attachment = makeAttachment(claimed, wanted, this.#options);
-    const { device } = await this.#serve(attachment, stagingPath, remainingMs);
+    const { device } = await this.#serve(attachment, wanted, remainingMs);
     await records.put({ ...wanted, device });
     await heard;
     this.#lost.delete(volumeId);
@@ -316,6 +318,7 @@ export class NodeVolumes {
             `volume ${volumeId} is staged as ${record.accessMode}${record.readOnly ? ", read-only" : ""}, not as asked for now`,
           );
         }
+        assertSameLabel(record, wanted.seLinuxContext);
         warnOfOtherGroup({ events, nodeId: node.nodeId, record, asked: wanted.mountGroup, pod: undefined });
         return true;
       }
@@ -326,13 +329,17 @@ export class NodeVolumes {
     return false;
   }
 
-  async #serve(attachment: Omit<VolumeAttachment, "tag">, path: string, remainingMs: number): Promise<MountEntry> {
+  async #serve(
+    attachment: Omit<VolumeAttachment, "tag">,
+    { stagingPath: path, seLinuxContext }: StageRecord,
+    remainingMs: number,
+  ): Promise<MountEntry> {
     await makeMountPoint(path);
     const source = mountSource(this.#options.node.nodeId, attachment.volumeId);
     const fd = native.openFuse();
     let entry: MountEntry;
     try {
-      entry = await mountVolume(fd, path, { source, readOnly: attachment.readOnly });
+      entry = await mountVolume(fd, path, { source, readOnly: attachment.readOnly, seLinuxContext });
     } catch (error) {
       closeSync(fd);
       throw error;

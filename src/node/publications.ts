@@ -3,6 +3,7 @@ import type { CallContext, Capability } from "../csi/index.ts";
 import type { EventRecorder, PodName } from "../state/index.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { warnOfOtherGroup } from "./mount-group.ts";
+import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import {
   type BindOption,
@@ -68,6 +69,8 @@ export class Publications {
     if (`${target}/`.startsWith(`${staging}/`)) {
       throw new FamfsError("PATH_CONFLICT", `target_path ${target} is the staging path, or in it`);
     }
+    // Without a flag it asks for none: a privileged pod may use any.
+    if (capability.seLinuxContext !== undefined) assertSameLabel(record, capability.seLinuxContext);
     const pod = podIn(request.volumeContext);
     warnOfOtherGroup({ events, nodeId, record, asked: capability.mountGroup, pod });
 

@@ -17,6 +17,7 @@ const RECORD: StageRecord = {
   accessMode: "MULTI_NODE_MULTI_WRITER",
   readOnly: false,
   mountGroup: undefined,
+  seLinuxContext: undefined,
   pods: { "/pods/1": { namespace: "team", name: "server-0", uid: "1-2-3" } },
 };
 
@@ -33,6 +34,16 @@ test("records survive a restart, whatever the volume id looks like", async (t) =
   assert.deepEqual(await readdir(join(directory, "..")), ["volumes"]);
 });
 
+test("the label of a mount survives a restart; records of before there was one have none", async (t) => {
+  const directory = await scratch(t);
+  const label = "system_u:object_r:container_file_t:s0:c1,c2";
+  await (await StageRecords.open(directory)).put({ ...RECORD, seLinuxContext: label });
+  assert.equal((await StageRecords.open(directory)).get(RECORD.volumeId)?.seLinuxContext, label);
+  const { seLinuxContext: _, ...old } = RECORD;
+  await writeFile(join(directory, "x.json"), JSON.stringify({ ...old, volumeId: "old" }));
+  assert.deepEqual((await StageRecords.open(directory)).get("old"), { ...RECORD, volumeId: "old" });
+});
+
 test("a file that is not a record is refused with its path", async (t) => {
   const directory = await scratch(t);
   await StageRecords.open(directory);
@@ -41,6 +52,8 @@ test("a file that is not a record is refused with its path", async (t) => {
     "null",
     "{}",
     JSON.stringify({ ...RECORD, mountGroup: "0" }),
+    JSON.stringify({ ...RECORD, seLinuxContext: 'u:r:t:s0",suid' }),
+    JSON.stringify({ ...RECORD, seLinuxContext: ["u:r:t"] }),
     JSON.stringify({ ...RECORD, pods: { "/a": 1 } }),
   ]) {
     await writeFile(join(directory, "x.json"), text);

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FamfsError, fromSystemError } from "../base/index.ts";
+import { isSeLinuxContext } from "../csi/index.ts";
 import type { PodName } from "../state/index.ts";
 
 /**
@@ -13,6 +14,8 @@ export interface StageRecord {
   readonly accessMode: string;
   readonly readOnly: boolean;
   readonly mountGroup: number | undefined;
+  /** Label of its mount: once mounted with another, the pods that have it open could not use it. */
+  readonly seLinuxContext: string | undefined;
   /** Pods it is published for, by target path: to name them when their mounts break. */
   readonly pods: Readonly<Record<string, PodName>>;
   /** Of its mount and all binds of that, as the mount table shows it; not known before it is mounted. */
@@ -90,17 +93,21 @@ function parseStageRecord(text: string, path: string): StageRecord {
   }
   if (typeof value !== "object" || value === null) throw wrong("not an object");
   const fields = value as Record<string, unknown>;
-  const { volumeId, stagingPath, accessMode, readOnly, mountGroup } = fields;
+  const { volumeId, stagingPath, accessMode, readOnly, mountGroup, seLinuxContext } = fields;
   if (typeof volumeId !== "string" || typeof stagingPath !== "string" || typeof accessMode !== "string") {
     throw wrong("volumeId, stagingPath or accessMode");
   }
   if (typeof readOnly !== "boolean") throw wrong("readOnly");
   if (mountGroup !== undefined && typeof mountGroup !== "number") throw wrong("mountGroup");
+  if (seLinuxContext !== undefined && !(typeof seLinuxContext === "string" && isSeLinuxContext(seLinuxContext))) {
+    throw wrong("seLinuxContext");
+  }
   const pods = parsePods(fields["pods"] ?? {});
   if (pods === undefined) throw wrong("pods");
   const device = fields["device"];
   if (device !== undefined && typeof device !== "string") throw wrong("device");
-  return { volumeId, stagingPath, accessMode, readOnly, mountGroup, pods, ...(device !== undefined && { device }) };
+  const staged = { volumeId, stagingPath, accessMode, readOnly, mountGroup, seLinuxContext, pods };
+  return device === undefined ? staged : { ...staged, device };
 }
 
 function parsePods(value: unknown): Record<string, PodName> | undefined {
