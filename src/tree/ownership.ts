@@ -29,7 +29,9 @@ type Phase =
   | { readonly name: "none" }
   | { readonly name: "acquiring"; readonly promise: Promise<LogWriter> }
   | { readonly name: "held"; readonly writer: LogWriter; readonly sinceMs: number }
-  | { readonly name: "yielding"; readonly writer: LogWriter; readonly done: Promise<void> };
+  | { readonly name: "yielding"; readonly writer: LogWriter; readonly done: Promise<void> }
+  /** Lost; the grant is being given back. Asked for before that is done, the new one would be given back, too. */
+  | { readonly name: "releasing"; readonly done: Promise<void> };
 
 /**
  * Whether this node may change the volume (design 6): the grant is taken on demand, kept, and given up when another
@@ -81,8 +83,9 @@ export class Ownership {
       if (leftMs <= 0) throw busy(timeoutMs);
       if (this.#stalled !== undefined) await this.#within(this.#stalled.promise, leftMs, timeoutMs);
       else if (phase.name === "held") return phase.writer;
-      else if (phase.name === "yielding") await this.#within(phase.done, leftMs, timeoutMs);
-      else if (phase.name === "acquiring") {
+      else if (phase.name === "yielding" || phase.name === "releasing") {
+        await this.#within(phase.done, leftMs, timeoutMs);
+      } else if (phase.name === "acquiring") {
         // Whoever began it may have had less time: its failure is not ours.
         const result = await this.#within(settled(phase.promise), leftMs, timeoutMs);
         if ("value" in result) return result.value;
@@ -104,7 +107,7 @@ export class Ownership {
   async handOver({ forced, signal }: { forced: boolean; signal: AbortSignal }): Promise<boolean> {
     while (!signal.aborted) {
       const phase = this.#phase;
-      if (phase.name === "none") return true;
+      if (phase.name === "none" || phase.name === "releasing") return true;
       if (phase.name === "yielding") await phase.done;
       else if (phase.name === "acquiring") await settled(phase.promise);
       else {
@@ -117,7 +120,7 @@ export class Ownership {
         await this.#change(restMs > 0 ? restMs : undefined, signal);
       }
     }
-    return this.#phase.name === "none";
+    return this.#phase.name === "none" || this.#phase.name === "releasing";
   }
 
   /** A handle was closed: a hand-over that waits for it may go on. */
@@ -132,10 +135,20 @@ export class Ownership {
 
   lose(error: FamfsError): void {
     if (this.#phase.name !== "held" && this.#phase.name !== "yielding") return;
-    this.#phase = { name: "none" };
+    const { promise: done, resolve } = Promise.withResolvers<void>();
+    this.#phase = { name: "releasing", done };
     this.#options.logger.error({ err: error }, "this node no longer owns the log of the volume");
-    this.#options.events.lost(error);
-    this.#release();
+    try {
+      this.#options.events.lost(error);
+    } finally {
+      const finish = () => {
+        this.#phase = { name: "none" };
+        resolve();
+      };
+      const released = this.#giveBack();
+      if (released === undefined) finish();
+      else void released.then(finish);
+    }
   }
 
   /** No new grant from now on, and nothing is sealed with the one there is. */
@@ -151,8 +164,10 @@ export class Ownership {
   }
 
   #begin(timeoutMs: number): Promise<LogWriter> {
-    const promise = this.#take(timeoutMs);
+    const { promise, resolve, reject } = Promise.withResolvers<LogWriter>();
+    // Before the work, which may end the phase at once.
     this.#phase = { name: "acquiring", promise };
+    this.#take(timeoutMs).then(resolve, reject);
     return promise;
   }
 
@@ -168,7 +183,7 @@ export class Ownership {
       this.#options.events.gained(writer);
       return writer;
     } catch (error) {
-      if (writer !== undefined) await this.#options.grant.release();
+      if (writer !== undefined) await this.#giveBack();
       this.#phase = { name: "none" };
       throw error;
     }
@@ -181,27 +196,27 @@ export class Ownership {
       await this.#options.events.yielding({ forced });
     } catch (error) {
       this.#options.logger.error({ err: error }, "sealing before the hand-over failed");
-    } finally {
-      // A loss in between has said everything already.
-      if (this.#isYielding()) {
-        this.#options.events.yielded();
-        try {
-          await this.#options.grant.release();
-        } finally {
-          this.#phase = { name: "none" };
-        }
-      }
-      resolve();
     }
+    // A loss in between has said everything already.
+    if (this.#isYielding()) {
+      try {
+        this.#options.events.yielded();
+      } catch (error) {
+        this.#options.logger.error({ err: error }, "what this node had reserved was not given back with the grant");
+      }
+      await this.#giveBack();
+      if (this.#isYielding()) this.#phase = { name: "none" };
+    }
+    resolve();
   }
 
   #isYielding(): boolean {
     return this.#phase.name === "yielding";
   }
 
-  #release(): void {
-    const released = this.#options.grant.release();
-    released?.catch((error: unknown) => {
+  /** Never fails: a grant that is not given back runs out with the lease. */
+  #giveBack(): undefined | Promise<void> {
+    return this.#options.grant.release()?.catch((error: unknown) => {
       this.#options.logger.warn({ err: error }, "releasing the writer grant failed");
     });
   }

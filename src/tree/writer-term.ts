@@ -39,8 +39,11 @@ export class WriterTerm {
   }
 
   yielded(): void {
-    this.#ctx.space.settle();
-    this.#ctx.space.detach();
+    try {
+      this.#ctx.space.settle();
+    } finally {
+      this.#ctx.space.detach();
+    }
   }
 
   /** Times that changed with names and data: one entry each, if the log has room for them. */

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { silentLogger } from "../base/index.ts";
+import { Ownership, stale } from "./ownership.ts";
+import type { LogWriter, WriterGrant } from "./ports.ts";
+import { ManualClock } from "./testing/manual-clock.ts";
+
+const WRITER: LogWriter = {
+  guard: 0,
+  nextIndex: 0,
+  append: () => undefined,
+  publishReservations: () => undefined,
+  recordChanged: () => undefined,
+  foreignReservations: [],
+  unknownReservations: [],
+  holds: () => true,
+};
+
+/** Ownership of nothing, and what it asks of the grant, in order. */
+function ownership(
+  grant: Partial<WriterGrant> = {},
+  catchUp = () => Promise.resolve(),
+  yielded: () => void = () => undefined,
+) {
+  const asked: string[] = [];
+  const owner = new Ownership({
+    clock: new ManualClock(),
+    logger: silentLogger,
+    minimumHoldMs: 0,
+    grant: {
+      acquire: (options) => {
+        asked.push("acquire");
+        return grant.acquire?.(options) ?? WRITER;
+      },
+      release: () => {
+        asked.push("release");
+        return grant.release?.();
+      },
+    },
+    events: {
+      catchUp,
+      gained: () => undefined,
+      yielding: async () => undefined,
+      yielded,
+      lost: () => undefined,
+      isBusy: () => false,
+    },
+  });
+  return { owner, asked };
+}
+
+test("who asks for the grant after the volume was given up does not keep it from being closed", async () => {
+  const { owner, asked } = ownership();
+  await owner.acquire(1000);
+  owner.abandon();
+  await assert.rejects(owner.acquire(1000), { code: "OWNER_STALE" });
+  // A loop that waits for nothing would never let the test's own timeout come: it is cut short here.
+  const { signal } = new AbortController();
+  let looks = 0;
+  Object.defineProperty(signal, "aborted", { get: () => ++looks > 100 });
+  assert.equal(await owner.handOver({ forced: true, signal }), true);
+  assert.ok(looks < 100, `${looks} looks`);
+  assert.deepEqual(asked, ["acquire", "release"]);
+});
+
+test("after a loss the grant is asked for again only when the old one has been given back", async () => {
+  const released = Promise.withResolvers<void>();
+  const { owner, asked } = ownership({ release: () => released.promise });
+  await owner.acquire(1000);
+  owner.lose(stale());
+  const again = owner.acquire(1000);
+  await new Promise(setImmediate);
+  assert.deepEqual(asked, ["acquire", "release"]);
+  assert.equal(await owner.handOver({ forced: false, signal: AbortSignal.any([]) }), true, "nothing is held");
+  released.resolve();
+  assert.equal(await again, WRITER);
+  assert.deepEqual(asked, ["acquire", "release", "acquire"]);
+});
+
+test("a release that fails after a failed take-over keeps nobody from trying again", async () => {
+  const unreadable = new Error("the log cannot be read");
+  let catchUp = () => Promise.reject<void>(unreadable);
+  const { owner } = ownership({ release: () => Promise.reject(new Error("no answer")) }, () => catchUp());
+  await assert.rejects(owner.acquire(1000), unreadable);
+  catchUp = () => Promise.resolve();
+  assert.equal(await owner.acquire(1000), WRITER);
+});
+
+test("a hand-over that cannot give back what was reserved, or the grant, ends all the same", async () => {
+  const refusal = () => Promise.reject<void>(new Error("no answer"));
+  const { owner } = ownership({ release: refusal }, undefined, () => {
+    throw new Error("bad memory");
+  });
+  await owner.acquire(1000);
+  const handedOver = owner.handOver({ forced: false, signal: AbortSignal.any([]) });
+  const waiting = owner.acquire(1000); // it waits for the hand-over to end
+  assert.equal(await handedOver, true);
+  assert.equal(await waiting, WRITER);
+});
