@@ -94,26 +94,31 @@ test("a grant that a former process held is given up for a waiter at once", asyn
   assert.deepEqual(before.server.asked, []);
 });
 
-test("writers pause before the lease runs out, and go on when it is renewed", async (t) => {
-  const store = await withVolume(t);
-  let broken = false;
-  const shaky = new Proxy(store, {
+/** A store that a node's heartbeat reaches only while `heartbeats.fail` is not set. */
+function shaky(store: Store): { store: Store; heartbeats: { fail: boolean } } {
+  const heartbeats = { fail: false };
+  const proxy = new Proxy(store, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name);
       if (typeof member !== "function") return member;
       return (...args: unknown[]) => {
-        if (broken && args[0] === "nodes") throw new Error("the store does not answer");
+        if (heartbeats.fail && args[0] === "nodes") throw new Error("the store does not answer");
         return (member as (...args: unknown[]) => unknown).apply(target, args);
       };
     },
   });
-  const a = await broker(t, "a", shaky, { leaseSeconds: 1 });
+  return { store: proxy, heartbeats };
+}
+
+test("writers pause before the lease runs out, and go on when it is renewed", async (t) => {
+  const { store, heartbeats } = shaky(await withVolume(t));
+  const a = await broker(t, "a", store, { leaseSeconds: 1 });
   await a.broker.acquire(REQUEST);
-  broken = true;
+  heartbeats.fail = true;
   await eventually("paused", () => a.server.asked.includes("stall true") || undefined);
   assert.deepEqual(a.events, [], "a short pause is nothing to tell");
   await eventually("told", () => a.events.length > 0 || undefined);
-  broken = false;
+  heartbeats.fail = false;
   await eventually("resumed", () => a.server.asked.includes("stall false") || undefined);
   assert.deepEqual(a.events, [
     {
@@ -123,4 +128,50 @@ test("writers pause before the lease runs out, and go on when it is renewed", as
     },
     { reason: "WritersResumed", volumeId: "v1", message: "node a renewed its lease: its writers go on" },
   ]);
+});
+
+test("who gave the grant back while its writers paused is told to go on, too, and a new grant pauses at once", async (t) => {
+  const { store, heartbeats } = shaky(await withVolume(t));
+  const a = await broker(t, "a", store, { leaseSeconds: 1 });
+  await a.broker.acquire(REQUEST);
+  heartbeats.fail = true;
+  await eventually("paused", () => a.server.asked.includes("stall true") || undefined);
+  await a.broker.release("v1");
+  await a.broker.acquire(REQUEST);
+  await a.broker.release("v1");
+  assert.deepEqual(a.server.asked, ["stall true", "stall true"]);
+  heartbeats.fail = false;
+  await eventually("resumed", () => a.server.asked.includes("stall false") || undefined);
+});
+
+test("a grant that was taken while the one before was being given back is known as held", async (t) => {
+  const store = await withVolume(t);
+  const released = Promise.withResolvers<void>();
+  const epochs = [1, 2];
+  const given: number[] = [];
+  const stack = cleanup(t);
+  const node = { nodeId: "a", fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds: 4, maxVolumes: 0 };
+  const one = stack.use(
+    new WriterBroker({
+      nodeId: "a",
+      grants: {
+        acquire: async () => ({ epoch: epochs.shift() ?? 0, slot: 0 }),
+        release: async (_volumeId, epoch) => {
+          given.push(epoch);
+          await released.promise;
+        },
+      },
+      heartbeat: stack.use(await Heartbeat.open(store, { node, logger: silentLogger })),
+      events: { record: () => undefined },
+      logger: silentLogger,
+      server: () => ({ serves: () => true, ask: async () => undefined as never }),
+    }),
+  );
+  await one.acquire(REQUEST);
+  const releasing = one.release("v1");
+  await one.acquire(REQUEST);
+  released.resolve();
+  await releasing;
+  await one.release("v1");
+  assert.deepEqual(given, [1, 2]);
 });

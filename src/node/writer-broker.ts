@@ -5,7 +5,7 @@ import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 
 export interface WriterBrokerOptions {
   readonly nodeId: string;
-  readonly grants: WriterGrants;
+  readonly grants: Pick<WriterGrants, "acquire" | "release">;
   readonly heartbeat: Heartbeat;
   readonly server: () => Pick<FuseServerSupervisor, "ask" | "serves">;
   readonly events: EventRecorder;
@@ -30,6 +30,8 @@ export class WriterBroker implements AsyncDisposable {
   readonly #timer: NodeJS.Timeout;
   #stalled = false;
   #stalledAt = 0;
+  /** Volumes whose server was told to pause: each is told to go on, whoever has its grant by then. */
+  readonly #told = new Set<string>();
   /** Volumes whose writers are known to wait. */
   readonly #paused = new Set<string>();
 
@@ -52,6 +54,7 @@ export class WriterBroker implements AsyncDisposable {
         signal,
       });
       this.#held.set(volumeId, grant.epoch);
+      if (this.#stalled) this.#pause(volumeId);
       return grant;
     } finally {
       if (this.#waits.get(volumeId) === wait) this.#waits.delete(volumeId);
@@ -64,7 +67,8 @@ export class WriterBroker implements AsyncDisposable {
     const epoch = this.#held.get(volumeId);
     if (epoch === undefined) return;
     await this.#options.grants.release(volumeId, epoch);
-    this.#held.delete(volumeId);
+    // Not the next one, which may have been taken meanwhile.
+    if (this.#held.get(volumeId) === epoch) this.#held.delete(volumeId);
   }
 
   /** With every change of a volume's record: gives way to a node that waits. */
@@ -107,15 +111,33 @@ export class WriterBroker implements AsyncDisposable {
     if (stalled === this.#stalled) return;
     this.#stalled = stalled;
     this.#stalledAt = performance.now();
-    if (!stalled) this.#tellResumed();
-    const { logger, server } = this.#options;
-    if (stalled) logger.warn({}, "the node's lease is about to run out: writers pause until it is renewed");
-    else logger.info({}, "the node's lease was renewed: writers go on");
-    for (const volumeId of this.#held.keys()) {
-      server()
-        .ask("stall", { volumeId, stalled }, { timeoutMs: STALL_TIMEOUT_MS })
-        .catch((error: unknown) => logger.warn({ volumeId, err: error }, "pausing writers failed"));
+    const { logger } = this.#options;
+    if (stalled) {
+      logger.warn({}, "the node's lease is about to run out: writers pause until it is renewed");
+      for (const volumeId of this.#held.keys()) this.#pause(volumeId);
+    } else {
+      logger.info({}, "the node's lease was renewed: writers go on");
+      this.#tellResumed();
+      for (const volumeId of this.#told) this.#stall(volumeId, false);
+      this.#told.clear();
     }
+  }
+
+  #pause(volumeId: string): void {
+    this.#told.add(volumeId);
+    this.#stall(volumeId, true);
+  }
+
+  #stall(volumeId: string, stalled: boolean): void {
+    const { server, logger } = this.#options;
+    server()
+      .ask("stall", { volumeId, stalled }, { timeoutMs: STALL_TIMEOUT_MS })
+      .catch((error: unknown) => {
+        // Unstaged, or lost with its server, meanwhile: there is nobody to tell.
+        if (!hasCode(error, "VOLUME_NOT_STAGED")) {
+          logger.warn({ volumeId, stalled, err: error }, "the FUSE server does not know whether its writers may go on");
+        }
+      });
   }
 
   /** A short pause is nothing to tell anybody. */
