@@ -65,6 +65,17 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
     await cluster.apply(pod);
     await cluster.kubectl(["wait", "--for=condition=Ready", "pod/user", "--timeout=60s"]);
   };
+  /** Mounts and sockets of the driver, as the nodes themselves see them. */
+  const leftOnNodes = async () => {
+    const left: string[] = [];
+    for (const node of cluster.nodes) {
+      const mounts = (await node.run(["cat", "/proc/self/mounts"])).split("\n");
+      left.push(...mounts.filter((line) => line.includes("famfs-csi") && line.includes(cluster.kubeletDirectory)));
+      const sockets = await node.run(["find", cluster.kubeletDirectory, "-type", "s", "-path", "*famfs*"]);
+      left.push(...sockets.split("\n").filter((path) => path !== ""));
+    }
+    return left;
+  };
   const read = () => cluster.kubectl(["exec", "user", "--", "cat", "/data/file"]);
 
   test("helm test writes and reads a volume of its own, and leaves none", async () => {
@@ -83,6 +94,8 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
     await cluster.apply(claim);
     await startPod();
     await cluster.kubectl(["exec", "user", "--", "sh", "-c", "echo kept > /data/file"]);
+    // The volume's and the pod's mount, and per node the CSI and the registration socket.
+    assert.equal((await leftOnNodes()).length, 2 + 2 * 2);
     const before = await names("pods", `--namespace=${NAMESPACE}`, "--field-selector=status.phase=Running");
     await assert.rejects(helm("uninstall", "--timeout=60s"), /used by pods on node-/);
     const history = JSON.parse(await helm("history", "--output=json")) as { revision: number; status: string }[];
@@ -130,5 +143,6 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
       "customresourcedefinition.apiextensions.k8s.io/famfsvolumes.famfs.csi.dev",
     ]);
     await cluster.kubectl(["delete", "crd", "--all", "--timeout=30s"]);
+    assert.deepEqual(await leftOnNodes(), []);
   });
 });

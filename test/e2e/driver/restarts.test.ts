@@ -95,6 +95,12 @@ describeDriver("restarts", (group) => {
     assert.ok(plugin !== undefined);
     await cluster.api.remove(pathOf("v1", "Pod", { name: plugin.metadata.name, namespace: NAMESPACE }));
     await allReady("node", 2);
+    // Its mounts were served by the plugin that is gone.
+    await space.event(
+      "PersistentVolumeClaim",
+      "plugin",
+      /^MountsBroken: .*pod restarts\/plugin-a\b.*delete these pods/,
+    );
     await space.sh(b, "echo after > /data/after && sync /data");
     await space.deletePods(a);
     await space.create(pod("plugin-new", "plugin", { node: "node-a" }));
