@@ -86,7 +86,10 @@ test("a controller that knew a device's former record does not take the new one'
   // One for each device: two do not fit on one.
   const create = { type: "create", units: UNITS - 3 } as const;
   for (const _device of DEVICES) await take(late, store, create);
-  await late.volumes.untilComplete(await store.list("devices"), new AbortController().signal);
+  await late.volumes.untilComplete(await store.list("devices"), {
+    signal: new AbortController().signal,
+    isCurrent: async () => true,
+  });
   for (const { name, resourceVersion } of await store.list("volumes")) {
     await store.delete("volumes", name, resourceVersion);
     await late.volumes.untilShown(name, (volume) => volume === undefined);

@@ -17,7 +17,8 @@ export interface AllocationRequest extends Wanted {
  * Gives a Pending volume its region (docs/decisions/0008): an intent in the device by compare-and-swap, then the
  * region in the volume, then the intent goes. Two controllers never give one region twice, because what is in use is
  * known completely as of the device's version that was read (docs/decisions/0011) and the intent is written only at
- * that version; a volume that got its region in between has changed the device, too. Answers the volume, which may be further on by now.
+ * that version; a volume that got its region in between has changed the device, too. Answers the volume, which may be
+ * further on by now.
  * Errors: POOL_FULL, POOL_NOT_FOUND, TOPOLOGY_UNSATISFIABLE, NODE_UNAVAILABLE, CONFLICT.
  */
 export async function allocateRegion(
@@ -45,7 +46,12 @@ export async function allocateRegion(
         "no node that reaches the pool's devices answers: see whether the node plugins there run",
       );
     }
-    await volumes.untilComplete(reached.flat(), signal);
+    const isCurrent = async ({ name, resourceVersion }: StoredRecord<"devices">) =>
+      (await store.get("devices", name))?.resourceVersion === resourceVersion;
+    if (!(await volumes.untilComplete(reached.flat(), { signal, isCurrent }))) {
+      await untilNext(round, signal);
+      continue;
+    }
     const { device, region } = placeRegion(reached, volumes, { capacityBytes: volume.capacityBytes, regionBytes });
     const regionGeneration = volumes.nextGeneration(device);
     const intent = { volume: volume.name, volumeUuid: volume.uuid, regions: [region], regionGeneration };
@@ -54,7 +60,7 @@ export async function allocateRegion(
       await finishIntent(context, written);
     } catch (error) {
       if (!hasCode(error, "CONFLICT")) throw error;
-      await sleep(Math.random() * 5 * round, undefined, { signal });
+      await untilNext(round, signal);
       continue;
     }
     const found = await store.get("volumes", volume.name);
@@ -62,6 +68,10 @@ export async function allocateRegion(
     throw new FamfsError("VOLUME_BUSY", `volume ${volume.name} was deleted while it was made`);
   }
   throw new FamfsError("CONFLICT", `volume ${volume.name}: ${ROUNDS} allocations came first; try again`);
+}
+
+async function untilNext(round: number, signal: AbortSignal): Promise<void> {
+  await sleep(Math.random() * 5 * round, undefined, { signal });
 }
 
 /** Finishes the allocation that a device's record names, whoever began it, and clears it. */

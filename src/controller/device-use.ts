@@ -37,6 +37,11 @@ export class DeviceUse {
     return this.#complete.since === createdAt && this.#complete.generation === generation;
   }
 
+  /** Whether more was given since the device's record was as it is here; or it was lost, and made anew at once. */
+  isPast({ createdAt, generation }: StoredRecord<"devices">): boolean {
+    return this.#complete.since === createdAt && this.#complete.generation > generation;
+  }
+
   /** Said by who knows it: all volumes were read after the device. */
   setComplete({ createdAt, generation }: StoredRecord<"devices">): void {
     const known = this.#complete.since === createdAt ? this.#complete.generation : 0;

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { type FreeSpace, PoolSpace } from "../alloc/index.ts";
 import { FamfsError, SortedList } from "../base/index.ts";
 import type { Following, Shown, Store, StoredRecord } from "../state/index.ts";
@@ -32,7 +31,7 @@ export class VolumeView implements AsyncDisposable {
   readonly #devices = new Map<string, DeviceUse>();
   readonly #waiting = new Set<() => void>();
   #following: Following | undefined;
-  #caughtUp: Promise<void> = Promise.resolve();
+  #caughtUp = false;
 
   private constructor({ needsTending, catchUpMs = CATCH_UP_MS }: VolumeViewOptions) {
     this.#needsTending = needsTending;
@@ -44,14 +43,20 @@ export class VolumeView implements AsyncDisposable {
     const devices = await store.list("devices");
     view.#following = await store.follow("volumes", (changes) => view.#show(changes));
     // Calls that allocate wait for it, all others are served at once.
-    view.#caughtUp = view.#catchUp(devices).catch(() => {}); // then the first allocation finds what is missing
+    void view.#catchUp(devices);
     return view;
   }
 
   /** The volumes read after the devices. What a device was giving away meanwhile may be missing. */
   async #catchUp(devices: readonly Device[]): Promise<void> {
-    await this.#following?.refresh();
-    for (const device of devices) if (device.intent === undefined) this.#use(device.uuid).setComplete(device);
+    try {
+      await this.#following?.refresh();
+      for (const device of devices) if (device.intent === undefined) this.#use(device.uuid).setComplete(device);
+    } catch {
+      // Then the first allocation finds what is missing.
+    }
+    this.#caughtUp = true;
+    this.#wake();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -81,20 +86,27 @@ export class VolumeView implements AsyncDisposable {
 
   /**
    * Returns when every region that was given on the devices before their records were as they are now is in the view.
-   * INTERNAL when there is a volume that cannot be read: it may have any region.
+   * False when one of these records has changed meanwhile: who allocates by it loses, and reading all volumes for that
+   * is in vain. INTERNAL when there is a volume that cannot be read: it may have any region.
    */
-  async untilComplete(devices: readonly Device[], signal: AbortSignal): Promise<void> {
+  async untilComplete(
+    devices: readonly Device[],
+    { signal, isCurrent }: { readonly signal: AbortSignal; readonly isCurrent: (device: Device) => Promise<boolean> },
+  ): Promise<boolean> {
     const behind = () => devices.filter((device) => !this.#use(device.uuid).isComplete(device));
-    if (behind().length > 0) await Promise.race([this.#caughtUp, once(signal, "abort")]);
-    signal.throwIfAborted();
-    if (behind().length > 0) await this.#until(() => behind().length === 0, this.#catchUpMs, signal);
-    if (behind().length > 0) {
+    const settled = () => behind().every((device) => this.#use(device.uuid).isPast(device));
+    await this.#until(() => this.#caughtUp || behind().length === 0, { signal });
+    await this.#until(settled, { signal, limitMs: this.#catchUpMs });
+    const missing = behind();
+    if (missing.length > 0) {
+      for (const device of missing) if (!(await isCurrent(device))) return false;
       await this.#following?.refresh();
       for (const device of devices) this.#use(device.uuid).setComplete(device);
     }
     for (const [name, reason] of this.#unreadable) {
       throw new FamfsError("INTERNAL", `volume ${name} cannot be read, so nobody knows which memory it has: ${reason}`);
     }
+    return true;
   }
 
   /** The generation for the next allocation on the device. */
@@ -115,21 +127,38 @@ export class VolumeView implements AsyncDisposable {
 
   /** Waits, not for long, until the view has what the caller just wrote: so that it reads its own writes. */
   async untilShown(name: string, shows: (volume: Volume | undefined) => boolean): Promise<void> {
-    await this.#until(() => shows(this.#volumes.get(name)), SHOWN_MS);
+    await this.#until(() => shows(this.#volumes.get(name)), { limitMs: SHOWN_MS });
   }
 
-  async #until(reached: () => boolean, limitMs: number, signal?: AbortSignal): Promise<void> {
-    const limit = AbortSignal.any([AbortSignal.timeout(limitMs), ...(signal === undefined ? [] : [signal])]);
+  async #until(
+    reached: () => boolean,
+    { limitMs, signal }: { readonly limitMs?: number; readonly signal?: AbortSignal },
+  ): Promise<void> {
     let changed = Promise.withResolvers<void>();
     const wake = () => changed.resolve();
-    limit.addEventListener("abort", wake);
+    let late = false;
+    const expire = () => {
+      late = true;
+      wake();
+    };
+    const timer = limitMs === undefined ? undefined : setTimeout(expire, limitMs).unref();
+    signal?.addEventListener("abort", wake);
     this.#waiting.add(wake);
-    while (!limit.aborted && !reached()) {
-      changed = Promise.withResolvers();
-      await changed.promise;
+    try {
+      while (!late && signal?.aborted !== true && !reached()) {
+        changed = Promise.withResolvers();
+        await changed.promise;
+      }
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", wake);
+      this.#waiting.delete(wake);
     }
-    this.#waiting.delete(wake);
     signal?.throwIfAborted();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
   }
 
   #show(changes: readonly Shown<"volumes">[]): void {
@@ -138,7 +167,7 @@ export class VolumeView implements AsyncDisposable {
       else if (change.type === "deleted") this.#remove(change.name);
       else this.#unreadable.set(change.name, change.reason);
     }
-    for (const wake of this.#waiting) wake();
+    this.#wake();
   }
 
   #put(volume: Volume): void {
