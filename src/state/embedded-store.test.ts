@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { EmbeddedStore } from "./embedded-store.ts";
+import { updateRecord } from "./store.ts";
 import { exampleNode, exampleVolume, testStoreConformance } from "./store-conformance.ts";
 
 async function temporaryState(): Promise<{ stateDir: string } & AsyncDisposable> {
@@ -25,6 +26,20 @@ test("the state is readable by its owner alone", async () => {
   await using _store = await EmbeddedStore.open({ stateDir });
   assert.equal((await stat(stateDir)).mode & 0o777, 0o700);
   assert.equal((await stat(join(stateDir, "state.sqlite"))).mode & 0o777, 0o600);
+});
+
+test("what a newer version put into a record survives a change by this one", async () => {
+  await using state = await temporaryState();
+  await using store = await EmbeddedStore.open(state);
+  await store.create("volumes", "v", exampleVolume);
+  using database = new DatabaseSync(join(state.stateDir, "state.sqlite"));
+  database.exec("UPDATE records SET body = json_set(body, '$.later', 1, '$.writer.later', 2)");
+  await updateRecord(store, "volumes", "v", (volume) => ({ ...volume, jobNode: "node-a", waiters: [] }));
+  await updateRecord(store, "volumes", "v", (volume) => ({ ...volume, jobNode: undefined }));
+  const { body } = database.prepare("SELECT body FROM records").get() ?? {};
+  const { later, writer, jobNode, waiters } = JSON.parse(String(body)) as Record<string, unknown>;
+  assert.deepEqual({ later, writer }, { later: 1, writer: { ...exampleVolume.writer, later: 2 } });
+  assert.deepEqual({ jobNode, waiters }, { jobNode: undefined, waiters: [] }, "what is ours goes when it shall");
 });
 
 /** A process that raises the epoch of volume `v` for ever and prints each number that was acknowledged. */

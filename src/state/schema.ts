@@ -3,7 +3,7 @@ import { FamfsError } from "../base/index.ts";
 /**
  * The shape of a stored record as data, in the words of JSON schema: one source for the TypeScript type, the check of
  * what a store hands back, and the custom resource definitions. Optional fields are absent in JSON and `undefined`
- * here; unknown fields are dropped, so that an older program reads what a newer one wrote.
+ * here. An older program reads what a newer one wrote, and fields that it does not know go back with what it changes.
  */
 export type Schema =
   | { readonly type: "string"; readonly enum?: readonly string[]; readonly minLength?: number }
@@ -74,12 +74,11 @@ function parse(schema: Schema, value: unknown, path: string): unknown {
       );
     case "object": {
       const source = asObject(value, path);
-      return Object.fromEntries(
-        Object.entries(schema.properties).map(([name, property]) => [
-          name,
-          parse(property, Object.hasOwn(source, name) ? source[name] : undefined, `${path}.${name}`),
-        ]),
-      );
+      const known = Object.entries(schema.properties).map(([name, property]) => [
+        name,
+        parse(property, Object.hasOwn(source, name) ? source[name] : undefined, `${path}.${name}`),
+      ]);
+      return { ...source, ...Object.fromEntries(known) };
     }
     case "optional":
       return value === undefined ? undefined : parse(schema.of, value, path);

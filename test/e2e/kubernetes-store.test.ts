@@ -1,11 +1,13 @@
 /** The store on Kubernetes against a real API server: what every store does, and what only this one must survive. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { silentLogger } from "../../src/base/index.ts";
 import { type AnsweredRequest, connect } from "../../src/state/kubernetes/connection.ts";
 import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
 import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { LeaderElection } from "../../src/state/kubernetes/leader-election.ts";
+import { updateRecord } from "../../src/state/store.ts";
 import { exampleNode, exampleVolume, testStoreConformance } from "../../src/state/store-conformance.ts";
 import { ApiServer } from "./api-server.ts";
 import { missingApiServer } from "./support/programs.ts";
@@ -49,6 +51,39 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     await assert.rejects(store.replace("volumes", { ...made, epoch: 0 }), /epoch never falls/);
     await assert.rejects(store.replace("volumes", { ...made, slots: { "node-b": 0 } }), /given once/);
     await store.delete("volumes", "immutable", made.resourceVersion);
+  });
+
+  test("what a newer version put into a record survives a change by this one", async () => {
+    await using store = await open();
+    const later = { type: "string" };
+    await server.kubectl([
+      ...["patch", "crd", "famfsvolumes.famfs.csi.dev", "--type=json", "--patch"],
+      JSON.stringify(
+        ["spec", "status", "status/properties/writer"].map((part) => ({
+          op: "add",
+          path: `/spec/versions/0/schema/openAPIV3Schema/properties/${part}/properties/later`,
+          value: later,
+        })),
+      ),
+    ]);
+    await store.create("volumes", "newer", exampleVolume);
+    const given = { spec: { later: "a" }, status: { later: "b", writer: { later: "c" } } };
+    const read = async () => {
+      const text = await server.kubectl(["get", "famfsvolume", "newer", "--output=json"]);
+      const { spec, status } = JSON.parse(text) as { spec: typeof given.spec; status: typeof given.status };
+      return [spec.later, status.later, status.writer.later];
+    };
+    // Until the server knows the fields it drops them.
+    for (let seen: unknown[] = []; !isDeepStrictEqual(seen, ["a", "b", "c"]); seen = await read()) {
+      await server.kubectl(["patch", "famfsvolume", "newer", "--type=merge", `--patch=${JSON.stringify(given)}`]);
+    }
+    await updateRecord(store, "volumes", "newer", (volume) => ({ ...volume, jobNode: "node-a", waiters: [] }));
+    assert.deepEqual(await read(), ["a", "b", "c"]);
+    await updateRecord(store, "volumes", "newer", (volume) => ({ ...volume, jobNode: undefined }));
+    assert.deepEqual(await read(), ["a", "b", "c"]);
+    const last = await store.get("volumes", "newer");
+    assert.deepEqual([last?.jobNode, last?.waiters], [undefined, []], "what is ours goes when it shall");
+    await store.delete("volumes", "newer", last?.resourceVersion ?? "");
   });
 
   test("kubectl delete does not take a record away from the driver", async () => {

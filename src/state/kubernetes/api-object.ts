@@ -15,11 +15,11 @@ export interface ApiObject {
   readonly status: unknown;
 }
 
-/** The parts of an object that a record decides. */
+/** The parts of an object that a record decides. A field that the record has not is there and undefined. */
 export interface ObjectBody {
   readonly annotations?: Readonly<Record<string, string>>;
-  readonly spec: object;
-  readonly status?: object;
+  readonly spec: Readonly<Record<string, unknown>>;
+  readonly status?: Readonly<Record<string, unknown>>;
 }
 
 export function parseObject(apiKind: string, value: unknown): ApiObject {

@@ -55,5 +55,6 @@ function claimOf({ spec, status }: ApiObject): ObjectReference[] {
   if (claim === undefined || asRecord(status)["phase"] === "Reclaiming") return [];
   // The provisioner makes the name from the claim's uid, so nobody here has to be allowed to read claims.
   const uid = /^pvc-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/.exec(String(csiName))?.[1];
-  return [{ apiVersion: "v1", kind: "PersistentVolumeClaim", ...claim, ...(uid === undefined ? {} : { uid }) }];
+  const { namespace, name } = claim;
+  return [{ apiVersion: "v1", kind: "PersistentVolumeClaim", namespace, name, ...(uid === undefined ? {} : { uid }) }];
 }

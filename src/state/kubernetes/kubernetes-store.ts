@@ -82,11 +82,12 @@ export class KubernetesStore implements Store {
 
   async replace<K extends Kind>(kind: K, record: StoredRecord<K>): Promise<StoredRecord<K>> {
     const resource = this.#resource(kind);
-    const { annotations = {}, spec, status } = resource.toBody(record);
+    const { annotations = {}, spec, status = {} } = resource.toBody(record);
+    // Field by field: those that a newer version added stay as they are.
     const object = await this.#patch(resource, record, [
-      ...Object.entries(annotations).map(([key, value]) => set(`/metadata/annotations/${escapePointer(key)}`, value)),
-      set("/spec", spec),
-      ...(status === undefined ? [] : [set("/status", status)]),
+      ...setAll("/metadata/annotations", annotations),
+      ...setAll("/spec", spec),
+      ...setAll("/status", status),
     ]);
     if (object === undefined) throw new FamfsError("CONFLICT", `${kind} record ${record.name} is gone`);
     return toRecord(resource, object);
@@ -188,6 +189,10 @@ function set(path: string, value: unknown): object {
   return { op: "add", path, value };
 }
 
-function escapePointer(key: string): string {
-  return key.replaceAll("~", "~0").replaceAll("/", "~1");
+function setAll(parent: string, fields: Readonly<Record<string, unknown>>): object[] {
+  return Object.entries(fields).flatMap(([name, value]) => {
+    const path = `${parent}/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+    // "remove" fails where there is nothing.
+    return value === undefined ? [set(path, null), { op: "remove", path }] : [set(path, value)];
+  });
 }

@@ -54,6 +54,7 @@ function customResource<K extends "volumes" | "devices">(
   apiKind: string,
   fields: Readonly<Record<string, Field>>,
 ): Resource<K> {
+  const namesIn = (part: Field["part"]) => Object.keys(fields).filter((name) => fields[name]?.part === part);
   return {
     kind,
     apiVersion: `${API_GROUP}/${API_VERSION}`,
@@ -61,15 +62,17 @@ function customResource<K extends "volumes" | "devices">(
     path: `/apis/${API_GROUP}/${API_VERSION}/${apiKind.toLowerCase()}s`,
     finalizer: MEMORY_FINALIZER,
     toBody(record) {
-      const parts: { spec: Record<string, unknown>; status: Record<string, unknown> } = { spec: {}, status: {} };
-      for (const [name, value] of Object.entries(record)) {
-        const field = fields[name];
-        // What a Stored record carries besides is metadata.
-        if (field !== undefined && value !== undefined) parts[field.part][name] = value;
-      }
-      return { spec: parts.spec, status: { ...parts.status, display: displayFields(kind, record) } };
+      const given: Readonly<Record<string, unknown>> = { ...record };
+      const part = (wanted: Field["part"]) => Object.fromEntries(namesIn(wanted).map((name) => [name, given[name]]));
+      return { spec: part("spec"), status: { ...part("status"), display: displayFields(kind, record) } };
     },
-    toFields: ({ spec, status }) => ({ ...asRecord(spec), ...asRecord(status) }),
+    toFields(object) {
+      const part = (wanted: Field["part"]) => {
+        const given = asRecord(object[wanted]);
+        return namesIn(wanted).map((name) => [name, given[name]]);
+      };
+      return Object.fromEntries([...part("spec"), ...part("status")]);
+    },
   };
 }
 
