@@ -79,6 +79,32 @@ test("pods whose mounts broke are named, and it is told when the volume is well 
   assert.match(a.events[2]?.message ?? "", /well again on node a \(it was FuseServerDied\)/);
 });
 
+test("mounts that broke are told until their pods are gone, also when the volume stays staged for others", {
+  skip,
+}, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  await a.stage("v1");
+  for (const name of ["one", "two"]) await a.publish("v1", name, { volumeContext: podContext(name) });
+  const conditions = async () => (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
+  for (let round = 0; round < 2; round++) await a.restart();
+  assert.deepEqual(reasons(a.events), ["MountsBroken"], "nobody was told in between that all is well");
+  await a.publish("v1", "after", { volumeContext: podContext("after") });
+  await a.unpublish("v1", "one");
+  assert.deepEqual(
+    (await conditions()).map(({ reason }) => reason),
+    ["MountsBroken"],
+  );
+  await a.unpublish("v1", "two");
+  await eventually("it is over", async () => (await conditions()).length === 0 || undefined);
+  await eventually("it is told", () => reasons(a.events).at(-1) === "VolumeHealthy" || undefined);
+  await a.restart();
+  assert.deepEqual(reasons(a.events), ["MountsBroken", "VolumeHealthy", "MountsBroken"]);
+  await a.unpublish("v1", "after");
+  await a.unstage("v1");
+});
+
 test("a volume that is well tells nothing", { skip }, async (t) => {
   const cluster = await testCluster(t);
   const a = await cluster.node("a");

@@ -203,6 +203,7 @@ export class NodePlugin implements AsyncDisposable {
       slotCount: DEFAULT_SLOTS,
       events,
       onStaged: (volumeId) => conditions.over(volumeId),
+      onMountsGone: (volumeId) => conditions.over(volumeId, ["MountsBroken"]),
       onUnstaged: async (volumeId) => {
         await broker.release(volumeId);
         await conditions.over(volumeId);

@@ -30,7 +30,9 @@ export interface NodeVolumesOptions {
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
   readonly events: EventRecorder;
-  /** The volume is served (again). */
+  /** None of the mounts that `mountsBroke` named is there any more. */
+  readonly onMountsGone: (volumeId: string) => Promise<void>;
+  /** The CO has staged the volume, and it is served. */
   readonly onStaged: (volumeId: string) => Promise<void>;
   /** The volume is staged here no more: nobody waits for its grant, and a held one is given back. */
   readonly onUnstaged: (volumeId: string) => Promise<void>;
@@ -78,7 +80,8 @@ export class NodeVolumes {
     this.#options = options;
     const { node, records, server, events } = options;
     const seal = (volumeId: string, call: CallContext) => this.#seal(volumeId, call);
-    this.#publications = new Publications({ nodeId: node.nodeId, records, server, events, seal });
+    const { onMountsGone, logger } = options;
+    this.#publications = new Publications({ nodeId: node.nodeId, records, server, events, seal, onMountsGone, logger });
   }
 
   /** The FUSE server died with these volumes. */
@@ -164,6 +167,7 @@ export class NodeVolumes {
     const claimed = await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
     try {
       await this.#serveClaimed(claimed, wanted, call.remainingMs());
+      await this.#options.onStaged(volumeId);
     } catch (error) {
       await this.#undoStage(wanted);
       throw error;
@@ -182,6 +186,11 @@ export class NodeVolumes {
     await unmountAll(stagingPath, { force: true });
     const claimed = await claimStaging(store, volumeId, node, record.readOnly ? undefined : this.#options);
     await this.#serveClaimed(claimed, record, RESTAGE_TIMEOUT_MS);
+  }
+
+  /** Running pods still have the dead mounts that were at `targets` before the volume was served again. */
+  mountsBroke(volumeId: string, targets: readonly string[]): void {
+    this.#publications.mountsBroke(volumeId, targets);
   }
 
   /** A record that was made again from memory says what the memory could tell; what is staged here is known better. */
@@ -211,7 +220,6 @@ export class NodeVolumes {
     // What changed between the claim and the attachment was shown to nobody.
     const now = await store.get("volumes", volumeId);
     if (now !== undefined) this.consider(now);
-    await this.#options.onStaged(volumeId);
   }
 
   async unstage(request: { volumeId: string; stagingPath: string }, call: CallContext): Promise<void> {

@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, type Logger } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
 import type { EventRecorder, PodName } from "../state/index.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
@@ -26,6 +26,9 @@ export interface PublicationsOptions {
   readonly events: EventRecorder;
   /** What was closed is in the log afterwards. */
   readonly seal: (volumeId: string, call: CallContext) => Promise<void>;
+  /** None of the mounts that `mountsBroke` named is there any more. */
+  readonly onMountsGone: (volumeId: string) => Promise<void>;
+  readonly logger: Logger;
 }
 
 export interface PublishRequest {
@@ -41,6 +44,8 @@ export interface PublishRequest {
 /** Staged volumes where pods find them: binds of the staging mount. The caller holds the volume's lock. */
 export class Publications {
   readonly #options: PublicationsOptions;
+  /** Targets of pods that still have a dead mount, by volume. All of them again after each restart, so kept here only. */
+  readonly #broken = new Map<string, Set<string>>();
 
   constructor(options: PublicationsOptions) {
     this.#options = options;
@@ -116,6 +121,22 @@ export class Publications {
     await removeMountPoint(target);
     const record = this.#options.records.get(volumeId);
     if (record !== undefined) await this.#remember(record, target, undefined);
+    this.#isGone(volumeId, target);
+  }
+
+  mountsBroke(volumeId: string, targets: readonly string[]): void {
+    this.#broken.set(volumeId, new Set(targets));
+  }
+
+  // Pods end also while the store does not answer, so nobody waits for it.
+  #isGone(volumeId: string, target: string): void {
+    const broken = this.#broken.get(volumeId);
+    if (broken?.delete(target) !== true || broken.size > 0) return;
+    this.#broken.delete(volumeId);
+    const { onMountsGone, logger } = this.#options;
+    onMountsGone(volumeId).catch((error: unknown) => {
+      logger.warn({ volumeId, err: error }, "the volume's record does not say yet that its pods were made anew");
+    });
   }
 
   #isOurs(entry: MountEntry, volumeId: string): boolean {
