@@ -41,17 +41,18 @@ export class DeviceWatch {
     const { nodeId, events, conditions } = this.#options;
     const before = this.#troubles.get(uuid);
     const trouble = await troubleWith(uuid, device);
-    if (trouble?.message === before?.message) return;
+    if (trouble === undefined && before === undefined) return;
+    // Conditions at every look: the store may not have taken them the last time, and volumes come and go.
     const volumes = await this.#volumesOn(uuid);
     if (trouble === undefined) {
+      for (const volumeId of volumes) await conditions.over(volumeId, ["DeviceLost"]);
       this.#troubles.delete(uuid);
       const message = `${device.path} of node ${nodeId} is there again, with its label`;
       events.record({ reason: "DeviceBack", deviceUuid: uuid, message });
-      for (const volumeId of volumes) await conditions.over(volumeId, ["DeviceLost"]);
     } else {
-      this.#troubles.set(uuid, trouble);
       const message = `node ${nodeId}: ${trouble.message}`;
-      events.record({ reason: trouble.reason, deviceUuid: uuid, message });
+      this.#troubles.set(uuid, trouble);
+      if (trouble.message !== before?.message) events.record({ reason: trouble.reason, deviceUuid: uuid, message });
       for (const volumeId of volumes) await conditions.report(volumeId, { reason: "DeviceLost", message });
     }
   }

@@ -174,17 +174,25 @@ async function watchedDevice(t: TestContext) {
   for (const name of ["here", "elsewhere"]) await store.create("volumes", name, newVolume(uuid, { regions }));
   const record = stageRecord("here");
   const events = recorder();
+  const failing = { fail: false };
+  const shaky = new Proxy(store, {
+    get(target, name) {
+      if (name === "replace" && failing.fail) return () => Promise.reject(new Error("the store does not answer"));
+      const member: unknown = Reflect.get(target, name);
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
   const watch = new DeviceWatch({
     nodeId: "a",
     store,
     devices: () => devices.all(),
     records: { get: (volumeId) => (volumeId === "here" ? record : undefined) },
-    conditions: new VolumeConditions({ store, nodeId: "a", events }),
+    conditions: new VolumeConditions({ store: shaky, nodeId: "a", events }),
     events,
   });
   const abnormal = async () =>
     (await store.list("volumes")).filter(({ conditions }) => conditions.length > 0).map(({ name }) => name);
-  return { path, uuid, events: events.events, watch, abnormal };
+  return { path, uuid, events: events.events, watch, abnormal, failing };
 }
 
 test("a device that vanishes is told once, with the volumes that are staged from it, and when it is back", async (t) => {
@@ -198,7 +206,23 @@ test("a device that vanishes is told once, with the volumes that are staged from
   assert.deepEqual(await abnormal(), ["here"]);
   await rename(`${path}.away`, path);
   await watch.look();
-  assert.deepEqual(reasons(events).slice(2), ["DeviceBack", "VolumeHealthy"]);
+  assert.deepEqual(reasons(events).slice(2), ["VolumeHealthy", "DeviceBack"]);
+  assert.deepEqual(await abnormal(), []);
+});
+
+test("what the store did not take of a device's trouble, or of its end, it is given at the next look", async (t) => {
+  const { path, watch, abnormal, failing } = await watchedDevice(t);
+  await rename(path, `${path}.away`);
+  failing.fail = true;
+  await assert.rejects(watch.look());
+  failing.fail = false;
+  await watch.look();
+  assert.deepEqual(await abnormal(), ["here"]);
+  await rename(`${path}.away`, path);
+  failing.fail = true;
+  await assert.rejects(watch.look());
+  failing.fail = false;
+  await watch.look();
   assert.deepEqual(await abnormal(), []);
 });
 
