@@ -2,10 +2,19 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { FamfsError } from "../base/index.ts";
 import { Device, formatVolume, initDevice } from "../media/index.ts";
 import { adopt, planAdoption } from "./adoption.ts";
 import { Devices } from "./devices.ts";
-import { cleanup, eventually, openDevices, openStore, scratchDirectory, testLogger } from "./testing/fixtures.ts";
+import {
+  cleanup,
+  eventually,
+  intercepted,
+  openDevices,
+  openStore,
+  scratchDirectory,
+  testLogger,
+} from "./testing/fixtures.ts";
 
 test("a blank device is initialised and registered once, by every node that reaches it", async (t) => {
   const directory = await scratchDirectory(t);
@@ -160,6 +169,61 @@ test("a label that changes below a running node is noticed before the device is 
   await eventually("nothing is scheduled here for it", async () => {
     return (await store.get("devices", before))?.nodes["a"] === undefined;
   });
+});
+
+test("a strict node that has started goes on looking, and takes back what is not in order, until the store knows", async (t) => {
+  const directory = await scratchDirectory(t);
+  const real = await openStore(t, directory);
+  const path = join(directory, "pool0");
+  const [before, after] = ["aaaaaaaa-0000-4000-8000-000000000001", "aaaaaaaa-0000-4000-8000-000000000002"];
+  await labelled(path, before);
+  let refusals = 0;
+  const store = intercepted(real, (call) => {
+    if (call === "replace" && refusals-- > 0) throw new FamfsError("STORE_UNAVAILABLE", "no answer");
+  });
+  const devices = cleanup(t).use(await Devices.open([{ device: path }], { ...context, store, strict: true }));
+  refusals = 2;
+  await labelled(path, after);
+  await eventually("nothing is scheduled here for it", async () => {
+    return (await real.get("devices", before))?.nodes["a"] === undefined;
+  });
+  assert.match(devices.problems.join(), new RegExp(`was device ${before}.* is now device ${after}`));
+  assert.ok(refusals < 0);
+});
+
+test("a store that does not answer is no device's problem", async (t) => {
+  const directory = await scratchDirectory(t);
+  const real = await openStore(t, directory);
+  const path = join(directory, "pool0");
+  await labelled(path, "aaaaaaaa-0000-4000-8000-000000000001");
+  let asked = 0;
+  let away = false;
+  const store = intercepted(real, (call) => {
+    if (call !== "get" || !away) return;
+    asked++;
+    throw new FamfsError("STORE_UNAVAILABLE", "no answer");
+  });
+  const devices = cleanup(t).use(await Devices.open([{ device: path }], { ...context, store }));
+  away = true;
+  await eventually("it looked twice", () => asked >= 2 || undefined);
+  assert.deepEqual(devices.problems, []);
+});
+
+test("what auto cannot have stops nothing else, and is no problem once it is gone", async (t) => {
+  const directory = await scratchDirectory(t);
+  const store = await openStore(t, directory);
+  const [foreign, late] = [join(directory, "foreign"), join(directory, "late")];
+  await labelled(foreign, "aaaaaaaa-0000-4000-8000-000000000001");
+  await openDevices(t, store, foreign, { nodeId: "b", fabric: "rack2" });
+  let present: string[] = [];
+  const candidates = () => Promise.resolve(present);
+  const devices = cleanup(t).use(await Devices.open([{ device: "auto" }], { ...context, store, candidates }));
+  await labelled(late, "aaaaaaaa-0000-4000-8000-000000000002");
+  present = [foreign, late];
+  await eventually("the other one is found", () => devices.place("aaaaaaaa-0000-4000-8000-000000000002"));
+  assert.match(devices.problems.join(), /of fabric "rack2", this node is in "rack1"/);
+  present = [late];
+  await eventually("it is no problem any more", () => devices.problems.length === 0 || undefined);
 });
 
 test("a device whose records are lost is not registered before they are made again", async (t) => {

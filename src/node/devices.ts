@@ -77,6 +77,9 @@ export class Devices implements AsyncDisposable {
   readonly #held = new Map<string, Held>();
   /** What is wrong, by the name or path of a device. */
   readonly #problems = new Map<string, string>();
+  /** Paths of devices that `auto` wants and cannot have. */
+  #refused: ReadonlySet<string> = new Set();
+  #starting = true;
   readonly #stop = new AbortController();
   #rescans: Promise<void> = Promise.resolve();
 
@@ -93,12 +96,13 @@ export class Devices implements AsyncDisposable {
     for (const { device } of wanted) if (device !== AUTO) parseDeviceSpec(device);
     const devices = new Devices(wanted, options);
     try {
-      await devices.#look({ first: true });
+      await devices.#look();
       await devices.#withdrawFromOthers();
     } catch (error) {
       await devices[Symbol.asyncDispose]();
       throw error;
     }
+    devices.#starting = false;
     devices.#rescans = devices.#rescan(options.rescanMs ?? RESCAN_MS);
     return devices;
   }
@@ -143,30 +147,28 @@ export class Devices implements AsyncDisposable {
     while (!signal.aborted) {
       await delay(periodMs, undefined, { signal, ref: false }).catch(() => undefined);
       if (signal.aborted) return;
-      await this.#look({ first: false }).catch((error: unknown) => {
+      await this.#look().catch((error: unknown) => {
         this.#options.logger.warn({ reason: messageOf(error) }, "looking for devices failed; it is tried again");
       });
     }
   }
 
   /** Checks what is held, and tries to get what is missing. */
-  async #look({ first }: { readonly first: boolean }): Promise<void> {
+  async #look(): Promise<void> {
     for (const [uuid, held] of this.#held) {
-      const before = this.#problems.get(held.device.path);
       await this.#noting(held.device.path, async () => {
         await assertSame(held);
         // The record may have been lost meanwhile.
         await this.#register(held.device, held.found, held.option);
       });
-      const problem = this.#problems.get(held.device.path);
       // Nothing new may be scheduled here for it. What is staged, DeviceWatch tells of.
-      if (problem !== undefined && problem !== before) await this.#withdraw(uuid);
+      if (this.#problems.has(held.device.path)) await this.#withdraw(uuid);
     }
     for (const option of this.#wanted) {
       if (option.device === AUTO) await this.#discover(option);
       else if (![...this.#held.values()].some((held) => held.option === option)) {
         // An administrator's force is meant for what is there when he gives it.
-        const once = first ? option : { ...option, force: false };
+        const once = this.#starting ? option : { ...option, force: false };
         await this.#noting(option.device, () => this.#add(once, option));
       }
     }
@@ -176,20 +178,29 @@ export class Devices implements AsyncDisposable {
     const { pool, candidates = devdaxPaths } = this.#options;
     const held = new Set([...this.#held.values()].map(({ device }) => device.path));
     const { devices } = await scanDevices((await candidates()).filter((path) => !held.has(path)));
+    const refused = new Set<string>();
     for (const { path, label } of devices) {
       if (label.pool !== pool || this.#held.has(label.uuid)) continue;
       await this.#noting(path, () => this.#add({ ...option, device: path, force: false }, option));
+      if (!this.#held.has(label.uuid)) refused.add(path);
     }
+    // Nobody asked for those by name: gone, or given to others, they are no problem any more.
+    for (const path of this.#refused) if (!refused.has(path)) this.#problems.delete(path);
+    this.#refused = refused;
   }
 
-  /** Runs `work`; what goes wrong is that device's problem, said once. */
+  /**
+   * Runs `work`; what goes wrong is that device's problem, said once. Not a store that does not answer, and at the start
+   * not what keeps the plugin from starting.
+   */
   async #noting(name: string, work: () => Promise<void>): Promise<void> {
     const { strict = false, onProblem, logger } = this.#options;
     try {
       await work();
       if (this.#problems.delete(name)) logger.info({ device: name }, "the device is in order again");
     } catch (error) {
-      if (strict || hasCode(error, "FABRIC_CONFLICT")) throw error;
+      if (hasCode(error, "STORE_UNAVAILABLE")) throw error;
+      if (this.#starting && (strict || hasCode(error, "FABRIC_CONFLICT"))) throw error;
       const message = messageOf(error);
       if (this.#problems.get(name) !== message) {
         logger.error({ device: name, reason: message }, "a device is not usable");

@@ -11,7 +11,15 @@ import { assertFabric } from "./fabric.ts";
 import { LogWatch } from "./log-watch.ts";
 import { NodePlugin } from "./node-plugin.ts";
 import type { StageRecord } from "./stage-records.ts";
-import { cleanup, eventually, newVolume, openDevices, openStore, scratchDirectory } from "./testing/fixtures.ts";
+import {
+  cleanup,
+  eventually,
+  intercepted,
+  newVolume,
+  openDevices,
+  openStore,
+  scratchDirectory,
+} from "./testing/fixtures.ts";
 import { capability, testCluster } from "./testing/test-node.ts";
 import { VolumeConditions } from "./volume-conditions.ts";
 
@@ -175,12 +183,8 @@ async function watchedDevice(t: TestContext) {
   const record = stageRecord("here");
   const events = recorder();
   const failing = { fail: false };
-  const shaky = new Proxy(store, {
-    get(target, name) {
-      if (name === "replace" && failing.fail) return () => Promise.reject(new Error("the store does not answer"));
-      const member: unknown = Reflect.get(target, name);
-      return typeof member === "function" ? member.bind(target) : member;
-    },
+  const shaky = intercepted(store, (call) => {
+    if (failing.fail && call === "replace") throw new Error("the store does not answer");
   });
   const watch = new DeviceWatch({
     nodeId: "a",

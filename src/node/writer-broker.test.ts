@@ -3,7 +3,7 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { silentLogger } from "../base/index.ts";
 import { type DriverEvent, Heartbeat, NodeLiveness, type Store, VolumeChanges, WriterGrants } from "../state/index.ts";
-import { cleanup, eventually, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
+import { cleanup, eventually, intercepted, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
 import { VolumeWatch } from "./volume-watch.ts";
 import { WriterBroker } from "./writer-broker.ts";
 
@@ -97,17 +97,10 @@ test("a grant that a former process held is given up for a waiter at once", asyn
 /** A store that a node's heartbeat reaches only while `heartbeats.fail` is not set. */
 function shaky(store: Store): { store: Store; heartbeats: { fail: boolean } } {
   const heartbeats = { fail: false };
-  const proxy = new Proxy(store, {
-    get(target, name) {
-      const member: unknown = Reflect.get(target, name);
-      if (typeof member !== "function") return member;
-      return (...args: unknown[]) => {
-        if (heartbeats.fail && args[0] === "nodes") throw new Error("the store does not answer");
-        return (member as (...args: unknown[]) => unknown).apply(target, args);
-      };
-    },
-  });
-  return { store: proxy, heartbeats };
+  const before = (_call: string, kind: unknown) => {
+    if (heartbeats.fail && kind === "nodes") throw new Error("the store does not answer");
+  };
+  return { store: intercepted(store, before), heartbeats };
 }
 
 test("writers pause before the lease runs out, and go on when it is renewed", async (t) => {

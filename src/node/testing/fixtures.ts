@@ -33,6 +33,20 @@ export function cleanup(t: TestContext): AsyncDisposableStack {
   return stack;
 }
 
+/** The store, where `before` sees each call first: what it throws is what the store fails with. */
+export function intercepted(store: Store, before: (call: string, kind: unknown) => void): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== "function") return member;
+      return (...args: unknown[]) => {
+        before(String(name), args[0]);
+        return (member as (...args: unknown[]) => unknown).apply(target, args);
+      };
+    },
+  });
+}
+
 export async function scratchDirectory(t: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "famfs-node-"));
   cleanup(t).defer(() => rm(directory, { recursive: true, force: true }));
