@@ -3,6 +3,7 @@ import { open, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
+import { updateRecord } from "../state/index.ts";
 import { failingStore } from "./testing/fixtures.ts";
 import { codeIs, mountsBelow, run } from "./testing/probes.ts";
 import { testCluster } from "./testing/test-node.ts";
@@ -171,4 +172,14 @@ test("two calls for one volume: one is told ABORTED at once", { skip }, async (t
   const results = await Promise.allSettled([a.stage("v1"), a.stage("v1"), a.stage("v1")]);
   assert.equal(results.filter((result) => result.status === "fulfilled").length, 1);
   for (const result of results) if (result.status === "rejected") assert.ok(codeIs("ABORTED")(result.reason));
+});
+
+test("a claim whose answer was lost does not outlive NodeUnstageVolume", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  const staged = { a: { bootId: "of this boot" } };
+  await updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, staged }));
+  await a.unstage("v1");
+  assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
 });

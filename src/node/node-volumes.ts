@@ -231,7 +231,10 @@ export class NodeVolumes {
     if (record !== undefined && path !== record.stagingPath) return; // not staged there
     const table = await readMountTable();
     const staged = path === undefined ? undefined : mountAt(table, path);
-    if (record === undefined && (staged === undefined || !this.#isOurs(staged, volumeId))) return; // done before
+    if (record === undefined && (staged === undefined || !this.#isOurs(staged, volumeId))) {
+      // Done before, or never begun: a claim whose answer from the store was lost may still be there.
+      return await clearStaging(store, volumeId, node.nodeId);
+    }
     // The mount table is that of the whole host: another cluster's node may have the same name. Without a device nothing
     // was mounted yet, so nothing can be bound.
     const { device } = (staged !== undefined && this.#isOurs(staged, volumeId) ? staged : record) ?? {};

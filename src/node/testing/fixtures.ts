@@ -91,18 +91,10 @@ export function newVolume(deviceUuid: string, changes: Partial<FamfsVolume> = {}
 export function failingStore(store: Store): { store: Store; failAt: (call: number) => void; failed: () => boolean } {
   let left = 0;
   let failed = false;
-  const wrapped = new Proxy(store, {
-    get(target, name) {
-      const member: unknown = Reflect.get(target, name);
-      if (typeof member !== "function") return member;
-      return (...args: unknown[]) => {
-        if (args[0] === "volumes" && name !== "watch" && left > 0 && --left === 0) {
-          failed = true;
-          return Promise.reject(new FamfsError("STORE_UNAVAILABLE", "the store does not answer"));
-        }
-        return (member as (...args: unknown[]) => unknown).apply(target, args);
-      };
-    },
+  const wrapped = intercepted(store, (name, kind) => {
+    if (kind !== "volumes" || name === "watch" || left === 0 || --left > 0) return;
+    failed = true;
+    throw new FamfsError("STORE_UNAVAILABLE", "the store does not answer");
   });
   return {
     store: wrapped,
