@@ -1,29 +1,21 @@
 import { FamfsError, messageOf } from "../base/index.ts";
-import type { SealedTree, Time } from "../format/index.ts";
+import type { Time } from "../format/index.ts";
+import { assembleTree } from "./assemble.ts";
 import {
-  AttributesOfNodes,
+  type AttributesOfNodes,
   type AttributeUpdate,
   changesLog,
   type NodeAttributes,
   UNTIL_INVALIDATED,
 } from "./attributes.ts";
-import { ChangeFeed } from "./change-feed.ts";
+import type { ChangeFeed } from "./change-feed.ts";
 import type { TreeContext } from "./context.ts";
-import { CpuCaches } from "./cpu-caches.ts";
-import { FileSizes } from "./file-size.ts";
-import { Invalidations } from "./invalidations.ts";
-import { type Creator, checkName, Names } from "./names.ts";
-import { type DirectoryNode, Nodes, pathOf, type TreeNode } from "./nodes.ts";
-import { type OpenedFile, OpenFiles } from "./open-files.ts";
-import { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
-import { Ownership } from "./ownership.ts";
+import { type Creator, checkName, type Names } from "./names.ts";
+import { type DirectoryNode, pathOf, type TreeNode } from "./nodes.ts";
+import type { OpenedFile, OpenFiles } from "./open-files.ts";
+import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import type { KernelCaches } from "./ports.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
-import { Sealer } from "./sealing.ts";
-import { Space } from "./space.ts";
-import { msToTime } from "./times.ts";
-import { Transactions } from "./transactions.ts";
-import { WriterTerm } from "./writer-term.ts";
 
 const BLOCK_SIZE = 4096;
 const MAX_NAME_BYTES = 255;
@@ -53,87 +45,24 @@ export class VolumeTree implements AsyncDisposable {
   readonly #files: OpenFiles;
   readonly #attributes: AttributesOfNodes;
   readonly #feed: ChangeFeed;
-  readonly #term: WriterTerm;
   #watching: Disposable | undefined;
   #closed = false;
   #abandoned = false;
 
   /** Replays the log; throws what reading it throws. */
   constructor(options: VolumeTreeOptions) {
-    const settings: TreeSettings = { ...DEFAULT_SETTINGS, ...options.settings };
-    const now = () => msToTime(options.clock.wallMs());
-    const sealed = options.createSealed();
-    const nodes = new Nodes(sealed.root, now());
-    const model = (): SealedTree => this.#ctx.sealed;
-    const space = new Space({
-      data: options.data,
-      createFree: options.createFree,
-      live: () => model().byIndex.values(),
-      exclusive: options.exclusive,
-    });
-    const ownership = new Ownership({
-      grant: options.grant,
-      clock: options.clock,
-      logger: options.logger,
-      minimumHoldMs: settings.minimumHoldMs,
-      events: {
-        catchUp: () => this.#term.catchUp(),
-        gained: (writer) => this.#term.gained(writer),
-        yielding: ({ forced }) => this.#term.yielding(forced),
-        yielded: () => this.#term.yielded(),
-        lost: (error) => {
-          this.#term.lost();
-          this.#condition("OWNER_LOST", error.message);
-        },
-        isBusy: () => this.#files.isBusy,
-      },
-    });
-    const transactions = new Transactions({
-      sealed: model,
-      nodes,
-      space,
-      ownership,
-      logger: options.logger,
-      capacity: options.logCapacity,
-    });
-    const invalidations = new Invalidations(options.clock, options.logger);
-    const ctx: TreeContext = {
-      options,
-      settings,
-      sealed,
-      nodes,
-      space,
-      ownership,
-      transactions,
-      invalidations,
-      cpuCaches: new CpuCaches({
-        memory: options.memory,
-        logger: options.logger,
-        dropped: ({ nodeid }) => invalidations.content(nodeid),
-      }),
-      staleTimes: new Set(),
-      now,
+    const { ctx, names, files, attributes, feed } = assembleTree(options, {
       requireChangeable: () => this.#requireChangeable(),
-      touchDirectory: (directory) => this.#touchDirectory(directory),
-      // These two are made of the context themselves.
-      get sizes() {
-        return sizes;
-      },
-      get sealer() {
-        return sealer;
-      },
-    };
-    const sizes = new FileSizes(ctx);
-    const sealer = new Sealer(ctx);
+      ownerLost: (message) => this.#condition("OWNER_LOST", message),
+    });
     this.#ctx = ctx;
-    this.#names = new Names(this.#ctx);
-    this.#files = new OpenFiles(this.#ctx);
-    this.#attributes = new AttributesOfNodes(this.#ctx);
-    this.#feed = new ChangeFeed(this.#ctx);
-    this.#term = new WriterTerm(this.#ctx, { files: this.#files, feed: this.#feed });
+    this.#names = names;
+    this.#files = files;
+    this.#attributes = attributes;
+    this.#feed = feed;
     this.#feed.poll();
     // A mount begins with what the log says of the root.
-    Object.assign(nodes.root, this.#rootAttributes());
+    Object.assign(ctx.nodes.root, this.#rootAttributes());
   }
 
   /** From now on the kernel is told what it must forget. `directIoAllowMmap` is what it negotiated. */
@@ -471,12 +400,6 @@ export class VolumeTree implements AsyncDisposable {
     const { root } = this.#ctx.sealed;
     const time = root.mtime ?? this.#ctx.nodes.root.mtime;
     return { mode: root.mode, uid: root.uid, gid: root.gid, mtime: time, ctime: time, atime: time };
-  }
-
-  #touchDirectory(directory: DirectoryNode): void {
-    directory.mtime = this.#ctx.now();
-    directory.ctime = directory.mtime;
-    if (directory.sealed !== undefined) this.#ctx.staleTimes.add(directory);
   }
 
   #condition(code: "OWNER_LOST" | "MEMORY_ERROR", message: string): void {
