@@ -58,7 +58,8 @@ const HEALTH_TIMEOUT_MS = 3_000;
 const GIVE_UP_TIMEOUT_MS = 5_000;
 /**
  * Other nodes that have the volume must have heard of this one before anything here can open a file: a node that
- * believes to be the only one reuses the space of a removed file at once.
+ * believes to be the only one reuses the space of a removed file at once. A time is no proof: docs/guarantees.md says
+ * what may happen when it is not enough.
  */
 const SETTLE_MS = 150;
 
