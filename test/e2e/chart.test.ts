@@ -9,7 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { loadAll } from "js-yaml";
 import { PARAMETERS } from "../../src/state/parameters.ts";
-import { ApiServer } from "./api-server.ts";
+import { ApiServer, NODE_NAMESPACE } from "./api-server.ts";
 import { missingApiServer, programs } from "./support/programs.ts";
 import { run } from "./support/run.ts";
 
@@ -93,7 +93,7 @@ describe("a real API server takes", { skip: skip || missingApiServer(), timeout:
 
   before(async () => {
     server = await ApiServer.start();
-    for (const namespace of ["famfs", "famfs-csi-nodes"]) await server.kubectl(["create", "namespace", namespace]);
+    await server.createNamespaces("famfs", NODE_NAMESPACE);
     // Which a controller makes otherwise; pods are not admitted without.
     for (const namespace of ["famfs", "default"]) {
       await server.kubectl(["create", "serviceaccount", "default", `--namespace=${namespace}`]);

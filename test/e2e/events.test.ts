@@ -6,10 +6,8 @@ import { fileURLToPath } from "node:url";
 import { silentLogger } from "../../src/base/index.ts";
 import { EVENT_REASONS } from "../../src/state/event-reasons.ts";
 import { EventThrottle } from "../../src/state/event-throttle.ts";
-import { connect } from "../../src/state/kubernetes/connection.ts";
-import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
 import { KubernetesEvents } from "../../src/state/kubernetes/kubernetes-events.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import type { FamfsVolume } from "../../src/state/records.ts";
 import { exampleVolume } from "../../src/state/store-conformance.ts";
 import { ApiServer } from "./api-server.ts";
@@ -20,7 +18,6 @@ import { until } from "./support/until.ts";
 
 const chart = fileURLToPath(new URL("../../deploy/helm/famfs-csi", import.meta.url));
 const account = (component: string) => `system:serviceaccount:famfs:release-${component}`;
-const NODE_NAMESPACE = "famfs-csi-nodes";
 const { wayOut } = EVENT_REASONS.FuseServerDied;
 
 interface ApiEvent {
@@ -38,15 +35,11 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
   let store: KubernetesStore;
 
   before(async () => {
-    server = await ApiServer.start({
+    server = await ApiServer.startWithRecords({
       users: ["node", "controller"].map((each) => ({ name: account(each), groups: ["system:authenticated"] })),
     });
-    for (const name of [NODE_NAMESPACE, "team", "famfs"]) await server.kubectl(["create", "namespace", name]);
-    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
-    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    await server.createNamespaces("team", "famfs");
+    store = await server.openStore();
   });
 
   after(async () => {
@@ -55,7 +48,7 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
   });
 
   const open = async ({ port, throttle, user }: { port?: number; throttle?: EventThrottle; user?: string } = {}) => {
-    const direct = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig(user) });
+    const direct = await server.connect({ user });
     return new KubernetesEvents({
       connection: port === undefined ? direct : { ...direct, server: new URL(`https://127.0.0.1:${port}`) },
       component: "node",

@@ -3,9 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { silentLogger } from "../../src/base/index.ts";
-import { type AnsweredRequest, connect } from "../../src/state/kubernetes/connection.ts";
-import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { AnsweredRequest } from "../../src/state/kubernetes/connection.ts";
 import { LeaderElection } from "../../src/state/kubernetes/leader-election.ts";
 import { updateRecord } from "../../src/state/store.ts";
 import { exampleNode, exampleVolume, testStoreConformance } from "../../src/state/store-conformance.ts";
@@ -14,27 +12,21 @@ import { missingApiServer } from "./support/programs.ts";
 import { Relay } from "./support/relay.ts";
 import { until } from "./support/until.ts";
 
-const NODE_NAMESPACE = "famfs-csi-nodes";
-
 describe("store on Kubernetes", { skip: missingApiServer() }, () => {
   let server: ApiServer;
 
   before(async () => {
-    server = await ApiServer.start();
-    await server.kubectl(["create", "namespace", NODE_NAMESPACE]);
-    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
-    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+    server = await ApiServer.startWithRecords();
   });
 
   after(async () => {
     await server?.[Symbol.asyncDispose]();
   });
 
-  const open = async () => {
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    return KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
-  };
+  const open = () => server.openStore();
+  /** By way of a relay that can be cut. */
+  const openBy = async (relay: Relay, onAnswer?: (request: AnsweredRequest) => void) =>
+    server.openStore({ ...(await server.connect({ onAnswer })), server: new URL(`https://127.0.0.1:${relay.port}`) });
 
   testStoreConformance("Kubernetes store", async () => {
     await using store = await open();
@@ -131,9 +123,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
 
   test("a watch that missed versions which are forgotten (410) tells what differs, deletions too", async () => {
     await using relay = await Relay.open(server.plane.apiPort);
-    const direct = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    const connection = { ...direct, server: new URL(`https://127.0.0.1:${relay.port}`) };
-    await using store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    await using store = await openBy(relay);
     await using other = await open();
     const gone = await other.create("nodes", "gone", exampleNode);
     const kept = await other.create("nodes", "kept", exampleNode);
@@ -165,10 +155,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     const count = ({ method, code }: AnsweredRequest) => {
       answers.set(`${method} ${code}`, (answers.get(`${method} ${code}`) ?? 0) + 1);
     };
-    const kubeconfig = server.plane.kubeconfig();
-    const direct = await connect({ environment: {}, kubeconfig, onAnswer: count });
-    const connection = { ...direct, server: new URL(`https://127.0.0.1:${relay.port}`) };
-    await using store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    await using store = await openBy(relay, count);
     answers.clear();
     const made = await store.create("nodes", "counted", exampleNode);
     await assert.rejects(store.create("nodes", "counted", exampleNode), { code: "CONFLICT" });
@@ -184,7 +171,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
   });
 
   test("the leader is replaced when it resigns, and when it is silent, under 20 s", async () => {
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
+    const connection = await server.connect();
     const elect = (identity: string) =>
       new LeaderElection({ connection, name: "famfs-csi-controller", identity, logger: silentLogger });
     const first = elect("a");

@@ -2,15 +2,11 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { silentLogger } from "../../src/base/index.ts";
-import { connect } from "../../src/state/kubernetes/connection.ts";
-import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import type { FamfsDevice } from "../../src/state/records.ts";
 import { exampleVolume } from "../../src/state/store-conformance.ts";
 import { skipWithoutMounts } from "../support/kernel.ts";
 import { checkLostRecords } from "../support/lost-records.ts";
-import { ApiServer } from "./api-server.ts";
+import { ApiServer, NODE_NAMESPACE } from "./api-server.ts";
 import { loseAllRecords } from "./support/lose-records.ts";
 import { missingApiServer } from "./support/programs.ts";
 
@@ -26,17 +22,11 @@ const exampleDevice: FamfsDevice = {
   intent: undefined,
 };
 
-const NAMESPACE = "famfs-csi-nodes";
-
 describe("custom resources that are lost", { skip: missingApiServer() || skipWithoutMounts() }, () => {
   let server: ApiServer;
 
   before(async () => {
-    server = await ApiServer.start();
-    await server.kubectl(["create", "namespace", NAMESPACE]);
-    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
-    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+    server = await ApiServer.startWithRecords();
   });
 
   after(async () => {
@@ -45,7 +35,7 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
 
   test("come back from the memory", async () => {
     await checkLostRecords({
-      storeFlags: () => [`--kubeconfig=${server.plane.kubeconfig()}`, `--node-namespace=${NAMESPACE}`],
+      storeFlags: () => [`--kubeconfig=${server.plane.kubeconfig()}`, `--node-namespace=${NODE_NAMESPACE}`],
       async loseRecords() {
         // Its memory is erased, its record may still be there.
         await server.kubectl(["wait", "--for=delete", "famfsvolume/pvc-deleted", "--timeout=30s"]);
@@ -63,14 +53,10 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     const lease = {
       apiVersion: "coordination.k8s.io/v1",
       kind: "Lease",
-      metadata: { name: "n1", namespace: NAMESPACE },
+      metadata: { name: "n1", namespace: NODE_NAMESPACE },
     };
-    await server.kubectl(
-      ["create", "-f", "-"],
-      JSON.stringify({ apiVersion: "v1", kind: "List", items: [node, lease] }),
-    );
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    await using store = await KubernetesStore.open({ connection, nodeNamespace: NAMESPACE, logger: silentLogger });
+    await server.create(node, lease);
+    await using store = await server.openStore();
     await loseAllRecords(server);
     await store.create("volumes", "v1", exampleVolume);
     await store.create("devices", "d1", exampleDevice);
@@ -90,6 +76,6 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     }
     await server.kubectl(["wait", "--for=delete", "crd/famfsvolumes.famfs.csi.dev", "--timeout=30s"]);
     assert.match(await server.kubectl(["get", "node", "n1", "-o", "yaml"]), /out-of-service/);
-    assert.equal((await server.kubectl(["get", "leases", "-n", NAMESPACE, "-o", "name"])).includes("/n1"), false);
+    assert.equal((await server.kubectl(["get", "leases", "-n", NODE_NAMESPACE, "-o", "name"])).includes("/n1"), false);
   });
 });

@@ -7,14 +7,13 @@ import { fileURLToPath } from "node:url";
 import { silentLogger } from "../../src/base/index.ts";
 import type { FamfsDevice, FamfsVolume, Store } from "../../src/state/index.ts";
 import { Heartbeat, NodeLiveness, updateRecord, VolumeChanges, WriterGrants } from "../../src/state/index.ts";
-import { type ClusterConnection, connect } from "../../src/state/kubernetes/connection.ts";
 import { VOLUME_FIELDS } from "../../src/state/kubernetes/fields.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { exampleNode, exampleVolume } from "../../src/state/store-conformance.ts";
 import { skipWithoutMounts } from "../support/kernel.ts";
 import { type Account, checkLostRecords } from "../support/lost-records.ts";
 import { runProgram } from "../support/program.ts";
-import { ApiServer } from "./api-server.ts";
+import { ApiServer, NODE_NAMESPACE } from "./api-server.ts";
 import { loseAllRecords } from "./support/lose-records.ts";
 import { missingApiServer, programs } from "./support/programs.ts";
 import { run } from "./support/run.ts";
@@ -22,7 +21,6 @@ import { until } from "./support/until.ts";
 
 const chart = fileURLToPath(new URL("../../deploy/helm/famfs-csi", import.meta.url));
 const skip = missingApiServer() || (existsSync(programs.helm) ? false : "needs helm");
-const NODE_NAMESPACE = "famfs-csi-nodes";
 const NODES = ["a", "b", "lost-a", "lost-b"];
 const shared = { accessMode: "MULTI_NODE_MULTI_WRITER", readonly: false };
 const volume: FamfsVolume = {
@@ -62,20 +60,17 @@ const abnormal = (nodeId: string) =>
 
 describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
   let server: ApiServer;
-  let direct: ClusterConnection;
   let admin: KubernetesStore;
 
   before(async () => {
     server = await ApiServer.start();
-    for (const name of ["famfs", NODE_NAMESPACE]) await server.kubectl(["create", "namespace", name]);
+    await server.createNamespaces("famfs", NODE_NAMESPACE);
     const args = ["template", "release", chart, "--no-hooks", "--namespace=famfs", "--kube-version=1.34.4"];
     const { stdout } = await run([programs.helm, ...args, "--set=nodeNamespace.create=false"]);
     await server.kubectl(["apply", "--server-side", "--filename=-"], stdout);
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-    const nodes = NODES.map((name) => ({ apiVersion: "v1", kind: "Node", metadata: { name } }));
-    await server.kubectl(["create", "-f", "-"], JSON.stringify({ apiVersion: "v1", kind: "List", items: nodes }));
-    direct = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    admin = await open(direct);
+    await server.untilEstablished();
+    await server.create(...NODES.map((name) => ({ apiVersion: "v1", kind: "Node", metadata: { name } })));
+    admin = await server.openStore();
     await using a = await asNode("a");
     // Policies are in force a moment after they were made.
     for (const [kind, record] of [
@@ -96,16 +91,12 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
     await server?.[Symbol.asyncDispose]();
   });
 
-  const open = (connection: ClusterConnection) =>
-    KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
-
   const tokenOf = async (account: string, nodeId?: string) => {
     const bound = nodeId === undefined ? [] : ["--bound-object-kind=Node", `--bound-object-name=${nodeId}`];
     return (await server.kubectl(["create", "token", `release-${account}`, "--namespace=famfs", ...bound])).trim();
   };
 
-  const withToken = async (token: string) =>
-    open(await connect({ environment: {}, kubeconfig: server.plane.kubeconfig(), token }));
+  const withToken = async (token: string) => server.openStore(await server.connect({ token }));
 
   /** The store as the plugin of a node sees it: a real token of its account, bound to its node as kubelets bind it. */
   const asNode = async (nodeId: string) => withToken(await tokenOf("node", nodeId));

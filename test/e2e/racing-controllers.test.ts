@@ -4,18 +4,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { silentLogger } from "../../src/base/index.ts";
 import { claim, regionsAreDisjoint, TestAgent, temporaryDirectory } from "../../src/controller/testing/fixture.ts";
 import { CsiClient, RpcError } from "../../src/csi/index.ts";
-import { connect } from "../../src/state/kubernetes/connection.ts";
-import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { startProgram } from "../support/program.ts";
 import { ApiServer } from "./api-server.ts";
 import { missingApiServer } from "./support/programs.ts";
 import { until } from "./support/until.ts";
 
-const NODE_NAMESPACE = "famfs-csi-nodes";
 const COUNT = 24;
 const VOLUME_MIB = 4;
 /** The label, then each volume with its superblock and log. */
@@ -26,13 +22,8 @@ describe("two controllers at once", { skip: missingApiServer() }, () => {
   let store: KubernetesStore;
 
   before(async () => {
-    server = await ApiServer.start();
-    await server.kubectl(["create", "namespace", NODE_NAMESPACE]);
-    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
-    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    server = await ApiServer.startWithRecords();
+    store = await server.openStore();
   });
 
   after(async () => {

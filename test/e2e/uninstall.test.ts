@@ -2,10 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { silentLogger } from "../../src/base/index.ts";
-import { connect } from "../../src/state/kubernetes/connection.ts";
-import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { Uninstall } from "../../src/state/kubernetes/uninstall.ts";
 import { exampleVolume } from "../../src/state/store-conformance.ts";
 import { ApiServer } from "./api-server.ts";
@@ -13,7 +10,6 @@ import { missingApiServer } from "./support/programs.ts";
 import { run } from "./support/run.ts";
 
 const program = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
-const NODE_NAMESPACE = "famfs-csi-nodes";
 
 const device = {
   uuid: "00000000-0000-4000-8000-00000000000d",
@@ -45,13 +41,10 @@ describe("uninstalling", { skip: missingApiServer(), timeout: 180_000 }, () => {
 
   before(async () => {
     // Nobody is here who would take the finalizer of that plugin off again.
-    server = await ApiServer.start({ apiServerFlags: ["--disable-admission-plugins=StorageObjectInUseProtection"] });
-    await server.kubectl(["create", "namespace", NODE_NAMESPACE]);
-    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
-    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    store = await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger });
+    server = await ApiServer.startWithRecords({
+      apiServerFlags: ["--disable-admission-plugins=StorageObjectInUseProtection"],
+    });
+    store = await server.openStore();
   });
 
   after(async () => {
