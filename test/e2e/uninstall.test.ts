@@ -129,4 +129,14 @@ describe("uninstalling", { skip: missingApiServer(), timeout: 180_000 }, () => {
     await letGo();
     assert.equal(await server.kubectl(["get", "famfsvolumes,famfsdevices", "--output=name"]), "");
   });
+
+  test("when somebody has deleted the definitions first, only PersistentVolumes are in the way", async () => {
+    await server.kubectl(["delete", "crd", "--all", "--timeout=30s"]);
+    await create(persistentVolume("dynamic", "famfs.csi.dev", ["external-attacher/famfs-csi-dev"]));
+    await assert.rejects(uninstall("--check"), /status 1\n.*PersistentVolume dynamic/s);
+    await letGo();
+    assert.equal(await finalizers("pv", "dynamic"), "");
+    await server.kubectl(["delete", "pv", "dynamic"]);
+    assert.match(await uninstall("--check"), /nothing would be left/);
+  });
 });

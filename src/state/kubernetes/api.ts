@@ -162,6 +162,11 @@ export function isGone(error: unknown): boolean {
   return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["status"] === 410;
 }
 
+/** Nobody serves objects of that kind: its custom resource definition is not there. (Of a missing object: undefined.) */
+export function isUnknownResource(error: unknown): boolean {
+  return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["status"] === 404;
+}
+
 /** As opposed to a caller that lost interest. */
 function isTimeout(reason: unknown): boolean {
   return reason instanceof DOMException && reason.name === "TimeoutError";

@@ -1,6 +1,6 @@
 import type { FamfsVolume } from "../records.ts";
 import type { StoredRecord } from "../store.ts";
-import { KubernetesApi } from "./api.ts";
+import { isUnknownResource, KubernetesApi } from "./api.ts";
 import { type ApiObject, asRecord, parseObject } from "./api-object.ts";
 import { type ConnectOptions, connect } from "./connection.ts";
 import { changeFinalizers } from "./finalizers.ts";
@@ -42,7 +42,9 @@ export class Uninstall implements Disposable {
 
   async remains(): Promise<Remains> {
     const { volumes } = recordResources();
-    const records = await listObjects(this.#api, { path: volumes.path, parse: (item) => toRecord(volumes, item) });
+    const records = (await this.#isServed(volumes.path))
+      ? await listObjects(this.#api, { path: volumes.path, parse: (item) => toRecord(volumes, item) })
+      : { items: [] };
     const { path, apiKind } = PERSISTENT_VOLUMES;
     const objects = await listObjects(this.#api, { path, parse: (item) => parseObject(apiKind, item) });
     const persistentVolumes = objects.items
@@ -61,11 +63,23 @@ export class Uninstall implements Disposable {
     const resources = recordResources();
     const without = (gone: readonly string[]) => (has: readonly string[]) => has.filter((each) => !gone.includes(each));
     for (const { path, apiKind } of Object.values(resources)) {
+      if (!(await this.#isServed(path))) continue;
       await changeFinalizers(this.#api, { path, apiKind, change: without([MEMORY_FINALIZER]) });
       if (volumes.some(isManaged)) continue;
       await this.#api.request({ method: "DELETE", path });
     }
     await changeFinalizers(this.#api, { ...PERSISTENT_VOLUMES, matches: isOurs, change: without(SIDECAR_FINALIZERS) });
+  }
+
+  /** Not when somebody has deleted the custom resource definition already, and the records with it. */
+  async #isServed(path: string): Promise<boolean> {
+    try {
+      await this.#api.request({ method: "GET", path, query: { limit: "1" } });
+      return true;
+    } catch (error) {
+      if (isUnknownResource(error)) return false;
+      throw error;
+    }
   }
 }
 
