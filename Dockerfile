@@ -17,7 +17,8 @@ COPY native native
 COPY proto proto
 COPY src src
 RUN node native/build.mjs && node_modules/.bin/tsc --project tsconfig.build.json
-# What runs: Node and the shared libraries that it and the addon name, found by the loader itself.
+# What runs: Node and the shared libraries that it and the addon name, found by the loader itself. The program is there
+# under its name, for who runs it in a pod.
 RUN npm prune --omit=dev --ignore-scripts \
   && mkdir -p /image/app/native /image/usr/bin && mkdir -m 1777 /image/tmp \
   && node=$(readlink -f node_modules/node-linux-*/bin/node) \
@@ -27,7 +28,9 @@ RUN npm prune --omit=dev --ignore-scripts \
   && ldd /image/usr/bin/node native/build/famfs.node | grep -o '/[^ :]*\.so[^ ]*' | sort -u \
      | while read -r library; do mkdir -p "/image$(dirname "$library")" && cp -L "$library" "/image$library"; done \
   && cp -r dist/src /image/app/src && cp -r dist/native/. /image/app/native \
-  && cp -r native/build /image/app/native/build && cp -r proto package.json node_modules /image/app
+  && cp -r native/build /image/app/native/build && cp -r proto package.json node_modules /image/app \
+  && sed -i '1s|^#!.*|#!/usr/bin/node --disable-warning=ExperimentalWarning|' /image/app/src/cli/main.js \
+  && chmod 755 /image/app/src/cli/main.js && ln -s /app/src/cli/main.js /image/usr/bin/famfs-csi
 
 FROM scratch
 ARG VERSION=0.1.0
@@ -39,4 +42,4 @@ COPY --from=build /image /
 ENV NODE_ENV=production
 # Only the node plugin, which mounts, needs root; the chart says so there.
 USER 65532:65532
-ENTRYPOINT ["/usr/bin/node", "--disable-warning=ExperimentalWarning", "/app/src/cli/main.js"]
+ENTRYPOINT ["/usr/bin/famfs-csi"]

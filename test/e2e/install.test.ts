@@ -5,7 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Cluster } from "./cluster.ts";
-import { buildSidecarImages, CHART, driverValues, NAMESPACE, RELEASE, helm as runHelm } from "./support/driver.ts";
+import {
+  buildSidecarImages,
+  CHART,
+  driverValues,
+  NAMESPACE,
+  poolFile,
+  RELEASE,
+  helm as runHelm,
+} from "./support/driver.ts";
 import { buildFamfsImage, TOOLS_IMAGE } from "./support/images.ts";
 import { missingCluster, programs } from "./support/programs.ts";
 import { until } from "./support/until.ts";
@@ -81,6 +89,17 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
   test("helm test writes and reads a volume of its own, and leaves none", async () => {
     assert.match(await helm("test", "--timeout=120s"), /^Phase: +Succeeded$/m); // what it said goes to standard error
     await until("its volume is erased", async () => (await names("famfsvolumes,pv,pvc")).length === 0);
+  });
+
+  test("an administrator runs the program in a node plugin's pod", async () => {
+    const [plugin = ""] = await names(
+      "pods",
+      `--namespace=${NAMESPACE}`,
+      "--selector=app.kubernetes.io/component=node",
+    );
+    const program = ["famfs-csi", "device", "scan", "--adopt", "--dry-run", poolFile(cluster)];
+    const answer = await cluster.kubectl(["exec", plugin, `--namespace=${NAMESPACE}`, "--", ...program]);
+    assert.match(answer, /every volume in the memory has its record/);
   });
 
   test("an upgrade that changes nothing of the pods replaces none", async () => {
