@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { loadAll } from "js-yaml";
@@ -36,7 +36,14 @@ const CHOICES: readonly (readonly object[])[] = [
   [
     {},
     { node: { devices: ["/dev/dax0.0", "file:///pool/0?size=1Gi"], simulatedDevicesDir: "/pool" } },
-    { node: { kubeletDir: "/data/kubelet", nodeSelector: { memory: "shared" }, updateStrategy: { type: "OnDelete" } } },
+    {
+      node: {
+        kubeletDir: "/data/kubelet",
+        devices: ["auto"],
+        nodeSelector: { memory: "shared" },
+        updateStrategy: { type: "OnDelete" },
+      },
+    },
     {
       node: {
         registrar: { enabled: true },
@@ -144,6 +151,57 @@ test("the schema knows the parameters of a StorageClass that the program knows",
   assert.deepEqual(Object.keys(schema.$defs.parameters.properties).toSorted(), Object.keys(PARAMETERS).toSorted());
 });
 
+interface Schema {
+  readonly properties?: Readonly<Record<string, Schema>>;
+}
+
+/** Names of all values with a place of their own, such as `node.registrar.image`. */
+function valuesOf(schema: Schema, path = ""): string[] {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, value]) =>
+    value.properties === undefined ? [`${path}${name}`] : valuesOf(value, `${path}${name}.`),
+  );
+}
+
+test("values.yaml shows every value that the schema knows", () => {
+  const schema = JSON.parse(readFileSync(join(chart, "values.schema.json"), "utf8")) as Schema;
+  const [values] = loadAll(readFileSync(join(chart, "values.yaml"), "utf8"));
+  const isThere = (path: string) =>
+    path.split(".").reduce<unknown>((value, name) => (value as Record<string, unknown> | undefined)?.[name], values) !==
+    undefined;
+  assert.deepEqual(
+    valuesOf(schema).filter((path) => !isThere(path)),
+    ["global"], // Helm's own
+  );
+});
+
+test("the sidecars that the chart names are those that the tests run", () => {
+  const values = readFileSync(join(chart, "values.yaml"), "utf8");
+  for (const program of [programs.provisioner, programs.attacher]) {
+    const image = `registry.k8s.io/sig-storage/${basename(program).replace(/-(v[0-9.]+)$/, ":$1")}`;
+    assert.ok(values.includes(`image: ${image}\n`), image);
+  }
+});
+
+test("nothing that fails keeps an administrator waiting for ever, or a node plugin from starting", {
+  skip,
+}, async () => {
+  const objects = await rendered({});
+  const drains = objects.filter(({ kind }) => kind === "PodDisruptionBudget");
+  assert.deepEqual(
+    drains.map(({ spec }) => spec["unhealthyPodEvictionPolicy"]),
+    ["AlwaysAllow"],
+    "a controller that crashes can be drained",
+  );
+  const hooks = objects.filter(({ kind }) => kind === "Job");
+  assert.equal(hooks.length, 2);
+  for (const { metadata, spec } of hooks) {
+    assert.ok(Number(spec["activeDeadlineSeconds"]) < 300, `${metadata.name} ends before Helm gives up`);
+  }
+  const [node] = objects.filter(({ kind }) => kind === "DaemonSet").flatMap(podSpecsOf);
+  const { periodSeconds = 0, failureThreshold = 0 } = node?.containers[0]?.startupProbe ?? {};
+  assert.ok(periodSeconds * failureThreshold >= 300, "it may take minutes to serve again what is mounted");
+});
+
 /** A pod that only has to be there may not have more than it needs. */
 test("only the node plugin is privileged; every other container has nothing but its own files", { skip }, async () => {
   const values = { node: { registrar: { enabled: true } } };
@@ -184,6 +242,7 @@ interface PodSpec {
   readonly securityContext?: { readonly seccompProfile?: object; readonly runAsNonRoot?: boolean };
   readonly containers: readonly {
     readonly name: string;
+    readonly startupProbe?: { readonly periodSeconds: number; readonly failureThreshold: number };
     readonly securityContext: {
       readonly privileged?: boolean;
       readonly readOnlyRootFilesystem?: boolean;
