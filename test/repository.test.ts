@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, matchesGlob } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -37,6 +37,18 @@ test("every dependency has an exact version", () => {
   for (const [name, version] of Object.entries({ ...dependencies, ...devDependencies, ...optionalDependencies })) {
     assert.match(String(version), /^\d+\.\d+\.\d+/, name);
   }
+});
+
+test("every test file is in a suite of test/run.ts, or has a command of its own", { skip: noCheckout }, () => {
+  const suites = [...read("test/run.ts").matchAll(/\bfiles: \[([^\]]*)\]/g)].map(([, list = ""]) => list);
+  const commands = Object.values(JSON.parse(read("package.json")).scripts).map(String);
+  const patterns = [...suites, ...commands].flatMap((text) =>
+    [...text.matchAll(/["']([^"']*\.test\.ts)["']/g)].map(([, pattern = ""]) => pattern),
+  );
+  const inNone = files.filter(
+    (file) => file.endsWith(".test.ts") && !patterns.some((pattern) => matchesGlob(file, pattern)),
+  );
+  assert.deepEqual(inNone, []);
 });
 
 test("links between documents lead to files", { skip: noCheckout }, () => {

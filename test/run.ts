@@ -58,8 +58,8 @@ const SUITES: readonly Suite[] = [
   },
   {
     name: "structure",
-    what: "imports between layers, alerts, the repository as a whole",
-    files: ["test/layers.test.ts", "test/repository.test.ts", "test/alerts.test.ts"],
+    what: "imports between layers, alerts, custom resources, the repository as a whole",
+    files: ["test/layers.test.ts", "test/repository.test.ts", "test/alerts.test.ts", "test/custom-resources.test.ts"],
     timeoutMinutes: 2,
   },
   {
