@@ -24,6 +24,20 @@ const template = (values: object) =>
   helm(["template", "release", chart, "--namespace=famfs", "--kube-version=1.34.4"], values);
 const rendered = async (values: object) =>
   (loadAll(await template(values)) as (Rendered | null)[]).filter((object) => object !== null);
+/** Each combination of values and the objects it renders to; made when it is first asked for. */
+const renderedCombinations = lazily(async () => {
+  const all: { values: object; objects: Rendered[] }[] = [];
+  for (const values of combinations()) all.push({ values, objects: await rendered(values) });
+  return all;
+});
+
+function lazily<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
 
 /** One of each group is taken in every way, */
 const CHOICES: readonly (readonly object[])[] = [
@@ -83,8 +97,7 @@ test("combinations of values render to objects with a kind and a name of their o
   skip,
   timeout: 300_000,
 }, async () => {
-  for (const values of combinations()) {
-    const objects = await rendered(values);
+  for (const { values, objects } of await renderedCombinations()) {
     assert.ok(objects.length > 10, JSON.stringify(values));
     const ids = objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
     assert.deepEqual(
@@ -117,11 +130,9 @@ describe("a real API server takes", { skip: skip || missingApiServer(), timeout:
 
   test("every object that the chart renders", async () => {
     const different = new Map<string, Rendered>();
-    for (const values of combinations()) {
+    for (const { objects } of await renderedCombinations()) {
       // The custom resources of the Prometheus operator are not there.
-      const known = (await rendered(values)).filter(
-        ({ apiVersion }) => !apiVersion.startsWith("monitoring.coreos.com"),
-      );
+      const known = objects.filter(({ apiVersion }) => !apiVersion.startsWith("monitoring.coreos.com"));
       for (const object of known) different.set(JSON.stringify(object), object);
     }
     const answer = await dryRun(JSON.stringify({ apiVersion: "v1", kind: "List", items: [...different.values()] }));

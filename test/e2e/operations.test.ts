@@ -1,13 +1,10 @@
-/** All custom resources are lost, and made again from the memory, through a real API server; and what hangs is freed. */
+/** What docs/operations.md tells an administrator to type, against a real API server. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import type { FamfsDevice } from "../../src/state/records.ts";
 import { exampleVolume } from "../../src/state/store-conformance.ts";
-import { skipWithoutMounts } from "../support/kernel.ts";
-import { checkLostRecords } from "../support/lost-records.ts";
 import { ApiServer, NODE_NAMESPACE } from "./api-server.ts";
-import { loseAllRecords } from "./support/lose-records.ts";
 import { missingApiServer } from "./support/programs.ts";
 
 const exampleDevice: FamfsDevice = {
@@ -22,7 +19,7 @@ const exampleDevice: FamfsDevice = {
   intent: undefined,
 };
 
-describe("custom resources that are lost", { skip: missingApiServer() || skipWithoutMounts() }, () => {
+describe("docs/operations.md", { skip: missingApiServer() }, () => {
   let server: ApiServer;
 
   before(async () => {
@@ -33,18 +30,7 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     await server?.[Symbol.asyncDispose]();
   });
 
-  test("come back from the memory", async () => {
-    await checkLostRecords({
-      storeFlags: () => [`--kubeconfig=${server.plane.kubeconfig()}`, `--node-namespace=${NODE_NAMESPACE}`],
-      async loseRecords() {
-        // Its memory is erased, its record may still be there.
-        await server.kubectl(["wait", "--for=delete", "famfsvolume/pvc-deleted", "--timeout=30s"]);
-        await loseAllRecords(server);
-      },
-    });
-  });
-
-  test("every kubectl command of docs/operations.md works, and ends what hung", async () => {
+  test("every kubectl command works, and ends what hung", async () => {
     const page = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8");
     const commands = [...page.matchAll(/^ {4}kubectl (.*)$/gm)].map(([, line = ""]) => line);
     assert.equal(commands.length, 11);
@@ -57,7 +43,6 @@ describe("custom resources that are lost", { skip: missingApiServer() || skipWit
     };
     await server.create(node, lease);
     await using store = await server.openStore();
-    await loseAllRecords(server);
     await store.create("volumes", "v1", exampleVolume);
     await store.create("devices", "d1", exampleDevice);
     // A driver that is gone: nobody takes the finalizers off.
