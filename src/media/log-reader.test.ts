@@ -220,6 +220,26 @@ test("an entry that was delivered and then replaced by a filler is retracted", a
   assert.deepEqual(log.poll().names, ["a", ...nine("filler"), "b"]);
 });
 
+test("a filler that does not count retracts nothing: readers would begin again for ever", async () => {
+  const filler = (first: number, epoch: number): LogEntry => {
+    return { type: "filler", first, epoch, nodeIdHash: "00".repeat(8) };
+  };
+  {
+    await using log = await scene();
+    log.put(0, directory("a"), directory("b"), ...nine("").map(() => filler(2, 3)), directory("c"));
+    log.put(8, filler(0, 2)); // of a taker that had lost the log in turn
+    log.counter(12);
+    const { names, retracted } = log.poll();
+    assert.deepEqual([names, retracted], [["a", "b", ...nine("filler"), "c"], false]);
+  }
+  {
+    await using log = await scene();
+    log.put(0, ...Array.from({ length: 12 }, (_, at) => directory(`d${at}`)), filler(3, 5)); // not in its run
+    log.counter(13);
+    assert.equal(log.poll().retracted, false);
+  }
+});
+
 test("an idle poll is one load; a limit cuts a poll and says so", async () => {
   await using log = await scene();
   const names = Array.from({ length: 1300 }, (_, at) => `d${at}`);

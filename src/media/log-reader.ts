@@ -265,25 +265,40 @@ export class LogReader {
 
   /**
    * Notes what was delivered. A finding when a filler among it says that something delivered before was not the
-   * owner's: an entry in its run, or a run of an earlier epoch that it outbids.
+   * owner's, an entry in its run or a run of an earlier epoch that it outbids, and the memory agrees.
    */
   #remember(records: readonly LogRecord[]): Finding | undefined {
+    let comparedTo = 0;
     for (const record of records) {
-      const { entry } = record;
-      if (entry.type === "filler") {
-        const ghost = this.#recent.find(
-          ({ index, entry: old }) => isInRun(index, entry) && (old.type !== "filler" || old.first < entry.first),
+      const { index, entry } = record;
+      if (entry.type === "filler" && index >= comparedTo) {
+        const doubtful = this.#recent.filter(
+          (old) => isInRun(old.index, entry) && (old.entry.type !== "filler" || old.entry.first < entry.first),
         );
+        const ghost = doubtful.length === 0 ? undefined : this.#replaced(doubtful);
         if (ghost !== undefined) {
-          const { index } = ghost;
-          const message = `log entry ${index}: of an owner that had lost the log, replaced in epoch ${entry.epoch}`;
-          return { code: "ENTRY_RETRACTED", index, message };
+          const message = `log entry ${ghost}: of an owner that had lost the log, replaced in epoch ${entry.epoch}`;
+          return { code: "ENTRY_RETRACTED", index: ghost, message };
         }
+        // What is delivered together was read together; comparing at each filler of a hostile log would take minutes.
+        if (doubtful.length > 0) comparedTo = index + CHUNK;
       }
       this.#recent.push(record);
       if (this.#recent.length > AROUND) this.#recent.shift();
     }
     return undefined;
+  }
+
+  /**
+   * The first of `delivered` that would be delivered otherwise now. A filler alone proves nothing: it does not count
+   * outside its run, or when a later epoch outbids it. A reader that began again for it would find it again, for ever.
+   */
+  #replaced(delivered: readonly LogRecord[]): number | undefined {
+    const [{ index: from } = { index: 0 }] = delivered;
+    const runs = this.#runs(this.#copyAround(from, AROUND));
+    const same = (was: LogEntry, now: FillerEntry | undefined) =>
+      was.type === "filler" ? was.first === now?.first && was.epoch === now.epoch : now === undefined;
+    return delivered.find(({ index, entry }) => !same(entry, runs.get(index)))?.index;
   }
 
   /** First "not visible yet" with growing pauses, then an abnormal condition; each is reported once. */
