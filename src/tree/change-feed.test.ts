@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { contents, find, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
+import { FamfsError } from "../base/index.ts";
+import { contents, find, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
 import { SharedVolume } from "./testing/shared-volume.ts";
 
 test("what another node does shows up at the next look, and the kernel is told which names to forget", async () => {
@@ -134,4 +135,28 @@ test("a listing goes on where it was, whatever is added or removed meanwhile", a
   await node.tree.syncFileSystem();
   seen.push(...[...node.tree.readDirectory(ROOT, cookie)].map(({ name }) => name));
   assert.deepEqual(seen, ["a", "b", "d", "e", "new"]);
+});
+
+test("what was retracted is gone, and all else stays what it was, also when the log cannot be read in between", async () => {
+  const volume = new SharedVolume();
+  volume.exclusive = false;
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  const names = ["a", "b", "c", "d", "e"];
+  for (const name of names) {
+    await a.tree.makeDirectory(ROOT, name, 0o755, USER);
+    await a.tree.syncFileSystem();
+  }
+  b.tree.poll();
+  const nodeids = () => list(b).map((name) => nodeidOf(b, name));
+  const before = nodeids();
+  volume.retract(1);
+  let polls = 0;
+  volume.beforePoll = () => {
+    if (++polls === 2) throw new FamfsError("MEMORY_ERROR", "bad page");
+  };
+  assert.throws(() => b.tree.poll(), { code: "MEMORY_ERROR" });
+  b.tree.poll();
+  assert.deepEqual(list(b), names.slice(0, 4));
+  assert.deepEqual(nodeids(), before.slice(0, 4));
+  assert.ok(b.told.includes(`entry ${ROOT} e`));
 });

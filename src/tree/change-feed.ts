@@ -13,6 +13,8 @@ export class ChangeFeed {
   #corruptAt: number | undefined;
   /** The first replay stamps nothing: times come from the log. */
   #live = false;
+  /** The model was begun anew and is not whole yet: live nodes are bound to it when it is. */
+  #restarting = false;
   #completeAt: number;
 
   constructor(ctx: TreeContext) {
@@ -34,17 +36,16 @@ export class ChangeFeed {
   poll(): number {
     const { log, onCondition } = this.#ctx.options;
     let applied = 0;
-    let restarted = false;
     let news: LogNews;
     do {
       news = log.poll();
       if (news.restarted) {
         this.#restart();
-        restarted = true;
       }
-      applied += this.#applyAll(news.entries, restarted);
+      applied += this.#applyAll(news.entries);
     } while (news.more);
-    if (restarted) this.#rebind();
+    if (this.#restarting) this.#rebind();
+    this.#restarting = false;
     this.#contentChanged(news);
     if (news.corruptAt === undefined && this.#corruptAt !== undefined) onCondition?.(undefined);
     if (news.corruptAt !== undefined && news.corruptAt !== this.#corruptAt) {
@@ -59,15 +60,14 @@ export class ChangeFeed {
     return applied;
   }
 
-  /** After a restart only the model: live nodes are bound to it when it is whole. */
-  #applyAll(entries: readonly IndexedEntry[], restarted: boolean): number {
+  #applyAll(entries: readonly IndexedEntry[]): number {
     const { sealed, options } = this.#ctx;
     let applied = 0;
     for (const { index, entry } of entries) {
       if (index < sealed.nextIndex) continue; // this node's own
       const { changes, findings } = sealed.apply(index, entry);
       for (const finding of findings) options.logger.warn({ finding }, "log entry was refused");
-      if (!restarted) for (const change of changes) this.#apply(change);
+      if (!this.#restarting) for (const change of changes) this.#apply(change);
       applied++;
     }
     return applied;
@@ -87,6 +87,7 @@ export class ChangeFeed {
   #restart(): void {
     this.#ctx.options.logger.warn({}, "entries of a former owner were retracted; the log is read again");
     this.#ctx.sealed = this.#ctx.options.createSealed();
+    this.#restarting = true;
   }
 
   #rebind(): void {

@@ -42,6 +42,7 @@ export class SharedVolume {
   readonly #changes: ContentChange[] = [];
   readonly capacity: number;
   #epoch = 0;
+  #retractions = 0;
   #holder: string | undefined;
   /** Nodes ask here before they take the grant from another. */
   onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
@@ -55,6 +56,8 @@ export class SharedVolume {
   overflow = false;
   /** Entries that are published and have not arrived: nobody sees new ones. */
   hidden = false;
+  /** Called before each look at the log; may throw. */
+  beforePoll: () => void = () => undefined;
   /** The region is this volume's. */
   isCurrent = true;
   /** Owner slots of other nodes that cannot be read. */
@@ -96,6 +99,12 @@ export class SharedVolume {
   steal(): void {
     this.#epoch++;
     this.#holder = undefined;
+  }
+
+  /** The last `count` entries were of an owner that had lost the log: readers begin again. */
+  retract(count: number): void {
+    this.#entries.splice(-count);
+    this.#retractions++;
   }
 
   serve(name: string, settings: Partial<TreeSettings> = {}, extended = true): ServedNode {
@@ -184,12 +193,17 @@ export class SharedVolume {
   #reader(): LogReader {
     let position = 0;
     let changes = 0;
+    let retractions = this.#retractions;
     return {
       poll: () => {
+        this.beforePoll();
+        const restarted = retractions < this.#retractions;
+        if (restarted) position = 0;
+        retractions = this.#retractions;
         const entries = this.hidden ? [] : this.#decode(position).slice(0, PIECE);
         position += entries.length;
         const more = !this.hidden && position < this.#entries.length;
-        const news = { entries, corruptAt: undefined, restarted: false, more, complete: !more && !this.hidden };
+        const news = { entries, corruptAt: undefined, restarted, more, complete: !more && !this.hidden };
         if (more) return { ...news, contentChanges: [] };
         const contentChanges = this.overflow ? "all" : this.#changes.slice(changes);
         this.overflow = false;
