@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fromSystemError, type Logger, messageOf } from "../base/index.ts";
+import { fromSystemError, hasCode, type Logger, messageOf } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
 import {
@@ -142,7 +142,7 @@ export class NodePlugin implements AsyncDisposable {
     };
     const devices = stack.use(
       await open().catch((error: unknown) => {
-        refused(messageOf(error));
+        if (!hasCode(error, "STORE_UNAVAILABLE")) refused(messageOf(error));
         throw error;
       }),
     );
