@@ -208,3 +208,28 @@ test("what another node holds for unsealed files is left alone until that node h
   assert.ok(b.tree.status().freeBlocks > held, `${b.tree.status().freeBlocks} free blocks, as before`);
   assert.equal(await contents(b, "f"), "data");
 });
+
+test("a grant that comes while the lease is about to run out is not used before it is renewed", async () => {
+  const { volume, a, b } = pair();
+  const { opened } = await a.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  await a.write(opened, 0, "half");
+  assert.equal(await a.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) }), true);
+  await put(b, "of-b", "");
+  const gate = Promise.withResolvers<void>();
+  volume.onContention = () =>
+    gate.promise.then(() => b.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) }));
+  const byWorker = () => a.maps.write(opened.map, 0, Buffer.from("HALF"));
+  const waiting = a.write(opened, 0, "HALF");
+  a.tree.setStalled(true);
+  gate.resolve();
+  await volume.clock.advance(10);
+  assert.equal(volume.holder, "a");
+  assert.equal(byWorker(), false);
+  a.tree.setStalled(false);
+  await waiting;
+  assert.equal(a.read(opened), "HALF");
+  assert.equal(await a.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) }), true);
+  a.tree.setStalled(true);
+  a.tree.setStalled(false);
+  assert.equal(byWorker(), false, "not its turn");
+});

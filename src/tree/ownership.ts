@@ -63,6 +63,10 @@ export class Ownership {
     }
   }
 
+  get isStalled(): boolean {
+    return this.#stalled !== undefined;
+  }
+
   /** The log, when it can be written right now. */
   get writer(): LogWriter | undefined {
     return this.#phase.name === "held" && this.#stalled === undefined ? this.#phase.writer : undefined;
@@ -90,7 +94,7 @@ export class Ownership {
         const result = await this.#within(settled(phase.promise), leftMs, timeoutMs);
         if ("value" in result) return result.value;
         if (!(isFamfsError(result.error) && result.error.code === "OWNER_BUSY")) throw result.error;
-      } else return await this.#begin(Math.ceil(leftMs));
+      } else await this.#begin(Math.ceil(leftMs)); // and see whether it may be used
     }
   }
 

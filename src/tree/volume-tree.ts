@@ -81,7 +81,8 @@ export class VolumeTree implements AsyncDisposable {
   setStalled(stalled: boolean): void {
     this.#ctx.ownership.setStalled(stalled);
     if (stalled) void this.#files.pauseWriters();
-    else this.#files.resumeWriters();
+    // After a hand-over they wait for the next take-over instead.
+    else if (this.#ctx.ownership.writer !== undefined) this.#files.resumeWriters();
   }
 
   /** Looks at the log every `intervalMs` until the tree is closed. */

@@ -29,7 +29,7 @@ export class WriterTerm {
   gained(writer: LogWriter): void {
     this.#ctx.space.attach(writer);
     this.#files.startTerm();
-    this.#files.resumeWriters();
+    if (!this.#ctx.ownership.isStalled) this.#files.resumeWriters();
   }
 
   async yielding(forced: boolean): Promise<void> {
