@@ -74,7 +74,7 @@ function grantOf(
   ownEpochs: Set<number>,
 ): WriterGrant {
   let current: MediaWriter | undefined;
-  return {
+  const grant: WriterGrant = {
     async acquire({ timeoutMs, signal }) {
       const { epoch } = await terms.acquire({ timeoutMs, highestEpoch: media.highestEpoch(), signal });
       try {
@@ -83,7 +83,7 @@ function grantOf(
         current = writer;
         return logWriter(media, writer, node.slot);
       } catch (error) {
-        await terms.release();
+        await Promise.allSettled([grant.release()]); // the first error is the one to tell
         throw error;
       }
     },
@@ -98,6 +98,7 @@ function grantOf(
       }
     },
   };
+  return grant;
 }
 
 /** The first half of the UUID: what nodeids of this volume mean nowhere else. */

@@ -15,6 +15,21 @@ test("a file seals sealDelay after its last close, not before", async () => {
   assert.equal(await contents(volume.serve("b"), "f"), "hello");
 });
 
+test("a defect while sealing ends no process: it is tried again", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const { opened, entry } = await node.tree.create(ROOT, "declared", 0o644, O.RDWR, USER);
+  await node.tree.setAttributes(entry.attributes.nodeid, { size: 5, handle: opened.handle });
+  node.maps.lastWriteMs = () => {
+    throw new TypeError("a defect");
+  };
+  await volume.clock.advance(5000);
+  assert.equal(volume.length, 0);
+  Reflect.deleteProperty(node.maps, "lastWriteMs");
+  await volume.clock.advance(5000);
+  assert.equal(volume.length, 1);
+});
+
 test("a file that is open for write does not seal; a second close starts the delay anew", async () => {
   const volume = new SharedVolume();
   const node = volume.serve("a");

@@ -157,8 +157,8 @@ export class Sealer {
       await this.seal(due);
       this.#ctx.space.settle();
     } catch (error) {
-      logger.warn({ err: error, files: due.length }, "sealing failed");
-      if (!isFamfsError(error)) throw error;
+      // A defect here must not end the process, which serves other volumes, too.
+      logger[isFamfsError(error) ? "warn" : "error"]({ err: error, files: due.length }, "sealing failed");
       for (const node of due) if (this.#due.has(node)) this.#due.set(node, nowMs + RETRY_MS);
     }
     let nextMs = Number.POSITIVE_INFINITY;
