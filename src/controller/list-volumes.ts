@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, MIB } from "../base/index.ts";
 import type { StoredRecord } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 
@@ -8,8 +8,11 @@ export interface Page {
   readonly nextToken: string;
 }
 
-/** Keeps an answer within what a client receives by default (4 MiB). */
 const MAX_PAGE = 2_000;
+/** Keeps an answer within what a client receives by default (4 MiB), also where volumes are on many nodes. */
+const MAX_PAGE_BYTES = 2 * MIB;
+/** Of an entry without what varies. */
+const ENTRY_BYTES = 256;
 const TOKEN_PREFIX = "after.";
 
 /**
@@ -21,15 +24,23 @@ export function listVolumes({ volumes: view }: ControllerContext, maxEntries: nu
   const after = parseToken(token);
   const size = Math.min(maxEntries === 0 ? MAX_PAGE : maxEntries, MAX_PAGE);
   const volumes: StoredRecord<"volumes">[] = [];
+  let bytes = 0;
   for (const volume of view.after(after)) {
     if (volume.phase !== "Ready") continue;
     const last = volumes.at(-1);
-    if (volumes.length === size && last !== undefined) {
+    bytes += bytesOf(volume);
+    if ((volumes.length === size || bytes > MAX_PAGE_BYTES) && last !== undefined) {
       return { volumes, nextToken: TOKEN_PREFIX + Buffer.from(last.name).toString("base64url") };
     }
     volumes.push(volume);
   }
   return { volumes, nextToken: "" };
+}
+
+/** About as long as its entry. */
+function bytesOf({ published, conditions }: StoredRecord<"volumes">): number {
+  const texts = [...Object.keys(published), ...conditions.map(({ message }) => message)];
+  return texts.reduce((sum, text) => sum + text.length, ENTRY_BYTES);
 }
 
 function parseToken(token: string): string {

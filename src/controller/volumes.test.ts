@@ -81,6 +81,29 @@ test("ListVolumes gives every volume exactly once, in pages that changes in betw
   await assert.rejects(at.client.call("controller", "ListVolumes", { maxEntries: -1 }), answers("INVALID_ARGUMENT"));
 });
 
+test("a page stays within what a client receives by default, however many nodes the volumes are on", async () => {
+  await using at = await testCluster();
+  const names = ["a", "b", "c", "d"];
+  const use = { accessMode: "MULTI_NODE_MULTI_WRITER", readonly: true };
+  const published = Object.fromEntries(
+    Array.from({ length: 6_000 }, (_, index) => [`node-${index}`.padEnd(250, "x"), use]),
+  );
+  for (const name of names) {
+    await at.client.call("controller", "CreateVolume", claim(name));
+    await updateRecord(at.store, "volumes", name, (volume) => ({ ...volume, published }));
+  }
+  const seen: string[] = [];
+  let startingToken = "";
+  do {
+    const { entries, nextToken } = await at.client.call("controller", "ListVolumes", { startingToken });
+    const nodeIds = entries.flatMap(({ status }) => status?.publishedNodeIds ?? []);
+    assert.ok(nodeIds.join("").length < 4 * MIB, `${entries.length} entries with ${nodeIds.length} nodes`);
+    seen.push(...entries.map((entry) => entry.volume?.volumeId ?? ""));
+    startingToken = nextToken;
+  } while (startingToken !== "");
+  assert.deepEqual(seen, names);
+});
+
 test("a condition that a node reported is told by ListVolumes and ControllerGetVolume", async () => {
   await using at = await testCluster();
   await at.client.call("controller", "CreateVolume", claim("v"));
