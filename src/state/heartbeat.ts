@@ -77,8 +77,7 @@ export class Heartbeat implements AsyncDisposable {
     const started = performance.now();
     const record: NodeRecord = { ...this.node, renewedAt: new Date().toISOString() };
     const found = await this.#store.get("nodes", record.nodeId);
-    const lapsed = this.#goodUntil !== undefined && (found === undefined || this.#goodUntil < started);
-    if (lapsed) this.#goodUntil = 0; // until `onLapse` has returned, also where it fails
+    if (found === undefined && this.#goodUntil !== undefined) this.#goodUntil = 0;
     try {
       if (found === undefined) await this.#store.create("nodes", record.nodeId, record);
       else await this.#store.replace("nodes", { ...found, ...record });
@@ -87,7 +86,9 @@ export class Heartbeat implements AsyncDisposable {
       this.#logger.warn({ node: record.nodeId }, "another process writes this node's heartbeat");
       throw error;
     }
-    if (lapsed) {
+    // Judged by when the record was fresh again, not by when that was asked for: the store may have answered late.
+    if (this.#goodUntil !== undefined && this.#goodUntil < performance.now()) {
+      this.#goodUntil = 0; // until `onLapse` has returned, also where it fails
       this.#logger.warn({ node: record.nodeId, declaredGone: found === undefined }, "the heartbeat had lapsed");
       await this.#onLapse();
     }
