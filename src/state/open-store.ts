@@ -26,6 +26,8 @@ export type StoreOptions =
       /** Told of each request to the API server. */
       readonly onAnswer?: ConnectOptions["onAnswer"];
       readonly logger: Logger;
+      /** Ends the opening. */
+      readonly signal?: AbortSignal | undefined;
     };
 
 /** Whether this process is the one of several controllers that runs the background loops. */
@@ -59,12 +61,12 @@ export class OpenedStore implements AsyncDisposable {
     return this.#nodeObjects ?? NO_NODE_OBJECTS;
   }
 
-  /** Errors: STORE_UNAVAILABLE, SYSTEM. */
+  /** Errors: STORE_UNAVAILABLE, SYSTEM, the signal's reason. */
   static async open(options: StoreOptions): Promise<OpenedStore> {
     if (options.type === "embedded") return new OpenedStore(await EmbeddedStore.open({ stateDir: options.stateDir }));
-    const { nodeNamespace = DEFAULT_NODE_NAMESPACE, logger } = options;
+    const { nodeNamespace = DEFAULT_NODE_NAMESPACE, logger, signal } = options;
     const connection = await connect(options);
-    return new OpenedStore(await KubernetesStore.open({ connection, nodeNamespace, logger }), connection);
+    return new OpenedStore(await KubernetesStore.open({ connection, nodeNamespace, logger, signal }), connection);
   }
 
   /** In a cluster: see KubernetesStore.protectRecords. */

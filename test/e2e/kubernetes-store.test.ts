@@ -170,6 +170,34 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     await store.delete("nodes", "counted", made.resourceVersion);
   });
 
+  test("what waits for an API server that is away ends with the store, and with the election", async () => {
+    await using relay = await Relay.open(server.plane.apiPort);
+    let unanswered = 0;
+    const onAnswer = ({ code }: AnsweredRequest) => {
+      if (code === "none") unanswered++;
+    };
+    const direct = await server.connect({ onAnswer });
+    const connection = { ...direct, server: new URL(`https://127.0.0.1:${relay.port}`) };
+    const store = await server.openStore(connection);
+    relay.cut();
+    const waiting = [store.get("nodes", "n"), store.list("volumes"), store.follow("devices", () => {})].map((each) =>
+      each.then(
+        () => "answered",
+        (error: { code?: unknown }) => error.code,
+      ),
+    );
+    await until("asked", () => unanswered >= waiting.length);
+    await store[Symbol.asyncDispose]();
+    assert.deepEqual(await Promise.all(waiting), ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE", "STORE_UNAVAILABLE"]);
+
+    unanswered = 0;
+    const election = new LeaderElection({ connection, name: "away", identity: "a", logger: silentLogger });
+    await until("asked", () => unanswered > 0);
+    const before = unanswered;
+    await election[Symbol.asyncDispose]();
+    assert.equal(unanswered, before, "nothing more is asked");
+  });
+
   test("the leader is replaced when it resigns, and when it is silent, under 20 s", async () => {
     const connection = await server.connect();
     const elect = (identity: string) =>

@@ -27,6 +27,8 @@ export interface StoreAccess {
   readonly metrics: Metrics | undefined;
   /** Of another account than this pod's, or the kubeconfig's. */
   readonly token?: string | undefined;
+  /** Ends the opening. */
+  readonly signal?: AbortSignal;
 }
 
 /** Where the records live: what `controller` and `node` have and `standalone` has not. */
@@ -46,14 +48,15 @@ export function addStoreOptions(command: Command): Command {
 
 export function openStore(
   { store, stateDir, kubeconfig, nodeNamespace }: StoreFlags,
-  { logger, metrics, token }: StoreAccess,
+  { logger, metrics, token, signal }: StoreAccess,
 ) {
   const environment = process.env;
   const kubernetes =
     store === "kubernetes" || (store === "auto" && (kubeconfig !== undefined || isInCluster({ environment })));
   const onAnswer = metrics?.requestAnswered;
   if (kubernetes) {
-    return OpenedStore.open({ type: "kubernetes", environment, kubeconfig, token, nodeNamespace, onAnswer, logger });
+    const access = { environment, kubeconfig, token, nodeNamespace, onAnswer, logger, signal };
+    return OpenedStore.open({ type: "kubernetes", ...access });
   }
   if (stateDir !== undefined) return OpenedStore.open({ type: "embedded", stateDir });
   throw new FamfsError("INVALID_ARGUMENT", "not in a cluster: say where records live with --state-dir or --kubeconfig");

@@ -63,7 +63,8 @@ export class KubernetesApi implements Disposable {
       if ("answer" in failure) return failure.answer;
       const delayMs = failure.retryAfterMs ?? jitteredDelayMs(attempt);
       if (!failure.mayRetry || performance.now() + delayMs > deadline) throw failure.error;
-      await sleep(delayMs, undefined, { signal: this.#bounded(wanted.signal, PATIENCE_MS) });
+      await sleep(delayMs, undefined, { signal: this.#bounded(wanted.signal, PATIENCE_MS) }).catch(() => {});
+      this.#assertWanted(wanted);
     }
   }
 
@@ -106,8 +107,7 @@ export class KubernetesApi implements Disposable {
       retryAfter = response.headers["retry-after"];
       text = await readAll(response);
     } catch (error) {
-      this.#closed.signal.throwIfAborted();
-      wanted.signal?.throwIfAborted();
+      this.#assertWanted(wanted);
       const reason = `${what}: the Kubernetes API does not answer: ${messageOf(error)}`;
       return { mayRetry: true, error: new FamfsError("STORE_UNAVAILABLE", reason, { cause: error }) };
     }
@@ -145,6 +145,11 @@ export class KubernetesApi implements Disposable {
       if (signal?.aborted !== true || isTimeout(signal.reason)) answered("none");
       throw error;
     }
+  }
+
+  #assertWanted({ signal }: ApiRequest): void {
+    this.#closed.signal.throwIfAborted();
+    signal?.throwIfAborted();
   }
 
   #bounded(signal: AbortSignal | undefined, milliseconds: number): AbortSignal {

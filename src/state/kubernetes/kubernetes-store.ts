@@ -14,6 +14,8 @@ export interface KubernetesStoreOptions {
   /** Namespace of the nodes' Leases, which holds nothing else. */
   readonly nodeNamespace: string;
   readonly logger: Logger;
+  /** Ends the opening; the store does not depend on it. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 type Reflectors = { [K in Kind]?: Reflector<K> };
@@ -35,13 +37,15 @@ export class KubernetesStore implements Store {
     this.#logger = logger;
   }
 
-  /** Errors: STORE_UNAVAILABLE when the API does not answer or lacks our resources. */
+  /** Errors: STORE_UNAVAILABLE when the API does not answer or lacks our resources; the signal's reason. */
   static async open(options: KubernetesStoreOptions): Promise<KubernetesStore> {
     const store = new KubernetesStore(options);
+    const { signal } = options;
+    const ends = signal === undefined ? {} : { signal };
     try {
       await Promise.all(
         Object.values(store.#resources).map(({ path }) =>
-          store.#api.request({ method: "GET", path, query: { limit: "1" } }),
+          store.#api.request({ method: "GET", path, query: { limit: "1" }, ...ends }),
         ),
       );
     } catch (error) {

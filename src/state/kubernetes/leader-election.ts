@@ -19,6 +19,8 @@ const LEASE_SECONDS = 12;
 const RENEW_MS = 3_000;
 /** The leader stops counting itself as one this long before others may take over. */
 const MARGIN_MS = 3_000;
+/** Giving the lease up saves the others a few seconds, which is not worth more. */
+const RESIGN_MS = 3_000;
 
 /**
  * One of several controllers is the leader and runs the background loops. Others judge the leader's lease by their own
@@ -52,7 +54,7 @@ export class LeaderElection implements AsyncDisposable {
     await this.#running;
     if (this.leading) {
       this.#leadsUntil = 0;
-      await this.#write("", 1).catch((error: unknown) => {
+      await this.#write("", { seconds: 1, signal: AbortSignal.timeout(RESIGN_MS) }).catch((error: unknown) => {
         this.#options.logger.warn({ reason: messageOf(error) }, "the leader's lease runs out by itself");
       });
     }
@@ -68,6 +70,7 @@ export class LeaderElection implements AsyncDisposable {
         await this.#tryLead();
         failures = 0;
       } catch (error) {
+        if (signal.aborted) return;
         failures++;
         if (!hasCode(error, "CONFLICT")) logger.warn({ reason: messageOf(error) }, "leader election");
       }
@@ -79,7 +82,8 @@ export class LeaderElection implements AsyncDisposable {
   /** Renews, or takes a lease that is free or has run out. CONFLICT when another was first. */
   async #tryLead(): Promise<void> {
     const started = performance.now();
-    const found = await this.#api.request({ method: "GET", path: `${this.#path}/${this.#options.name}` });
+    const { signal } = this.#abort;
+    const found = await this.#api.request({ method: "GET", path: `${this.#path}/${this.#options.name}`, signal });
     if (found !== undefined) {
       const { metadata, spec } = parseObject("Lease", found);
       const { holderIdentity, leaseDurationSeconds } = asRecord(spec);
@@ -89,26 +93,30 @@ export class LeaderElection implements AsyncDisposable {
       const free = typeof holderIdentity !== "string" || holderIdentity === "" || started > expires;
       if (holderIdentity !== this.#options.identity && !free) return;
     }
-    await this.#write(this.#options.identity, LEASE_SECONDS, this.#seen.version);
+    await this.#write(this.#options.identity, { seconds: LEASE_SECONDS, signal });
     this.#leadsUntil = started + LEASE_SECONDS * 1000 - MARGIN_MS;
   }
 
   async #write(
     holderIdentity: string,
-    leaseDurationSeconds: number,
-    resourceVersion = this.#seen.version,
+    { seconds, signal }: { readonly seconds: number; readonly signal: AbortSignal },
   ): Promise<void> {
     const { name } = this.#options;
+    const resourceVersion = this.#seen.version;
     const body = {
       apiVersion: "coordination.k8s.io/v1",
       kind: "Lease",
       metadata: { name, ...(resourceVersion === "" ? {} : { resourceVersion }) },
-      spec: { holderIdentity, leaseDurationSeconds, renewTime: new Date().toISOString().replace("Z", "000Z") },
+      spec: {
+        holderIdentity,
+        leaseDurationSeconds: seconds,
+        renewTime: new Date().toISOString().replace("Z", "000Z"),
+      },
     };
     const written = await this.#api.request(
       resourceVersion === ""
-        ? { method: "POST", path: this.#path, body }
-        : { method: "PUT", path: `${this.#path}/${name}`, body },
+        ? { method: "POST", path: this.#path, body, signal }
+        : { method: "PUT", path: `${this.#path}/${name}`, body, signal },
     );
     if (written === undefined) {
       this.#seen = { version: "", at: 0 }; // deleted in between: made anew in the next round
