@@ -68,6 +68,14 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
     assert.equal(await store.get("nodes", "v1"), undefined, "kinds are apart");
   });
 
+  void storeTest("what no record can be called is missing, like any other", async (store) => {
+    for (const name of ["", ".", "..", "a/b", "../famfsdevices/d", "%2e%2e", "A b", "v".repeat(300)]) {
+      for (const kind of ["volumes", "devices", "nodes"] as const) {
+        assert.equal(await store.get(kind, name), undefined, `${kind} ${JSON.stringify(name)}`);
+      }
+    }
+  });
+
   void storeTest("lists are in order of name", async (store) => {
     for (const each of ["b", "a-2", "c", "a"]) await store.create("nodes", each, exampleNode);
     assert.deepEqual(

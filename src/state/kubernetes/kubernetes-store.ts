@@ -18,6 +18,9 @@ export interface KubernetesStoreOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What the API server lets objects be called (RFC 1123 subdomain). */
+const OBJECT_NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+
 type Reflectors = { [K in Kind]?: Reflector<K> };
 
 /**
@@ -57,6 +60,8 @@ export class KubernetesStore implements Store {
 
   async get<K extends Kind>(kind: K, name: string): Promise<StoredRecord<K> | undefined> {
     const resource = this.#resource(kind);
+    // Ids come from callers as they are, and "..", say, would be another path.
+    if (!OBJECT_NAME.test(name)) return undefined;
     const object = await this.#api.request({ method: "GET", path: objectPath(resource, name) });
     return object === undefined ? undefined : toRecord(resource, object);
   }
