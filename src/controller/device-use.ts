@@ -17,7 +17,8 @@ export class DeviceUse {
     if (this.#space !== undefined) this.#take(this.#space.free, region);
     this.#highest = Math.max(this.#highest, generation);
     const { since } = this.#complete;
-    // Allocations on a device come one after the other, so whoever sees one has seen those before it (docs/decisions/0011).
+    // Allocations on a device come one after the other, so whoever sees one has seen those before it
+    // (docs/decisions/0011).
     if (generation > this.#complete.generation) this.#complete = { since, generation };
   }
 

@@ -59,7 +59,7 @@ export class Maintenance implements AsyncDisposable {
 }
 
 /** One round. A record that cannot be dealt with is logged and left for the next one. */
-export async function maintain(
+async function maintain(
   context: ControllerContext,
   { logger, abandonedMs }: Pick<MaintenanceOptions, "logger" | "abandonedMs">,
   signal: AbortSignal,

@@ -11,7 +11,7 @@ import type { ControllerContext } from "./context.ts";
  * The nodes that may still write. `nodes` are to be read after the volume: a node has a record before it stages
  * anything, so only one that is really gone is not among them.
  */
-export function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeRecord[]): string[] {
+function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeRecord[]): string[] {
   return Object.entries(staged)
     .filter(([nodeId, { bootId }]) => nodes.some((node) => node.nodeId === nodeId && node.bootId === bootId))
     .map(([nodeId]) => nodeId);
@@ -21,7 +21,8 @@ const QUARANTINED = "Quarantined";
 
 /**
  * Brings `staged` up to date, and says in a condition when a deleted volume waits for silent nodes. Answers the record
- * as it is then. `nodes` reads them all, after the volume was read. CONFLICT when it changed meanwhile: it is looked at again in the next round.
+ * as it is then. `nodes` reads them all, after the volume was read. CONFLICT when it changed meanwhile: it is looked at
+ * again in the next round.
  */
 export async function endQuarantine(
   { store, liveness }: ControllerContext,

@@ -1,5 +1,5 @@
 import { hasCode, type Logger } from "../base/index.ts";
-import type { NodeLiveness } from "./liveness.ts";
+import { type NodeLiveness, TAKE_OVER_MARGIN_MS } from "./liveness.ts";
 import type { Store } from "./store.ts";
 
 /** What is known about the machine of a node beside its heartbeat. */
@@ -10,9 +10,6 @@ export interface NodeObjects {
 
 /** Without a cluster nobody declares a node gone but by deleting its record. */
 export const NO_NODE_OBJECTS: NodeObjects = { whyGone: async () => undefined };
-
-/** As long as others wait beyond a lease before they take a grant over (design 4). */
-const MARGIN_MS = 2_000;
 
 export interface GoneNodesOptions {
   readonly store: Store;
@@ -29,7 +26,7 @@ export interface GoneNodesOptions {
  * before it registers anew (heartbeat.ts).
  */
 export async function removeGoneNodes({ store, liveness, nodeObjects, logger }: GoneNodesOptions): Promise<void> {
-  for (const { nodeId, instance, renewedAt } of liveness.silent(MARGIN_MS)) {
+  for (const { nodeId, instance, renewedAt } of liveness.silent(TAKE_OVER_MARGIN_MS)) {
     const reason = await nodeObjects.whyGone(nodeId);
     if (reason === undefined) continue;
     const record = await store.get("nodes", nodeId);

@@ -1,5 +1,5 @@
 import { FamfsError } from "../base/index.ts";
-import type { NodeLiveness } from "./liveness.ts";
+import { type NodeLiveness, TAKE_OVER_MARGIN_MS } from "./liveness.ts";
 import type { FamfsVolume } from "./records.ts";
 import { type Store, type StoredRecord, updateRecord } from "./store.ts";
 import type { VolumeChanges } from "./volume-changes.ts";
@@ -12,7 +12,7 @@ export interface WriterGrantsOptions {
   readonly changes: VolumeChanges;
   /** Owner slots a volume has. */
   readonly slotCount: number;
-  /** Added to a silent holder's lease before it is taken over: what it needs to notice and stop (design 4). */
+  /** Added to a silent holder's lease before it is taken over; only tests give another one. */
   readonly marginMs?: number;
 }
 
@@ -41,7 +41,7 @@ export class WriterGrants {
   readonly #options: Required<WriterGrantsOptions>;
 
   constructor(options: WriterGrantsOptions) {
-    this.#options = { marginMs: 2_000, ...options };
+    this.#options = { marginMs: TAKE_OVER_MARGIN_MS, ...options };
   }
 
   /**

@@ -2,6 +2,9 @@ import type { Logger } from "../base/index.ts";
 import type { NodeRecord } from "./records.ts";
 import type { Store } from "./store.ts";
 
+/** How long beyond its lease a silent node keeps what it has: what it needs to notice, and to stop (design 4). */
+export const TAKE_OVER_MARGIN_MS = 2_000;
+
 export interface LivenessOptions {
   readonly logger: Logger;
   /** Monotonic milliseconds; only tests give another one. */

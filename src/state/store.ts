@@ -52,7 +52,8 @@ const UPDATE_ATTEMPTS = 20;
 
 /**
  * Reads, changes and replaces a record until no other writer came in between. `change` answers undefined to leave it
- * as it is; it may be called several times, and what it reads itself is newer than the record. Undefined when the record does not exist (any more).
+ * as it is; it may be called several times, and what it reads itself is newer than the record. Undefined when the
+ * record does not exist (any more).
  */
 export async function updateRecord<K extends Kind>(
   store: Store,
