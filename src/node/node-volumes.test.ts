@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { open, readdir, readFile, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
@@ -181,5 +181,19 @@ test("a claim whose answer was lost does not outlive NodeUnstageVolume", { skip 
   const staged = { a: { bootId: "of this boot" } };
   await updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, staged }));
   await a.unstage("v1");
+  assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
+});
+
+test("pods of a volume whose memory is bad can go all the same", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  await a.stage("v1");
+  await a.publish("v1", "pod");
+  await writeFile(join(a.target("pod"), "f"), "never sealed");
+  await truncate(cluster.devicePath, 4 * 2 ** 20); // the log, and what is behind it
+  await a.unpublish("v1", "pod");
+  await a.unstage("v1");
+  assert.deepEqual(await mountsBelow(cluster.directory), []);
   assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
 });

@@ -54,6 +54,8 @@ const ATTACH_TIMEOUT_MS = 60_000;
 const RESTAGE_TIMEOUT_MS = 20_000;
 const SEAL_TIMEOUT_MS = 30_000;
 const HEALTH_TIMEOUT_MS = 3_000;
+/** Nothing that is tried later could still seal what is not in the log: who waited for it would wait for ever. */
+const BEYOND_SEALING = ["NODE_UNAVAILABLE", "VOLUME_NOT_STAGED", "MEMORY_ERROR", "LOG_CORRUPT"] as const;
 /** A FUSE server that takes longer is killed: it may still write. */
 const GIVE_UP_TIMEOUT_MS = 5_000;
 /**
@@ -249,7 +251,7 @@ export class NodeVolumes {
     if (path !== undefined && staged !== undefined && this.#isOurs(staged, volumeId)) {
       await unmountAll(path, { force: !server.serves(volumeId) });
     }
-    await server.detach(volumeId, { seal: true, timeoutMs: SEAL_TIMEOUT_MS });
+    await this.#detach(volumeId);
     await this.#options.onUnstaged(volumeId);
     await clearStaging(store, volumeId, node.nodeId);
     await records.delete(volumeId);
@@ -335,7 +337,7 @@ export class NodeVolumes {
         return true;
       }
       // Somebody unmounted it behind our back.
-      await server.detach(volumeId, { seal: true, timeoutMs: SEAL_TIMEOUT_MS });
+      await this.#detach(volumeId);
     }
     if (present !== undefined) await unmountAll(stagingPath, { force: true });
     return false;
@@ -378,9 +380,22 @@ export class NodeVolumes {
     try {
       await this.#options.server.ask("seal", { volumeId }, { timeoutMs });
     } catch (error) {
-      // Without a server there is nothing left that could be sealed.
-      if (!hasCode(error, "NODE_UNAVAILABLE", "VOLUME_NOT_STAGED")) throw error;
-      call.logger.warn({ volumeId, err: error }, "files that were not sealed yet are lost with the FUSE server");
+      this.#orLost(volumeId, error);
     }
+  }
+
+  async #detach(volumeId: string): Promise<void> {
+    const { server } = this.#options;
+    try {
+      await server.detach(volumeId, { seal: true, timeoutMs: SEAL_TIMEOUT_MS });
+    } catch (error) {
+      this.#orLost(volumeId, error);
+      await server.detach(volumeId, { seal: false, timeoutMs: SEAL_TIMEOUT_MS });
+    }
+  }
+
+  #orLost(volumeId: string, error: unknown): void {
+    if (!hasCode(error, ...BEYOND_SEALING)) throw error;
+    this.#options.logger.warn({ volumeId, err: error }, "files that were not sealed yet are lost");
   }
 }
