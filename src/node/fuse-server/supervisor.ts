@@ -178,14 +178,16 @@ export class FuseServerSupervisor implements AsyncDisposable {
     running?.child.kill("SIGKILL");
   }
 
-  #process(): Promise<Running> {
+  async #process(): Promise<Running> {
     if (this.#stopping) throw new FamfsError("NODE_UNAVAILABLE", "the node plugin is stopping");
-    this.#running ??= this.#start();
-    return this.#running;
+    // What cannot even be spawned leaves nothing that would end and be started again: the next call tries.
+    this.#running ??= this.#start(this.#spawn());
+    return await this.#running;
   }
 
-  async #start(): Promise<Running> {
-    const [socket, theirs] = native.socketPair();
+  /** Throws when this host has no room for it: descriptors, processes. */
+  #spawn(): Omit<Running, "watchdog"> {
+    const [socket, theirs] = socketPair();
     let child: ChildProcess;
     try {
       // Its output goes to our stderr: stdout may be a program's JSON.
@@ -193,12 +195,19 @@ export class FuseServerSupervisor implements AsyncDisposable {
         stdio: ["ignore", 2, 2, "ipc", theirs, this.#options.lock],
         serialization: "advanced",
       });
+    } catch (error) {
+      closeSync(socket);
+      throw fromSystemError(error, "spawn", process.execPath);
     } finally {
       closeSync(theirs);
     }
     const log = (line: LogLine) => this.#logger[line.level](line.fields, line.message);
     const channel = new Channel<ServerCalls, PluginCalls>(child, { ...this.#options.handlers, log });
-    const running: Running = { child, channel, socket };
+    return { child, channel, socket };
+  }
+
+  async #start(running: Running): Promise<Running> {
+    const { child, channel } = running;
     void exitOf(child).then((reason) => this.#exited(running, reason));
     try {
       await channel.call("ready", undefined, { timeoutMs: START_TIMEOUT_MS });
@@ -248,6 +257,14 @@ export class FuseServerSupervisor implements AsyncDisposable {
   #restart(): void {
     if (this.#stopping) return;
     this.#process().catch((error: unknown) => this.#logger.error({ err: error }, "FUSE server restart failed"));
+  }
+}
+
+function socketPair(): [number, number] {
+  try {
+    return native.socketPair();
+  } catch (error) {
+    throw fromSystemError(error, "socketpair", "for the FUSE server");
   }
 }
 
