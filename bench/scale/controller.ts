@@ -3,9 +3,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CsiClient } from "../../src/csi/index.ts";
+import { NODE_NAMESPACE } from "../../test/e2e/api-server.ts";
 import { startCommand } from "../../test/support/program.ts";
 import { residentMegabytes } from "../memory.ts";
-import { NODE_NAMESPACE, type Population } from "./population.ts";
+import type { Population } from "./population.ts";
 
 export interface Times {
   readonly p50: number;

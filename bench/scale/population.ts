@@ -2,12 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { ALLOC_UNIT, silentLogger } from "../../src/base/index.ts";
 import { type FamfsVolume, Heartbeat, type NodeRecord, updateRecord } from "../../src/state/index.ts";
-import { connect } from "../../src/state/kubernetes/connection.ts";
-import { customResourceDefinition, DEFINITIONS } from "../../src/state/kubernetes/crd.ts";
-import { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
+import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { ApiServer } from "../../test/e2e/api-server.ts";
 
-export const NODE_NAMESPACE = "famfs-csi-nodes";
 const FABRIC = "rack-1";
 const REGION_BYTES = 64 * 2 ** 20;
 /** Room for what the measured calls add. */
@@ -40,15 +37,8 @@ export class Population implements AsyncDisposable {
     await using opening = new AsyncDisposableStack();
     // etcd's disk is not what is measured.
     process.env["TMPDIR"] = "/dev/shm";
-    const server = opening.use(await ApiServer.start());
-    await server.kubectl(["create", "namespace", NODE_NAMESPACE]);
-    const definitions = { apiVersion: "v1", kind: "List", items: DEFINITIONS.map(customResourceDefinition) };
-    await server.kubectl(["create", "-f", "-"], JSON.stringify(definitions));
-    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-    const connection = await connect({ environment: {}, kubeconfig: server.plane.kubeconfig() });
-    const store = opening.use(
-      await KubernetesStore.open({ connection, nodeNamespace: NODE_NAMESPACE, logger: silentLogger }),
-    );
+    const server = opening.use(await ApiServer.startWithRecords());
+    const store = opening.use(await server.openStore());
     const nodeIds = Array.from({ length: nodes }, (_, index) => `node-${String(index).padStart(4, "0")}`);
     await inParallel(nodeIds, async (nodeId) => {
       opening.use(await Heartbeat.open(store, { node: nodeRecord(nodeId), logger: silentLogger }));
