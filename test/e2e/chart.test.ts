@@ -213,6 +213,13 @@ test("nothing that fails keeps an administrator waiting for ever, or a node plug
   assert.ok(periodSeconds * failureThreshold >= 300, "it may take minutes to serve again what is mounted");
 });
 
+test("helm test goes where the node plugin runs, but not to a node that is away", { skip }, async () => {
+  const taint = { key: "memory", operator: "Exists", effect: "NoExecute" };
+  const tolerations = [{ operator: "Exists" }, taint];
+  const [pod] = (await rendered({ node: { tolerations } })).filter(({ kind }) => kind === "Pod").flatMap(podSpecsOf);
+  assert.deepEqual(pod?.tolerations, [{ operator: "Exists", effect: "NoSchedule" }, taint]);
+});
+
 /** A pod that only has to be there may not have more than it needs. */
 test("only the node plugin is privileged; every other container has nothing but its own files", { skip }, async () => {
   const values = { node: { registrar: { enabled: true } } };
@@ -250,6 +257,7 @@ interface Rendered {
 }
 
 interface PodSpec {
+  readonly tolerations?: readonly object[];
   readonly securityContext?: { readonly seccompProfile?: object; readonly runAsNonRoot?: boolean };
   readonly containers: readonly {
     readonly name: string;
