@@ -117,6 +117,12 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
     assert.equal((await leftOnNodes()).length, 2 + 2 * 2);
     const before = await names("pods", `--namespace=${NAMESPACE}`, "--field-selector=status.phase=Running");
     await assert.rejects(helm("uninstall", "--timeout=60s"), /used by pods on node-/);
+    const roles = await names("clusterroles,clusterrolebindings");
+    assert.deepEqual(
+      roles.filter((name) => name.includes("uninstall")),
+      [],
+      "nobody keeps the rights of the hook",
+    );
     const history = JSON.parse(await helm("history", "--output=json")) as { revision: number; status: string }[];
     assert.equal(history.at(-1)?.status, "uninstalling", "as docs/install.md says");
     await helm("rollback", String(history.at(-1)?.revision), "--wait");
