@@ -22,7 +22,7 @@ const BRIDGE = "cluster";
 export interface ClusterOptions {
   /** Default two. */
   readonly nodes?: readonly string[];
-  /** OCI archives that every node gets. */
+  /** Archives of images that every node gets. */
   readonly imageArchives?: readonly string[];
 }
 
