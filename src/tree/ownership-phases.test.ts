@@ -97,3 +97,17 @@ test("a hand-over that cannot give back what was reserved, or the grant, ends al
   assert.equal(await handedOver, true);
   assert.equal(await waiting, WRITER);
 });
+
+test("a volume that is closed does not wait for a grant that nobody needs any more", async () => {
+  const { owner } = ownership({
+    acquire: ({ signal }) => {
+      const { promise, reject } = Promise.withResolvers<LogWriter>();
+      signal.addEventListener("abort", () => reject(signal.reason));
+      return promise;
+    },
+  });
+  const waiting = assert.rejects(owner.acquire(30_000), { code: "CANCELLED" });
+  const turn = new Promise((resolve) => setImmediate(resolve, "still waiting"));
+  assert.equal(await Promise.race([owner.close(), turn]), undefined);
+  await waiting;
+});
