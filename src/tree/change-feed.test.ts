@@ -160,3 +160,21 @@ test("what was retracted is gone, and all else stays what it was, also when the 
   assert.deepEqual(nodeids(), before.slice(0, 4));
   assert.ok(b.told.includes(`entry ${ROOT} e`));
 });
+
+test("a log that is corrupt is still so when its memory can be read again", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  node.tree.watch(50);
+  volume.corruptAt = 3;
+  await volume.clock.advance(60);
+  volume.beforePoll = () => {
+    throw new FamfsError("MEMORY_ERROR", "bad page");
+  };
+  await volume.clock.advance(60);
+  volume.beforePoll = () => undefined;
+  await volume.clock.advance(60);
+  assert.deepEqual(
+    node.conditions.map(({ code }) => code),
+    ["LOG_CORRUPT", "MEMORY_ERROR", "LOG_CORRUPT"],
+  );
+});

@@ -1,7 +1,7 @@
 import type { SealedChange, SealedNode, SealedPlace } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { attributesOf, type DirectoryNode, type FileNode, sealedContent, type TreeNode } from "./nodes.ts";
-import type { IndexedEntry, LogNews } from "./ports.ts";
+import type { IndexedEntry, LogNews, TreeCondition } from "./ports.ts";
 import type { UnsealedFile } from "./unsealed-file.ts";
 
 /**
@@ -27,9 +27,10 @@ export class ChangeFeed {
     return this.#ctx.options.clock.monotonicMs() - this.#completeAt;
   }
 
-  /** Index of an entry that stays bad; what follows it is not served. */
-  get corruptAt(): number | undefined {
-    return this.#corruptAt;
+  /** What is wrong with the log, as far as it can be read. */
+  get condition(): TreeCondition | undefined {
+    if (this.#corruptAt === undefined) return undefined;
+    return { code: "LOG_CORRUPT", message: `log entry ${this.#corruptAt} is corrupt; what follows is not served` };
   }
 
   /** Reads what is new. Returns how many entries were applied. */
@@ -47,14 +48,9 @@ export class ChangeFeed {
     if (this.#restarting) this.#rebind();
     this.#restarting = false;
     this.#contentChanged(news);
-    if (news.corruptAt === undefined && this.#corruptAt !== undefined) onCondition?.(undefined);
-    if (news.corruptAt !== undefined && news.corruptAt !== this.#corruptAt) {
-      onCondition?.({
-        code: "LOG_CORRUPT",
-        message: `log entry ${news.corruptAt} is corrupt; what follows is not served`,
-      });
-    }
+    const isNews = news.corruptAt !== this.#corruptAt;
     this.#corruptAt = news.corruptAt;
+    if (isNews) onCondition?.(this.condition);
     this.#live = true;
     if (news.complete) this.#completeAt = this.#ctx.options.clock.monotonicMs();
     return applied;

@@ -92,7 +92,7 @@ export class VolumeTree implements AsyncDisposable {
       if (this.#closed) return;
       try {
         this.poll();
-        if (unreadable) this.#ctx.options.onCondition?.(undefined);
+        if (unreadable) this.#ctx.options.onCondition?.(this.#feed.condition);
         unreadable = false;
       } catch (error) {
         unreadable = true;

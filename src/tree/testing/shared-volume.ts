@@ -56,6 +56,8 @@ export class SharedVolume {
   overflow = false;
   /** Entries that are published and have not arrived: nobody sees new ones. */
   hidden = false;
+  /** Index of an entry that stays bad. */
+  corruptAt: number | undefined;
   /** Called before each look at the log; may throw. */
   beforePoll: () => void = () => undefined;
   /** The region is this volume's. */
@@ -203,7 +205,7 @@ export class SharedVolume {
         const entries = this.hidden ? [] : this.#decode(position).slice(0, PIECE);
         position += entries.length;
         const more = !this.hidden && position < this.#entries.length;
-        const news = { entries, corruptAt: undefined, restarted, more, complete: !more && !this.hidden };
+        const news = { entries, corruptAt: this.corruptAt, restarted, more, complete: !more && !this.hidden };
         if (more) return { ...news, contentChanges: [] };
         const contentChanges = this.overflow ? "all" : this.#changes.slice(changes);
         this.overflow = false;
