@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { updateRecord } from "../state/index.ts";
-import { failingStore } from "./testing/fixtures.ts";
+import { eventually, failingStore } from "./testing/fixtures.ts";
 import { codeIs, mountsBelow, run } from "./testing/probes.ts";
 import { testCluster } from "./testing/test-node.ts";
 
@@ -196,4 +196,21 @@ test("pods of a volume whose memory is bad can go all the same", { skip }, async
   await a.unstage("v1");
   assert.deepEqual(await mountsBelow(cluster.directory), []);
   assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
+});
+
+test("what a server notices comes into the record, also when the store does not answer at first", {
+  skip,
+}, async (t) => {
+  const cluster = await testCluster(t);
+  const failing = failingStore(cluster.store);
+  const a = await cluster.node("a", failing);
+  await cluster.volume("v1");
+  await a.stage("v1");
+  failing.failAt(1);
+  await truncate(cluster.devicePath, 4 * 2 ** 20);
+  const condition = await eventually("it is there", async () => {
+    return (await cluster.store.get("volumes", "v1"))?.conditions[0];
+  });
+  assert.ok(failing.failed());
+  assert.equal(condition.reason, "MemoryError");
 });

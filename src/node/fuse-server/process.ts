@@ -1,5 +1,6 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { native } from "../../../native/index.ts";
-import { type Logger, messageOf } from "../../base/index.ts";
+import { hasCode, type Logger, messageOf } from "../../base/index.ts";
 import type { TreeCondition } from "../../tree/index.ts";
 import { Channel, type Port } from "./channel.ts";
 import type { PluginCalls, ServerCalls, VolumeAttachment, WriterTerms } from "./messages.ts";
@@ -10,8 +11,8 @@ const DESCRIPTOR_SOCKET = 4;
 /** How long a server whose plugin is gone may take to seal, busy threads included. */
 const ORPHAN_SECONDS = 10;
 
-/** What serving a volume may ask of the node plugin. */
-export interface PluginPort {
+/** What serving a volume may ask of the node plugin. Disposed of when it is served no more. */
+export interface PluginPort extends Disposable {
   readonly logger: Logger;
   acquireWriter(request: { timeoutMs: number; highestEpoch: number; signal: AbortSignal }): Promise<WriterTerms>;
   releaseWriter(): Promise<void>;
@@ -20,6 +21,7 @@ export interface PluginPort {
 }
 
 const RELEASE_TIMEOUT_MS = 10_000;
+const REPORT_RETRY_MS = 2_000;
 
 /** Serves a volume on `fd`, which it owns from the start of the call. */
 export type ServeWithPlugin = (attachment: VolumeAttachment, fd: number, plugin: PluginPort) => ReturnType<Serve>;
@@ -52,6 +54,20 @@ export function runFuseServer(open: (logger: Logger) => Promise<ServeWithPlugin>
 }
 
 function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string, logger: Logger): PluginPort {
+  let last: { readonly noticed: TreeCondition | undefined } | undefined;
+  let reporting: Promise<void> = Promise.resolve();
+  /** It is noticed once, so it is told until the record has it, or there is something newer to tell. Never fails. */
+  const report = async (notice: NonNullable<typeof last>) => {
+    while (last === notice) {
+      try {
+        return await channel.call("problem", { volumeId, ...notice }, { timeoutMs: RELEASE_TIMEOUT_MS });
+      } catch (error) {
+        logger.debug({ volumeId, reason: messageOf(error) }, "condition not reported");
+        if (hasCode(error, "NODE_UNAVAILABLE")) return; // the plugin is gone
+        await delay(REPORT_RETRY_MS, undefined, { ref: false });
+      }
+    }
+  };
   return {
     logger: logger.child({ volumeId }),
     acquireWriter: ({ signal, ...request }) =>
@@ -67,9 +83,12 @@ function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string
       ),
     releaseWriter: () => release(channel, volumeId, logger),
     reportProblem: (noticed) => {
-      channel
-        .call("problem", { volumeId, noticed }, { timeoutMs: RELEASE_TIMEOUT_MS })
-        .catch((error: unknown) => logger.debug({ volumeId, reason: messageOf(error) }, "condition not reported"));
+      const notice = { noticed };
+      last = notice;
+      reporting = reporting.then(() => report(notice));
+    },
+    [Symbol.dispose]: () => {
+      last = undefined;
     },
   };
 }

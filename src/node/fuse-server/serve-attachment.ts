@@ -57,6 +57,7 @@ async function serveAttachment(
     onProblem: (noticed) => plugin.reportProblem(noticed),
   });
   const all = new AsyncDisposableStack();
+  all.use(plugin);
   all.use(device);
   all.use(served);
   stack.move();
