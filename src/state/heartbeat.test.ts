@@ -52,4 +52,5 @@ test("a renewal that the store answers after the lease had run out is a lapse: o
   assert.equal(heartbeat.remainingMs(), 0);
   givenUp.resolve();
   while (heartbeat.remainingMs() === 0) await sleep(10);
+  assert.equal(heartbeat.failures, 0, "renewals that waited together are no failures, nor another process");
 });

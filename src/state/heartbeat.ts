@@ -29,6 +29,8 @@ export class Heartbeat implements AsyncDisposable {
   #failures = 0;
   readonly #onLapse: () => Promise<void>;
   #goodUntil: number | undefined;
+  /** When the last renewal was known to have succeeded. */
+  #renewedAt = 0;
 
   private constructor(store: Store, { node, logger, onLapse }: HeartbeatOptions) {
     this.#store = store;
@@ -83,11 +85,14 @@ export class Heartbeat implements AsyncDisposable {
       else await this.#store.replace("nodes", { ...found, ...record });
     } catch (error) {
       if (!hasCode(error, "CONFLICT")) throw error;
+      // Renewals overlap while the store is slow: another one of ours was first.
+      if (this.#renewedAt > started) return;
       this.#logger.warn({ node: record.nodeId }, "another process writes this node's heartbeat");
       throw error;
     }
+    this.#renewedAt = performance.now();
     // Judged by when the record was fresh again, not by when that was asked for: the store may have answered late.
-    if (this.#goodUntil !== undefined && this.#goodUntil < performance.now()) {
+    if (this.#goodUntil !== undefined && this.#goodUntil < this.#renewedAt) {
       this.#goodUntil = 0; // until `onLapse` has returned, also where it fails
       this.#logger.warn({ node: record.nodeId, declaredGone: found === undefined }, "the heartbeat had lapsed");
       await this.#onLapse();
