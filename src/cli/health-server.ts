@@ -18,9 +18,9 @@ export interface HealthServerOptions {
 }
 
 /**
- * What Prometheus and the kubelet's probes ask over HTTP: `/metrics`, `/healthz` answers while the event loop turns (a process that does not is
- * ended and started again, which would not help against an API server that is away, and would break every mount of
- * the node), `/readyz` when all checks hold, with a line for each.
+ * What Prometheus and the kubelet's probes ask over HTTP. `/metrics`. `/healthz` answers while the event loop turns: a
+ * process that does not is ended and started again, which would not help against an API server that is away, and would
+ * break every mount of the node. `/readyz`: whether all checks hold, with a line for each.
  */
 export class HealthServer implements AsyncDisposable {
   readonly #server: Server;

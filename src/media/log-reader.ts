@@ -272,16 +272,16 @@ export class LogReader {
     for (const record of records) {
       const { index, entry } = record;
       if (entry.type === "filler" && index >= comparedTo) {
-        const doubtful = this.#recent.filter(
+        const isDoubtful = this.#recent.some(
           (old) => isInRun(old.index, entry) && (old.entry.type !== "filler" || old.entry.first < entry.first),
         );
-        const ghost = doubtful.length === 0 ? undefined : this.#replaced(doubtful);
+        const ghost = isDoubtful ? this.#replaced(this.#recent) : undefined;
         if (ghost !== undefined) {
           const message = `log entry ${ghost}: of an owner that had lost the log, replaced in epoch ${entry.epoch}`;
           return { code: "ENTRY_RETRACTED", index: ghost, message };
         }
         // What is delivered together was read together; comparing at each filler of a hostile log would take minutes.
-        if (doubtful.length > 0) comparedTo = index + CHUNK;
+        if (isDoubtful) comparedTo = index + CHUNK;
       }
       this.#recent.push(record);
       if (this.#recent.length > AROUND) this.#recent.shift();

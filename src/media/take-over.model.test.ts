@@ -27,6 +27,8 @@ interface Rules {
   readonly outbid: boolean;
   /** A reader begins again when what it has was written by an owner that had lost the log. */
   readonly retract: boolean;
+  /** It does so only when what it has differs from what is there now. */
+  readonly compare: boolean;
   /** The first entry of a transaction is stored last. */
   readonly firstLast: boolean;
   /** Epochs come from a compare-and-swap in the store, not from what is seen in the memory. */
@@ -43,6 +45,7 @@ const OURS: Rules = {
   covered: true,
   outbid: true,
   retract: true,
+  compare: true,
   firstLast: true,
   epochFromStore: true,
 };
@@ -198,9 +201,9 @@ function reader(rules: Rules): Step[] {
             deliveredRuns.some((run, at) => typeof run === "object" && run.first < entry.first && inRun(entry, at))),
       );
       const differs = delivered.some((name, at) => at < now.length && name !== now[at]);
-      if (differs && !(rules.retract && told)) {
-        state.harm = `a reader had ${delivered.join()}, now it is ${now.join()}`;
-      }
+      const beginsAgain = rules.retract && told && (differs || !rules.compare);
+      if (differs && !beginsAgain) state.harm = `a reader had ${delivered.join()}, now it is ${now.join()}`;
+      if (beginsAgain && !differs) state.harm = `a reader of ${now.join()} begins again for ever`;
     }),
   ];
 }
@@ -295,6 +298,7 @@ const BROKEN: readonly [string, Partial<Rules>, readonly Actor[], RegExp][] = [
   ["applying what a late transaction put into a run", { covered: false }, ["A", "B"], /half|is lost/],
   ["late fillers that count", { outbid: false }, ["A", "B quiet", "C quiet", "reader"], /had|is lost|half/],
   ["readers that never begin again", { retract: false }, ["A", "B", "reader"], /had/],
+  ["readers that believe every filler", { compare: false }, ["A", "B quiet", "C quiet", "reader"], /for ever/],
   ["a transaction stored first to last", { firstLast: false }, ["A", "B", "C"], /half/],
   ["epochs from the memory", { epochFromStore: false }, ["A", "B", "C"], /share an epoch/],
 ];

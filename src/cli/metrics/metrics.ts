@@ -10,8 +10,9 @@ const REQUESTS = "famfs_csi_api_requests_total";
 const CALL_SECONDS = [0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 
 /**
- * What Prometheus scrapes from this process. Calls and requests are counted here as they end; everything else is asked for at each
- * scrape, in bounded time, and made into samples of that scrape: nothing is kept that could outlive what it is about.
+ * What Prometheus scrapes from this process. Calls and requests are counted here as they end; everything else is asked
+ * for at each scrape, in bounded time, and made into samples of that scrape: nothing is kept that could outlive what it
+ * is about.
  */
 export class Metrics {
   readonly contentType = Registry.PROMETHEUS_CONTENT_TYPE;
