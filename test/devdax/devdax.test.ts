@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { after, before, describe, test } from "node:test";
 import { GIB } from "../../src/base/index.ts";
 import { compileCheckout } from "../support/compiled.ts";
 import { type Command, Guest, missingGuest } from "./support/guest.ts";
+import { standalone, until } from "./support/standalone.ts";
 
 const MEMORY_BYTES = 2 * GIB;
 /** Of the namespace: its first alignment unit holds what the kernel knows it by. */
@@ -152,37 +152,30 @@ m.flush()'
   });
 
   test("CSI on a real device: a claim is made, filled, read again and deleted", async (t) => {
-    await using plugin = await standalone(a, t);
+    await using plugin = await standalone(a, `--pool shared --device ${DEVICE}`, t);
     const capability = { mount: { fsType: "famfs" }, accessType: "mount", accessMode: { mode: "SINGLE_NODE_WRITER" } };
-    const call = async (service: string, method: string, request: object) => {
-      const text = JSON.stringify(request);
-      const output = await a.sh(
-        a.program("test/devdax/guest/csi-call", `/run/csi.sock ${service} ${method} '${text}'`),
-      );
-      return JSON.parse(output) as { volume?: { volumeId: string }; publishContext?: object };
-    };
-    const { volume: made } = await call("controller", "CreateVolume", {
+    const { volume: made } = await plugin.call("controller", "CreateVolume", {
       name: "claim",
       capacityRange: { requiredBytes: String(256 * 2 ** 20) },
       volumeCapabilities: [capability],
     });
     const volumeId = made?.volumeId ?? "";
-    const { publishContext } = await call("controller", "ControllerPublishVolume", {
+    const { publishContext } = await plugin.call("controller", "ControllerPublishVolume", {
       volumeId,
       nodeId: "a",
       volumeCapability: capability,
     });
     const staged = { volumeId, publishContext, stagingTargetPath: "/mnt/staging", volumeCapability: capability };
     await a.sh("mkdir -p /mnt/staging");
-    await call("node", "NodeStageVolume", staged);
-    await call("node", "NodePublishVolume", { ...staged, targetPath: "/mnt/target" });
+    await plugin.call("node", "NodeStageVolume", staged);
+    await plugin.call("node", "NodePublishVolume", { ...staged, targetPath: "/mnt/target" });
     await a.sh("seq 100000 >/mnt/target/file && sync");
     assert.equal(await a.sh("sha256sum </mnt/staging/file"), await a.sh("seq 100000 | sha256sum"));
     assert.match(await a.sh(a.famfs("device scan")), /claim|256 MiB/);
-    await call("node", "NodeUnpublishVolume", { volumeId, targetPath: "/mnt/target" });
-    await call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: "/mnt/staging" });
-    await call("controller", "ControllerUnpublishVolume", { volumeId, nodeId: "a" });
-    await call("controller", "DeleteVolume", { volumeId });
+    await plugin.call("node", "NodeUnpublishVolume", { volumeId, targetPath: "/mnt/target" });
+    await plugin.call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: "/mnt/staging" });
+    await plugin.call("controller", "ControllerUnpublishVolume", { volumeId, nodeId: "a" });
+    await plugin.call("controller", "DeleteVolume", { volumeId });
     await plugin.stop();
   });
 });
@@ -208,8 +201,6 @@ interface Mounted extends AsyncDisposable {
   unmount(): Promise<void>;
 }
 
-const MOUNT_MS = 90_000;
-
 /** `famfs-csi mount` in the guest. */
 async function mount(guest: Guest, what: string, directory: string): Promise<Mounted> {
   await guest.sh(`mkdir -p ${directory}`);
@@ -225,39 +216,4 @@ async function mount(guest: Guest, what: string, directory: string): Promise<Mou
     return unmounted;
   };
   return { command, unmount, [Symbol.asyncDispose]: unmount };
-}
-
-/** Controller and node of one guest, over the device that is its pool. */
-async function standalone(guest: Guest, t: TestContext): Promise<{ stop(): Promise<void> } & AsyncDisposable> {
-  const flags = `--endpoint unix:///run/csi.sock --state-dir /run/state --node-id a --pool shared --device ${DEVICE}`;
-  const command = guest.start(`exec env ${guest.famfs(`standalone ${flags}`)}`);
-  await until(command, async () => command.said().includes("serving"));
-  const stop = async () => {
-    command.kill("TERM");
-    const { status } = await command.ended;
-    if (status !== 0) t.diagnostic(command.said());
-    assert.equal(status, 0);
-  };
-  let stopped: Promise<void> | undefined;
-  const once = () => {
-    stopped ??= stop();
-    return stopped;
-  };
-  return { stop: once, [Symbol.asyncDispose]: once };
-}
-
-async function until(command: Command, ready: () => Promise<boolean>): Promise<void> {
-  let ended = false;
-  void command.ended.then(
-    () => {
-      ended = true;
-    },
-    () => {
-      ended = true;
-    },
-  );
-  for (const deadline = performance.now() + MOUNT_MS; !(await ready()); await sleep(100)) {
-    if (ended) throw new Error(`it ended:\n${command.said()}`);
-    if (performance.now() > deadline) throw new Error(`not ready after ${MOUNT_MS} ms:\n${command.said()}`);
-  }
 }
