@@ -67,6 +67,8 @@ test("a name that exists with other arguments is ALREADY_EXISTS and says what di
   for (const capacityRange of [{ requiredBytes: (4n << 20n) + 1n }, { limitBytes: (4n << 20n) - 1n }]) {
     await assert.rejects(create({ parameters, capacityRange }), answers("ALREADY_EXISTS", /4194304 bytes/));
   }
+  const tooLarge = create({ parameters, capacityRange: { requiredBytes: 5n << 20n } });
+  await assert.rejects(tooLarge, answers("ALREADY_EXISTS", /asked for are 5242880 to any number$/));
   await create({ parameters, capacityRange: { requiredBytes: 1n, limitBytes: 4n << 20n } });
 });
 

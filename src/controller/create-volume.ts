@@ -172,7 +172,9 @@ function assertSame(volume: StoredRecord<"volumes">, request: CreateRequest): vo
     new FamfsError("VOLUME_EXISTS", `volume ${volume.name} exists with another ${what}`);
   if (volume.csiName !== request.csiName) throw differs(`name, ${JSON.stringify(volume.csiName)}`);
   if (volume.capacityBytes < requiredBytes || (limitBytes > 0 && volume.capacityBytes > limitBytes)) {
-    throw differs(`size: it has ${volume.capacityBytes} bytes, asked for are ${requiredBytes} to ${limitBytes}`);
+    throw differs(
+      `size: it has ${volume.capacityBytes} bytes, asked for are ${requiredBytes} to ${limitBytes || "any number"}`,
+    );
   }
   for (const name of new Set([...Object.keys(volume.parameters), ...Object.keys(parameters)])) {
     const [has, asked] = [volume.parameters[name] ?? "not set", parameters[name] ?? "not set"];
