@@ -1,9 +1,8 @@
 import { hasCode } from "../../base/index.ts";
 import type { KubernetesApi } from "./api.ts";
-import { type ApiObject, asRecord, parseObject } from "./api-object.ts";
+import { type ApiObject, parseObject } from "./api-object.ts";
+import { listObjects } from "./list-objects.ts";
 
-/** Objects per request: what is held at a time stays small however many there are. */
-const PAGE = "200";
 const ATTEMPTS = 5;
 
 export interface FinalizerChange {
@@ -18,32 +17,39 @@ export interface FinalizerChange {
 
 /** Changes finalizers object by object and answers how many it changed. Safe to repeat. CONFLICT, STORE_UNAVAILABLE. */
 export async function changeFinalizers(api: KubernetesApi, wanted: FinalizerChange): Promise<number> {
+  const { path, apiKind } = wanted;
+  // Of all objects only those are kept that are to change: usually none.
+  const parse = (item: unknown) => {
+    const object = parseObject(apiKind, item);
+    return newFinalizers(wanted, object) === undefined ? [] : [object];
+  };
   let changed = 0;
-  for (let next = ""; ; ) {
-    const query = next === "" ? { limit: PAGE } : { limit: PAGE, continue: next };
-    const page = asRecord(await api.request({ method: "GET", path: wanted.path, query }));
-    for (const item of Array.isArray(page["items"]) ? page["items"] : []) {
-      if (await changeOne(api, wanted, parseObject(wanted.apiKind, item))) changed++;
-    }
-    const { continue: more } = asRecord(page["metadata"]);
-    if (typeof more !== "string" || more === "") return changed;
-    next = more;
+  for (const object of (await listObjects(api, { path, parse })).items.flat()) {
+    if (await changeOne(api, wanted, object)) changed++;
   }
+  return changed;
+}
+
+/** Undefined when the object stays as it is. */
+function newFinalizers({ matches, change }: FinalizerChange, object: ApiObject): readonly string[] | undefined {
+  const { finalizers } = object.metadata;
+  const rest = change(finalizers);
+  const same = rest.length === finalizers.length && rest.every((each) => finalizers.includes(each));
+  return same || matches?.(object) === false ? undefined : rest;
 }
 
 async function changeOne(api: KubernetesApi, wanted: FinalizerChange, listed: ApiObject): Promise<boolean> {
   const path = `${wanted.path}/${encodeURIComponent(listed.metadata.name)}`;
   for (let object = listed, attempt = 1; ; attempt++) {
-    const { name, resourceVersion, finalizers } = object.metadata;
-    const rest = wanted.change(finalizers);
-    const same = rest.length === finalizers.length && rest.every((each) => finalizers.includes(each));
-    if (same || wanted.matches?.(object) === false) return false;
+    const { name, resourceVersion } = object.metadata;
+    const finalizers = newFinalizers(wanted, object);
+    if (finalizers === undefined) return false;
     try {
       await api.request({
         method: "PATCH",
         path,
         contentType: "application/merge-patch+json",
-        body: { metadata: { name, resourceVersion, finalizers: rest } },
+        body: { metadata: { name, resourceVersion, finalizers } },
       });
       return true;
     } catch (error) {
