@@ -114,6 +114,29 @@ test("a silent holder is taken over only after its lease and the margin, by this
   assert.equal((await at.volume()).writer?.nodeId, "b");
 });
 
+test("nothing is taken from a node that only this process no longer sees", async () => {
+  await using at = await cluster();
+  await at.grants("a").acquire("v", acquiring(1000));
+  let clock = 0;
+  const blind = new Proxy(at.store, {
+    get(store, name) {
+      if (name === "watch") return async function* () {};
+      const member: unknown = Reflect.get(store, name, store);
+      return typeof member === "function" ? member.bind(store) : member;
+    },
+  });
+  await using liveness = await NodeLiveness.open(blind, { logger: silentLogger, now: () => clock });
+  await using changes = VolumeChanges.open(at.store, silentLogger);
+  const b = new WriterGrants({ store: at.store, nodeId: "b", liveness, changes, slotCount: 3, marginMs: MARGIN_MS });
+  clock += LEASE_MS + MARGIN_MS + 1;
+  await updateRecord(at.store, "nodes", "a", (record) => ({ ...record, renewedAt: "while nobody looked" }));
+  assert.ok(!liveness.isAlive("a", MARGIN_MS));
+  await assert.rejects(b.acquire("v", acquiring(50)), { code: "OWNER_BUSY" });
+  assert.equal((await at.volume()).writer?.nodeId, "a");
+  clock += LEASE_MS + MARGIN_MS + 1;
+  assert.equal((await b.acquire("v", acquiring(1000))).epoch, 2);
+});
+
 test("waiters that died hold nobody up and leave the queue", async () => {
   await using at = await cluster();
   await updateRecord(at.store, "volumes", "v", (record) => ({ ...record, waiters: ["c", "b"] }));

@@ -79,8 +79,10 @@ export class WriterGrants {
   async tryTake(volume: string, highestInMemory: number): Promise<Answer> {
     const { store, nodeId, liveness, marginMs } = this.#options;
     let answer: Answer | undefined;
-    const found = await updateRecord(store, "volumes", volume, (record) => {
+    const found = await updateRecord(store, "volumes", volume, async (record) => {
       this.#mayWrite(record);
+      const holder = record.writer?.nodeId;
+      if (holder !== undefined && holder !== nodeId) await liveness.isSilent(holder, marginMs);
       const ahead = this.#ahead(record);
       if (ahead !== undefined) {
         answer = ahead;

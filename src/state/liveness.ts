@@ -18,17 +18,19 @@ export interface LivenessOptions {
 export class NodeLiveness implements AsyncDisposable {
   readonly #abort = new AbortController();
   readonly #seen = new Map<string, { record: NodeRecord; renewals: string; changedAt: number }>();
+  readonly #store: Store;
   readonly #now: () => number;
   #watching: Promise<void> = Promise.resolve();
 
-  private constructor(now: () => number) {
+  private constructor(store: Store, now: () => number) {
+    this.#store = store;
     this.#now = now;
   }
 
   static async open(store: Store, { logger, now = () => performance.now() }: LivenessOptions): Promise<NodeLiveness> {
-    const liveness = new NodeLiveness(now);
+    const liveness = new NodeLiveness(store, now);
     for (const record of await store.list("nodes")) liveness.#see(record);
-    liveness.#watching = liveness.#watch(store).catch((error: unknown) => {
+    liveness.#watching = liveness.#watch().catch((error: unknown) => {
       logger.error({ err: error }, "heartbeats are no longer followed");
     });
     return liveness;
@@ -60,11 +62,22 @@ export class NodeLiveness implements AsyncDisposable {
     await this.#watching;
   }
 
-  async #watch(store: Store): Promise<void> {
-    for await (const change of store.watch("nodes", this.#abort.signal)) {
+  async #watch(): Promise<void> {
+    for await (const change of this.#store.watch("nodes", this.#abort.signal)) {
       if (change.type === "put") this.#see(change.record);
       else this.#seen.delete(change.name);
     }
+  }
+
+  /**
+   * Whether a node that is silent here is silent in the store, too. The watch may be blind (a connection that is dead but open,
+   * say), and whoever takes something from a living node must not rely on it.
+   */
+  async isSilent(nodeId: string, marginMs = 0): Promise<boolean> {
+    if (this.isAlive(nodeId, marginMs)) return false;
+    const record = await this.#store.get("nodes", nodeId);
+    if (record !== undefined) this.#see(record);
+    return !this.isAlive(nodeId, marginMs);
   }
 
   #see(record: NodeRecord): void {
