@@ -70,8 +70,8 @@ export class NodeLiveness implements AsyncDisposable {
   }
 
   /**
-   * Whether a node that is silent here is silent in the store, too. The watch may be blind (a connection that is dead but open,
-   * say), and whoever takes something from a living node must not rely on it.
+   * Whether a node that is silent here is silent in the store, too. The watch may be blind (a connection that is dead
+   * but open, say), and who takes something from a silent node must not take it from a living one.
    */
   async isSilent(nodeId: string, marginMs = 0): Promise<boolean> {
     if (this.isAlive(nodeId, marginMs)) return false;
