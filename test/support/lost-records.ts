@@ -52,8 +52,13 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
     const own = [`--node-id=${nodeId}`, `--fabric=${FABRIC}`, `--run-dir=${run}`, `--device=${device.url}`];
     return start(nodeId, "node", ...own);
   };
-  const nodes = { a: await startNode("lost-a"), b: await startNode("lost-b") };
-  const controller = await start("controller", "controller", "--identity=only");
+  // At once, as the pods of an installation: one of the nodes finds the device blank, or both do.
+  const [a, b, controller] = await Promise.all([
+    startNode("lost-a"),
+    startNode("lost-b"),
+    start("controller", "controller", "--identity=only"),
+  ]);
+  const nodes = { a, b };
 
   const create = async (name: string, parameters: Record<string, string> = {}) => {
     const request = { name, capacityRange: { requiredBytes: BigInt(32 * MIB) }, volumeCapabilities: [capability] };
