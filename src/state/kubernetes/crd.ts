@@ -5,7 +5,7 @@ import { CONDITION_DESCRIPTIONS, DEVICE_FIELDS, type Field, VOLUME_FIELDS } from
 import { API_GROUP, API_VERSION } from "./resources.ts";
 
 /*
- * The custom resource definitions, derived from the schemas of the records. scripts/gen-crds.mjs writes them into the
+ * The custom resource definitions, derived from the schemas of the records. scripts/gen-crds.ts writes them into the
  * chart; a test compares.
  */
 
