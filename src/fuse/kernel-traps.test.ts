@@ -6,13 +6,13 @@ import { readFileSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { native } from "../../native/index.ts";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { FuseServer } from "./server.ts";
 import type { SessionOptions } from "./session.ts";
 import { TestMount } from "./testing/mount.ts";
+import { stateOf, untilStateStays } from "./testing/process-state.ts";
 import { ScratchFileSystem, type ScratchOptions } from "./testing/scratch-file-system.ts";
 
 const skip = skipWithoutMounts();
@@ -87,22 +87,6 @@ async function python(program: string, ...args: string[]) {
     return status;
   };
   return { said: first.toString().trim(), end };
-}
-
-/** S, D, R …, as ps shows it. */
-function stateOf(pid: number | undefined): string {
-  const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-  return text.slice(text.lastIndexOf(")") + 2, text.lastIndexOf(")") + 3);
-}
-
-/** Not only for a moment: a program that is being loaded from a disk is in state D as well. */
-async function untilStateStays(pid: number | undefined, state: string): Promise<void> {
-  const steady = 40;
-  for (let tries = 0, same = 0; same < steady; tries++) {
-    same = stateOf(pid) === state ? same + 1 : 0;
-    assert.ok(tries < 2000, `the process is in state ${stateOf(pid)}`);
-    await delay(5);
-  }
 }
 
 test("without DIRECT_IO_ALLOW_MMAP a file that is open with direct I/O cannot be mapped", options, async () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, readFileSync } from "node:fs";
+import { closeSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
@@ -12,6 +12,7 @@ import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { NOTIFY } from "./flags.ts";
 import { FuseServer } from "./server.ts";
 import { TestMount } from "./testing/mount.ts";
+import { stateOf, untilStateStays } from "./testing/process-state.ts";
 import { ScratchFileSystem } from "./testing/scratch-file-system.ts";
 
 const skip = skipWithoutMounts();
@@ -80,21 +81,6 @@ function duplicate(fd: number): number {
   return descriptor;
 }
 
-/** S, D, R …, as ps shows it. */
-function stateOf(child: ChildProcess): string {
-  const text = readFileSync(`/proc/${child.pid}/stat`, "latin1");
-  return text.slice(text.lastIndexOf(")") + 2, text.lastIndexOf(")") + 3);
-}
-
-/** Not only for a moment: a program that is being loaded sleeps as well. */
-async function untilItWaits(child: ChildProcess, states: string): Promise<void> {
-  for (let tries = 0, same = 0; same < 40; tries++) {
-    same = states.includes(stateOf(child)) ? same + 1 : 0;
-    assert.ok(tries < 2000, `the process is in state ${stateOf(child)}`);
-    await delay(5);
-  }
-}
-
 /** Resolves with the first it says; rejects when it ends before. */
 async function saysSomething(child: ChildProcess): Promise<string> {
   assert.ok(child.stdout !== null);
@@ -138,7 +124,7 @@ test("a request that was taken and not answered comes again, one that waited com
   killed.kill("SIGKILL");
   await once(killed, "exit");
   const waiting = look("waiting");
-  await untilItWaits(waiting, "SD");
+  await untilStateStays(waiting.pid, "SD");
 
   const held = Promise.withResolvers<void>();
   on.files.answers = held.promise;
@@ -160,17 +146,17 @@ test("INVAL_INODE waits for pending reads, unkillably, until somebody answers th
   await saysSomething(reader); // it has the file open
   on.detach();
   (reader.stdio[3] as NodeJS.WritableStream).write("\n");
-  await untilItWaits(reader, "D");
+  await untilStateStays(reader.pid, "D");
 
   const notify = `
 import os, struct
 os.write(3, struct.pack("<IiQQqq", 40, ${NOTIFY.INVAL_INODE}, 0, ${nodeid}, 0, 0))
 `;
   const notifier = spawn("python3", ["-c", notify], { stdio: ["ignore", "inherit", "inherit", on.descriptor] });
-  await untilItWaits(notifier, "D");
+  await untilStateStays(notifier.pid, "D");
   notifier.kill("SIGKILL");
   await delay(50);
-  assert.equal(stateOf(notifier), "D", "a thread that also answers READ would never come back");
+  assert.equal(stateOf(notifier.pid), "D", "a thread that also answers READ would never come back");
 
   const ended = Promise.all([reader, notifier].map((child) => once(child, "exit")));
   const successor = await on.succeed();
