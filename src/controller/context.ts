@@ -28,6 +28,22 @@ export function lockVolume({ locks }: ControllerContext, volumeId: string): Disp
 }
 
 /**
+ * The lock of a volume on a node. Pods of many nodes want one volume at the same time (the weights of a model), and
+ * the CO waits ever longer after an ABORTED; what two nodes may not both have is decided by compare-and-swap of the
+ * record, as between two controllers.
+ */
+export function lockPublication({ locks }: ControllerContext, volumeId: string, nodeId: string): Disposable {
+  const lock = locks.tryAcquire(`${volumeId} ${nodeId}`);
+  if (lock === undefined) {
+    throw new FamfsError(
+      "VOLUME_BUSY",
+      `volume ${volumeId} on node ${nodeId}: another call on both is in progress; try again`,
+    );
+  }
+  return lock;
+}
+
+/**
  * The volume as a CO may know it. VOLUME_NOT_FOUND for one that is being made or was deleted as well: CreateVolume has
  * not answered, DeleteVolume has.
  */

@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MIB } from "../base/index.ts";
 import { adoptedVolumeId, updateRecord } from "../state/index.ts";
-import { answers, claim, mountCapability, registerNode, testCluster } from "./testing/fixture.ts";
+import {
+  answers,
+  claim,
+  mountCapability,
+  registerNode,
+  TestController,
+  testCluster,
+  unevenStore,
+} from "./testing/fixture.ts";
 
 type Mode = NonNullable<Parameters<typeof mountCapability>[0]>;
 
@@ -47,6 +55,27 @@ test("modes of one node: a second node is refused, naming the one that has it", 
     const { writer, epoch } = await at.volume();
     assert.deepEqual([writer?.nodeId, writer?.epoch, epoch], ["b", 3, 3], "one more for the grant that was taken away");
   }
+});
+
+test("many nodes at once: each gets a volume that all may have, one gets a volume that one may have", async () => {
+  await using at = await threeNodes();
+  // A store that answers at once would be done with one call before the next.
+  await using slow = await TestController.open(unevenStore(at.store), at.directory);
+  const publish = (volumeId: string, nodeId: string, mode: Mode) =>
+    slow.client.call("controller", "ControllerPublishVolume", {
+      volumeId,
+      nodeId,
+      volumeCapability: mountCapability(mode),
+    });
+  const nodes = ["a", "b", "c"];
+  const mode = "MULTI_NODE_MULTI_WRITER";
+  await Promise.all(nodes.map((nodeId) => publish("v", nodeId, mode)));
+  assert.deepEqual(Object.keys((await at.volume()).published).toSorted(), nodes);
+
+  const alone = await Promise.allSettled(nodes.map((nodeId) => publish("v2", nodeId, "SINGLE_NODE_WRITER")));
+  const refused = alone.filter((each) => each.status === "rejected");
+  assert.equal(refused.length, 2);
+  for (const { reason } of refused) assert.ok(answers("FAILED_PRECONDITION", /v2 is published to node/)(reason));
 });
 
 test("MULTI_NODE_SINGLE_WRITER: many readers, one writer, who moves by unpublish and publish under a new epoch", async () => {

@@ -12,7 +12,7 @@ import { Space } from "./space.ts";
 const skip = missingCluster();
 
 /** A test of pods that start and stop; one that takes longer hangs. */
-const TEST_MS = 120_000;
+const TEST_MS = 240_000;
 
 let cluster: Cluster | undefined;
 

@@ -3,6 +3,9 @@ import { type Api, ApiError, type Manifest, pathOf } from "./api.ts";
 import { VOLUMES } from "./objects.ts";
 import { until } from "./until.ts";
 
+/** What hangs is ended by it: a sidecar or kubelet that was refused twice tries again after half a minute or a whole one. */
+const PATIENCE_MS = 120_000;
+
 /** What tests look at in a pod. */
 export interface Pod {
   readonly metadata: { readonly name: string; readonly uid: string; readonly deletionTimestamp?: string };
@@ -78,7 +81,7 @@ export class Space {
   }
 
   /** Resolves with the name of the volume, which is also its id for the driver. */
-  bound(name: string, timeoutMs = 60_000): Promise<string> {
+  bound(name: string, timeoutMs = PATIENCE_MS): Promise<string> {
     const ask = async () => {
       const { status, spec } = await this.claim(name);
       return status.phase === "Bound" ? spec.volumeName : undefined;
@@ -96,7 +99,7 @@ export class Space {
         const condition = status.conditions?.find(({ type }) => type === "Ready");
         return condition?.status === "True" ? spec.nodeName : undefined;
       };
-      nodes.push(await this.#explained("Pod", name, until(`pod ${name} is ready`, ask, fast(60_000))));
+      nodes.push(await this.#explained("Pod", name, until(`pod ${name} is ready`, ask, fast(PATIENCE_MS))));
     }
     return nodes;
   }
