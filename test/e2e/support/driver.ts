@@ -102,11 +102,33 @@ export function driverValues(cluster: Cluster, { stockDevice = true } = {}): obj
   };
 }
 
-/** `helm install`, or `helm upgrade` of what is installed. */
+/** Of the README's section on installing: its `helm install` line, and the values that it writes first. */
+function installSection(): { readonly command: readonly string[]; readonly values: string } {
+  const readme = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
+  const [, values] = /^cat > values\.yaml <<END\n(.*?)^END$/ms.exec(readme) ?? [];
+  const [command] = /^helm install .*$/m.exec(readme) ?? [];
+  if (values === undefined || command === undefined)
+    throw new Error("README.md says no more how to install the driver");
+  return { command: command.split(" "), values };
+}
+
+/** `helm install` as the README has it, and what this cluster needs besides; or `helm upgrade` of what is installed. */
 export async function helm(cluster: Cluster, verb: "install" | "upgrade", values: object): Promise<void> {
-  const namespace = [`--namespace=${NAMESPACE}`, ...(verb === "install" ? ["--create-namespace"] : [])];
-  const command = [programs.helm, verb, RELEASE, CHART, ...namespace, "--values=-", "--wait", "--timeout=120s"];
-  await cluster.run(command, { input: JSON.stringify(values), timeoutMs: 150_000 });
+  const more = ["--values=-", "--wait", "--timeout=120s"];
+  const options = { input: JSON.stringify(values), timeoutMs: 150_000 };
+  if (verb === "upgrade") {
+    await cluster.run([programs.helm, verb, RELEASE, CHART, `--namespace=${NAMESPACE}`, ...more], options);
+    return;
+  }
+  const section = installSection();
+  const file = join(cluster.directory, "values.yaml");
+  writeFileSync(file, section.values);
+  const here = new Map([
+    ["helm", programs.helm],
+    ["deploy/helm/famfs-csi", CHART],
+    ["values.yaml", file],
+  ]);
+  await cluster.run([...section.command.map((word) => here.get(word) ?? word), ...more], options);
 }
 
 /** A cluster with the driver installed. */
