@@ -18,27 +18,16 @@ export interface ControllerContext {
   readonly silenceMs: number;
 }
 
-/** The lock of a volume, never waited for: CSI "Operation pending for volume". */
-export function lockVolume({ locks }: ControllerContext, volumeId: string): Disposable {
-  const lock = locks.tryAcquire(volumeId);
-  if (lock === undefined) {
-    throw new FamfsError("VOLUME_BUSY", `volume ${volumeId}: another call on it is in progress; try again`);
-  }
-  return lock;
-}
-
 /**
- * The lock of a volume on a node. Pods of many nodes want one volume at the same time (the weights of a model), and
- * the CO waits ever longer after an ABORTED; what two nodes may not both have is decided by compare-and-swap of the
- * record, as between two controllers.
+ * The lock of a volume, or of a volume on one node, never waited for: CSI "Operation pending for volume". Pods of many
+ * nodes want one volume at the same time (the weights of a model), and the CO waits ever longer after an ABORTED; what
+ * two nodes may not both have is decided by compare-and-swap of the record, as between two controllers.
  */
-export function lockPublication({ locks }: ControllerContext, volumeId: string, nodeId: string): Disposable {
-  const lock = locks.tryAcquire(`${volumeId} ${nodeId}`);
+export function lockVolume({ locks }: ControllerContext, volumeId: string, nodeId = ""): Disposable {
+  const what = nodeId === "" ? `volume ${volumeId}` : `volume ${volumeId} on node ${nodeId}`;
+  const lock = locks.tryAcquire(what);
   if (lock === undefined) {
-    throw new FamfsError(
-      "VOLUME_BUSY",
-      `volume ${volumeId} on node ${nodeId}: another call on both is in progress; try again`,
-    );
+    throw new FamfsError("VOLUME_BUSY", `${what}: another call on it is in progress; try again`);
   }
   return lock;
 }

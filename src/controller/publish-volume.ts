@@ -1,7 +1,7 @@
 import { FamfsError } from "../base/index.ts";
 import { ACCESS_MODE_RULES, ACCESS_MODES, type Capability } from "../csi/index.ts";
 import { type StoredRecord, updateRecord } from "../state/index.ts";
-import { type ControllerContext, lockPublication, lockVolume, notFound } from "./context.ts";
+import { type ControllerContext, lockVolume, notFound } from "./context.ts";
 
 export interface PublishRequest {
   readonly volumeId: string;
@@ -24,7 +24,7 @@ export async function publishVolume(
 ): Promise<Record<string, string>> {
   const { store } = context;
   const { volumeId, nodeId, capability } = request;
-  using _lock = lockPublication(context, volumeId, nodeId);
+  using _lock = lockVolume(context, volumeId, nodeId);
   await assertReaches(context, request);
   await assertRoom(context, request);
   const readonly = request.readOnly || capability.rules.readOnly;
@@ -57,7 +57,7 @@ export async function publishVolume(
  * acknowledges. It learns of it by its own look at this record.
  */
 export async function unpublishVolume(context: ControllerContext, volumeId: string, nodeId: string): Promise<void> {
-  using _lock = nodeId === "" ? lockVolume(context, volumeId) : lockPublication(context, volumeId, nodeId);
+  using _lock = lockVolume(context, volumeId, nodeId);
   const leaves = (each: string) => nodeId === "" || each === nodeId;
   await updateRecord(context.store, "volumes", volumeId, (found) => {
     const published = Object.fromEntries(Object.entries(found.published).filter(([each]) => !leaves(each)));

@@ -82,7 +82,7 @@ export class WriterGrants {
     const found = await updateRecord(store, "volumes", volume, async (record) => {
       this.#mayWrite(record);
       const holder = record.writer?.nodeId;
-      if (holder !== undefined && holder !== nodeId) await liveness.isSilent(holder, marginMs);
+      if (holder !== undefined && holder !== nodeId) await liveness.lookAgain(holder, marginMs);
       const ahead = this.#ahead(record);
       if (ahead !== undefined) {
         answer = ahead;

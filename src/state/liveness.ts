@@ -70,14 +70,13 @@ export class NodeLiveness implements AsyncDisposable {
   }
 
   /**
-   * Whether a node that is silent here is silent in the store, too. The watch may be blind (a connection that is dead
-   * but open, say), and who takes something from a silent node must not take it from a living one.
+   * Asks the store about a node that is silent here. The watch may be blind (a connection that is dead but open, say),
+   * and who takes something from a silent node must not take it from a living one.
    */
-  async isSilent(nodeId: string, marginMs = 0): Promise<boolean> {
-    if (this.isAlive(nodeId, marginMs)) return false;
+  async lookAgain(nodeId: string, marginMs: number): Promise<void> {
+    if (this.isAlive(nodeId, marginMs)) return;
     const record = await this.#store.get("nodes", nodeId);
     if (record !== undefined) this.#see(record);
-    return !this.isAlive(nodeId, marginMs);
   }
 
   #see(record: NodeRecord): void {
