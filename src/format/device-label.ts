@@ -1,5 +1,6 @@
 import { ALLOC_UNIT, FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
-import { crcHolds, sealCrc } from "./crc.ts";
+import { Checked } from "./checked.ts";
+import { sealCrc } from "./crc.ts";
 import {
   DeviceLabelStruct,
   EXTENSION_VERSION,
@@ -8,7 +9,7 @@ import {
   LABEL_RECORD_OFFSET,
   LABEL_SUPERBLOCK_VERSION,
 } from "./extension-structs.ts";
-import { type Inspected, inspect } from "./finding.ts";
+import type { Inspected } from "./finding.ts";
 import { readU64 } from "./integers.ts";
 import { SUPERBLOCK_MAGIC, SuperblockStruct } from "./structs.ts";
 
@@ -21,6 +22,15 @@ export interface DeviceLabel {
   readonly incarnation: number;
   readonly createdSeconds: number;
 }
+
+const checked = new Checked({
+  what: "device label",
+  code: "LABEL_CORRUPT",
+  struct: DeviceLabelStruct,
+  magic: { dl_magic: LABEL_MAGIC },
+  version: { dl_version: EXTENSION_VERSION },
+  crc: "dl_crc",
+});
 
 /**
  * First LABEL_RECORD_OFFSET + 512 bytes of the label; the rest of its 2 MiB is zero. Write the record (from
@@ -49,10 +59,8 @@ export function encodeDeviceLabel(label: DeviceLabel): Uint8Array {
     bytes,
   );
   sealCrc(bytes, 0, SuperblockStruct.offsets.ts_crc);
-  DeviceLabelStruct.encode(
+  return checked.encode(
     {
-      dl_magic: LABEL_MAGIC,
-      dl_version: EXTENSION_VERSION,
       dl_size: DeviceLabelStruct.size,
       dl_uuid: uuidToBytes(label.uuid),
       dl_device_size: label.sizeBytes,
@@ -60,13 +68,10 @@ export function encodeDeviceLabel(label: DeviceLabel): Uint8Array {
       dl_incarnation: label.incarnation,
       dl_created_sec: label.createdSeconds,
       dl_pool: Buffer.from(label.pool, "utf8").toString("latin1"),
-      dl_crc: 0n,
     },
     bytes,
     LABEL_RECORD_OFFSET,
   );
-  sealCrc(bytes, LABEL_RECORD_OFFSET, DeviceLabelStruct.offsets.dl_crc);
-  return bytes;
 }
 
 /** Whether the superblock at the start of a device is that of a label (whatever the label record says). */
@@ -80,19 +85,10 @@ export function hasLabelSuperblock(bytes: Uint8Array): boolean {
 /** `bytes` begin at device offset 0. No value and no finding: the device has no label. */
 export function inspectDeviceLabel(bytes: Uint8Array): Inspected<DeviceLabel> {
   if (!hasLabelSuperblock(bytes)) return { value: undefined, findings: [] };
-  const base = LABEL_RECORD_OFFSET;
-  const refuse = (message: string): Inspected<DeviceLabel> => ({
-    value: undefined,
-    findings: [{ code: "LABEL_CORRUPT", offset: base, message: `device label: ${message}` }],
-  });
-  if (base + DeviceLabelStruct.size > bytes.byteLength) return refuse("cut off");
-  if (readU64(bytes, base) !== LABEL_MAGIC) return refuse("wrong magic");
-  if (!crcHolds(bytes, base, DeviceLabelStruct.offsets.dl_crc)) return refuse("wrong crc");
-  const decoded = inspect("LABEL_CORRUPT", base, () => DeviceLabelStruct.decode(bytes, base));
-  const raw = decoded.value;
-  if (raw === undefined) return { value: undefined, findings: decoded.findings };
-  if (raw.dl_version !== EXTENSION_VERSION || raw.dl_label_length !== LABEL_LENGTH) {
-    return refuse(`version ${raw.dl_version} with ${raw.dl_label_length} bytes needs a newer famfs-csi`);
+  const { value: raw, findings } = checked.inspect(bytes, LABEL_RECORD_OFFSET);
+  if (raw === undefined) return { value: undefined, findings };
+  if (raw.dl_label_length !== LABEL_LENGTH) {
+    return checked.refuse(LABEL_RECORD_OFFSET, `${raw.dl_label_length} bytes long, expected ${LABEL_LENGTH}`);
   }
   return {
     value: {

@@ -1,6 +1,6 @@
 import { FamfsError } from "../base/index.ts";
-import { crcHolds, sealCrc } from "./crc.ts";
-import { type Finding, type Inspected, inspect } from "./finding.ts";
+import { Checked } from "./checked.ts";
+import type { Finding, Inspected } from "./finding.ts";
 import { ENTRY_SIZE, LOG_MAGIC, LogHeaderStruct } from "./structs.ts";
 
 /** Format 3.2. */
@@ -15,6 +15,14 @@ export interface LogHeader {
 export interface StoredLogHeader extends LogHeader {
   readonly crc: number;
 }
+
+const checked = new Checked({
+  what: "log header",
+  code: "LOG_HEADER_CORRUPT",
+  struct: LogHeaderStruct,
+  magic: { famfs_log_magic: LOG_MAGIC },
+  crc: "famfs_log_crc",
+});
 
 export const LOG_HEADER_SIZE = LogHeaderStruct.size;
 /** Offset of the two counters in the log: next_seqnum, then next_index, 8 bytes each. */
@@ -32,16 +40,12 @@ export function entryOffset(index: number): number {
 }
 
 export function encodeLogHeader(header: LogHeader): Uint8Array {
-  const bytes = LogHeaderStruct.encode({
-    famfs_log_magic: LOG_MAGIC,
+  return checked.encode({
     famfs_log_len: header.logLength,
     famfs_log_last_index: header.lastIndex,
-    famfs_log_crc: 0n,
     famfs_log_next_seqnum: header.nextSeqnum,
     famfs_log_next_index: header.nextIndex,
   });
-  sealCrc(bytes, 0, LogHeaderStruct.offsets.famfs_log_crc);
-  return bytes;
 }
 
 /**
@@ -49,15 +53,9 @@ export function encodeLogHeader(header: LogHeader): Uint8Array {
  * fit the `logLength` of the superblock, and that the counters are possible.
  */
 export function inspectLogHeader(bytes: Uint8Array, base: number, logLength: number): Inspected<StoredLogHeader> {
-  const decoded = inspect("LOG_HEADER_CORRUPT", base, () => LogHeaderStruct.decode(bytes, base));
-  const raw = decoded.value;
-  if (raw === undefined) return { value: undefined, findings: decoded.findings };
-  const refuse = (message: string): Inspected<StoredLogHeader> => ({
-    value: undefined,
-    findings: [{ code: "LOG_HEADER_CORRUPT", offset: base, message: `log header: ${message}` }],
-  });
-  if (raw.famfs_log_magic !== LOG_MAGIC) return refuse(`magic 0x${raw.famfs_log_magic.toString(16)} is not a log`);
-  if (!crcHolds(bytes, base, LogHeaderStruct.offsets.famfs_log_crc)) return refuse("wrong crc");
+  const { value: raw, findings } = checked.inspect(bytes, base);
+  if (raw === undefined) return { value: undefined, findings };
+  const refuse = (why: string) => checked.refuse(base, why);
   if (raw.famfs_log_len !== logLength) return refuse(`length ${raw.famfs_log_len}, the superblock says ${logLength}`);
   const lastIndex = lastIndexFor(logLength);
   if (raw.famfs_log_last_index !== lastIndex) {

@@ -1,6 +1,6 @@
 import { ALLOC_UNIT, FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
-import { crcHolds, sealCrc } from "./crc.ts";
-import { type Finding, type Inspected, inspect } from "./finding.ts";
+import { Checked } from "./checked.ts";
+import type { Inspected } from "./finding.ts";
 import {
   LOG_OFFSET,
   MIN_LOG_LENGTH,
@@ -35,12 +35,20 @@ export interface StoredSuperblock extends Superblock {
   readonly crc: number;
 }
 
-export const SUPERBLOCK_SIZE = SuperblockStruct.size;
+const checked = new Checked({
+  what: "superblock",
+  code: "SUPERBLOCK_CORRUPT",
+  struct: SuperblockStruct,
+  magic: { ts_magic: SUPERBLOCK_MAGIC },
+  version: { ts_version: SUPERBLOCK_VERSION },
+  versionCode: "SUPERBLOCK_VERSION",
+  crc: "ts_crc",
+});
+
+export const SUPERBLOCK_SIZE = checked.size;
 
 export function encodeSuperblock(superblock: Superblock): Uint8Array {
-  const bytes = SuperblockStruct.encode({
-    ts_magic: SUPERBLOCK_MAGIC,
-    ts_version: BigInt(superblock.version),
+  return checked.encode({
     ts_log_offset: superblock.logOffset,
     ts_log_len: superblock.logLength,
     ts_alloc_unit: superblock.allocUnit,
@@ -49,35 +57,19 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array {
     ts_uuid: uuidToBytes(superblock.uuid),
     ts_dev_uuid: uuidToBytes(superblock.devUuid),
     ts_system_uuid: uuidToBytes(superblock.systemUuid),
-    ts_crc: 0n,
     ts_sb_flags: superblock.flags,
     dd_size: superblock.daxdevSize,
     dd_uuid: uuidToBytes(superblock.daxdevUuid),
     dd_daxdev: superblock.daxdev,
   });
-  sealCrc(bytes, 0, SuperblockStruct.offsets.ts_crc);
-  return bytes;
 }
 
 /** The checks of stock in its order (format 8), then what stock forgets: whether log and data fit at all. */
 export function inspectSuperblock(bytes: Uint8Array, base = 0): Inspected<StoredSuperblock> {
-  const refuse = (code: Finding["code"], message: string): Inspected<StoredSuperblock> => ({
-    value: undefined,
-    findings: [{ code, offset: base, message: `superblock: ${message}` }],
-  });
-  const head = inspect("SUPERBLOCK_CORRUPT", base, () => superblockHead(bytes, base));
-  if (head.value === undefined) return { value: undefined, findings: head.findings };
-  const { magic, version } = head.value;
-  if (magic !== SUPERBLOCK_MAGIC) return refuse("SUPERBLOCK_CORRUPT", `magic 0x${magic.toString(16)} is not famfs`);
-  if (version !== SUPERBLOCK_VERSION) {
-    return refuse("SUPERBLOCK_VERSION", `version ${version}; this program reads and writes ${SUPERBLOCK_VERSION}`);
-  }
-  if (!crcHolds(bytes, base, SuperblockStruct.offsets.ts_crc)) return refuse("SUPERBLOCK_CORRUPT", "wrong crc");
-  const decoded = inspect("SUPERBLOCK_CORRUPT", base, () => SuperblockStruct.decode(bytes, base));
-  const raw = decoded.value;
-  if (raw === undefined) return { value: undefined, findings: decoded.findings };
+  const { value: raw, findings } = checked.inspect(bytes, base);
+  if (raw === undefined) return { value: undefined, findings };
   if (raw.ts_alloc_unit !== ALLOC_UNIT && raw.ts_alloc_unit !== 4096) {
-    return refuse("SUPERBLOCK_CORRUPT", `allocation unit ${raw.ts_alloc_unit}, expected 4096 or ${ALLOC_UNIT}`);
+    return checked.refuse(base, `allocation unit ${raw.ts_alloc_unit}, expected 4096 or ${ALLOC_UNIT}`);
   }
   const value: StoredSuperblock = {
     version: Number(raw.ts_version),
@@ -99,17 +91,6 @@ export function inspectSuperblock(bytes: Uint8Array, base = 0): Inspected<Stored
   return {
     value,
     findings: problem === undefined ? [] : [{ code: "SUPERBLOCK_GEOMETRY", offset: base, message: problem }],
-  };
-}
-
-function superblockHead(bytes: Uint8Array, base: number): { magic: bigint; version: bigint } {
-  if (!(base >= 0 && base + SUPERBLOCK_SIZE <= bytes.byteLength)) {
-    throw new FamfsError("OUT_OF_RANGE", `superblock: needs 200 bytes at ${base}, there are ${bytes.byteLength}`);
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset + base, SUPERBLOCK_SIZE);
-  return {
-    magic: view.getBigUint64(SuperblockStruct.offsets.ts_magic, true),
-    version: view.getBigUint64(SuperblockStruct.offsets.ts_version, true),
   };
 }
 

@@ -1,13 +1,11 @@
 import { uuidFromBytes, uuidToBytes } from "../base/index.ts";
-import { crcHolds, sealCrc } from "./crc.ts";
+import { Checked } from "./checked.ts";
 import {
   EXTENSION_VERSION,
   VOLUME_ORIGIN_MAGIC,
   VOLUME_ORIGIN_OFFSET,
   VolumeOriginStruct,
 } from "./extension-structs.ts";
-import { inspect } from "./finding.ts";
-import { readU64 } from "./integers.ts";
 
 /** What the cluster asked for when it made a volume: kept in the memory for the day its own records are lost. */
 export interface VolumeOrigin {
@@ -17,6 +15,15 @@ export interface VolumeOrigin {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
+const checked = new Checked({
+  what: "volume origin",
+  code: "VOLUME_RECORD_CORRUPT",
+  struct: VolumeOriginStruct,
+  magic: { vo_magic: VOLUME_ORIGIN_MAGIC },
+  version: { vo_version: EXTENSION_VERSION },
+  crc: "vo_crc",
+});
+
 /** Where a copy of a region's start must reach to, so that `readVolumeOrigin` finds one. */
 export const VOLUME_ORIGIN_END = VOLUME_ORIGIN_OFFSET + VolumeOriginStruct.size;
 
@@ -25,25 +32,13 @@ export function encodeVolumeOrigin(volumeUuid: string, origin: VolumeOrigin): Ui
   const text = Buffer.from(JSON.stringify(origin), "utf8");
   const room = VolumeOriginStruct.offsets.vo_crc - VolumeOriginStruct.offsets.vo_text;
   if (text.length > room) return undefined;
-  const bytes = VolumeOriginStruct.encode({
-    vo_magic: VOLUME_ORIGIN_MAGIC,
-    vo_version: EXTENSION_VERSION,
-    vo_length: text.length,
-    vo_volume_uuid: uuidToBytes(volumeUuid),
-    vo_text: text,
-    vo_crc: 0n,
-  });
-  sealCrc(bytes, 0, VolumeOriginStruct.offsets.vo_crc);
-  return bytes;
+  return checked.encode({ vo_length: text.length, vo_volume_uuid: uuidToBytes(volumeUuid), vo_text: text });
 }
 
 /** The origin at `base`; undefined when there is none for this volume that can be read. Never throws. */
 export function readVolumeOrigin(bytes: Uint8Array, base: number, volumeUuid: string): VolumeOrigin | undefined {
-  if (readU64(bytes, base) !== VOLUME_ORIGIN_MAGIC || base + VolumeOriginStruct.size > bytes.byteLength)
-    return undefined;
-  if (!crcHolds(bytes, base, VolumeOriginStruct.offsets.vo_crc)) return undefined;
-  const { value: raw } = inspect("VOLUME_RECORD_CORRUPT", base, () => VolumeOriginStruct.decode(bytes, base));
-  if (raw?.vo_version !== EXTENSION_VERSION || uuidFromBytes(raw.vo_volume_uuid) !== volumeUuid) return undefined;
+  const { value: raw } = checked.inspect(bytes, base);
+  if (raw === undefined || uuidFromBytes(raw.vo_volume_uuid) !== volumeUuid) return undefined;
   try {
     return parseOrigin(JSON.parse(Buffer.from(raw.vo_text.subarray(0, raw.vo_length)).toString("utf8")));
   } catch {

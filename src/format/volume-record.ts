@@ -1,8 +1,7 @@
 import { FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
-import { crcHolds, sealCrc } from "./crc.ts";
+import { Checked } from "./checked.ts";
 import { EXTENSION_VERSION, MAX_SLOTS, VOLUME_RECORD_MAGIC, VolumeRecordStruct } from "./extension-structs.ts";
-import { type Finding, type Inspected, inspect } from "./finding.ts";
-import { readU64 } from "./integers.ts";
+import type { Inspected } from "./finding.ts";
 
 /** What makes a volume extended (docs/format-extensions.md). UUIDs with dashes. */
 export interface VolumeRecord {
@@ -24,9 +23,18 @@ export interface VolumeRecord {
   readonly name: string;
 }
 
+/** Its version is looked at last: a record of a former file system is none, whatever its version. */
+const checked = new Checked({
+  what: "volume record",
+  code: "VOLUME_RECORD_CORRUPT",
+  struct: VolumeRecordStruct,
+  magic: { vr_magic: VOLUME_RECORD_MAGIC },
+  crc: "vr_crc",
+  absent: "other magic",
+});
+
 export function encodeVolumeRecord(record: VolumeRecord): Uint8Array {
-  const bytes = VolumeRecordStruct.encode({
-    vr_magic: VOLUME_RECORD_MAGIC,
+  return checked.encode({
     vr_version: EXTENSION_VERSION,
     vr_size: VolumeRecordStruct.size,
     vr_incompat: 0n,
@@ -42,10 +50,7 @@ export function encodeVolumeRecord(record: VolumeRecord): Uint8Array {
     vr_root_mode: record.rootMode,
     vr_slots: record.slots,
     vr_name: Buffer.from(record.name, "utf8").toString("latin1"),
-    vr_crc: 0n,
   });
-  sealCrc(bytes, 0, VolumeRecordStruct.offsets.vr_crc);
-  return bytes;
 }
 
 /**
@@ -53,29 +58,21 @@ export function encodeVolumeRecord(record: VolumeRecord): Uint8Array {
  * of the superblock in front of it; a record of a former file system is reported and not returned.
  */
 export function inspectVolumeRecord(bytes: Uint8Array, base: number, superblockUuid: string): Inspected<VolumeRecord> {
-  const refuse = (code: Finding["code"], message: string): Inspected<VolumeRecord> => ({
-    value: undefined,
-    findings: [{ code, offset: base, message: `volume record: ${message}` }],
-  });
-  const magic = readU64(bytes, base + VolumeRecordStruct.offsets.vr_magic);
-  if (magic !== VOLUME_RECORD_MAGIC) return { value: undefined, findings: [] };
-  if (base + VolumeRecordStruct.size > bytes.byteLength) return refuse("VOLUME_RECORD_CORRUPT", "cut off");
-  if (!crcHolds(bytes, base, VolumeRecordStruct.offsets.vr_crc)) return refuse("VOLUME_RECORD_CORRUPT", "wrong crc");
-  const decoded = inspect("VOLUME_RECORD_CORRUPT", base, () => VolumeRecordStruct.decode(bytes, base));
-  const raw = decoded.value;
-  if (raw === undefined) return { value: undefined, findings: decoded.findings };
+  const { value: raw, findings } = checked.inspect(bytes, base);
+  if (raw === undefined) return { value: undefined, findings };
   const uuid = uuidFromBytes(raw.vr_superblock_uuid);
   if (uuid !== superblockUuid) {
-    return refuse("VOLUME_RECORD_FOREIGN", `belongs to file system ${uuid}, the superblock is ${superblockUuid}`);
+    const why = `belongs to file system ${uuid}, the superblock is ${superblockUuid}`;
+    return checked.refuse(base, why, "VOLUME_RECORD_FOREIGN");
   }
   if (raw.vr_version !== EXTENSION_VERSION || raw.vr_incompat !== 0n) {
-    return refuse(
-      "VOLUME_RECORD_CORRUPT",
+    return checked.refuse(
+      base,
       `version ${raw.vr_version}, features 0x${raw.vr_incompat.toString(16)}: needs a newer famfs-csi`,
     );
   }
   if (raw.vr_slots < 1 || raw.vr_slots > MAX_SLOTS) {
-    return refuse("VOLUME_RECORD_CORRUPT", `${raw.vr_slots} owner slots, expected 1 to ${MAX_SLOTS}`);
+    return checked.refuse(base, `${raw.vr_slots} owner slots, expected 1 to ${MAX_SLOTS}`);
   }
   return {
     value: {
