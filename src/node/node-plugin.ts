@@ -173,7 +173,7 @@ export class NodePlugin implements AsyncDisposable {
         lock: lock.fd,
         handlers: {
           acquireWriter: (request) => broker.acquire(request),
-          releaseWriter: ({ volumeId }) => broker.release(volumeId),
+          releaseWriter: (term) => broker.release(term),
           // A volume that is being given up has its reason already.
           problem: async ({ volumeId, noticed }) => {
             if (need(parts.server).serves(volumeId)) await conditions.reportNoticed(volumeId, noticed);
@@ -185,7 +185,7 @@ export class NodePlugin implements AsyncDisposable {
             const message = `the FUSE server of node ${nodeId} died (${reason}): its mounts do not answer`;
             const problem = { reason: "FuseServerDied", message, pods: podsOf(records.get(volumeId)) } as const;
             // Its process is gone, so nothing writes under its grant any more.
-            Promise.all([broker.release(volumeId), conditions.report(volumeId, problem)]).catch((error: unknown) =>
+            Promise.all([broker.forget(volumeId), conditions.report(volumeId, problem)]).catch((error: unknown) =>
               logger.warn({ volumeId, err: error }, "the loss of a volume was not recorded"),
             );
           }
@@ -205,11 +205,11 @@ export class NodePlugin implements AsyncDisposable {
       onStaged: (volumeId) => conditions.over(volumeId),
       onMountsGone: (volumeId) => conditions.over(volumeId, ["MountsBroken"]),
       onUnstaged: async (volumeId) => {
-        await broker.release(volumeId);
+        await broker.forget(volumeId);
         await conditions.over(volumeId);
       },
       onGivenUp: async (volumeId, why) => {
-        await broker.release(volumeId);
+        await broker.forget(volumeId);
         const message = `node ${nodeId} serves the volume no more: ${why}`;
         await conditions.report(volumeId, { reason: "VolumeGivenUp", message, pods: podsOf(records.get(volumeId)) });
       },

@@ -2,10 +2,18 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { silentLogger } from "../base/index.ts";
-import { type DriverEvent, Heartbeat, NodeLiveness, type Store, VolumeChanges, WriterGrants } from "../state/index.ts";
+import {
+  type DriverEvent,
+  type Grant,
+  Heartbeat,
+  NodeLiveness,
+  type Store,
+  VolumeChanges,
+  WriterGrants,
+} from "../state/index.ts";
 import { cleanup, eventually, intercepted, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
 import { VolumeWatch } from "./volume-watch.ts";
-import { WriterBroker } from "./writer-broker.ts";
+import { WriterBroker, type WriterBrokerOptions } from "./writer-broker.ts";
 
 interface Server {
   readonly asked: string[];
@@ -61,7 +69,7 @@ test("a grant is handed over when another node waits for it, with a higher epoch
   const b = await broker(t, "b", store);
   const first = await a.broker.acquire(REQUEST);
   a.server.onHandOver = async () => {
-    await a.broker.release("v1"); // as the tree does before it answers
+    await a.broker.release({ volumeId: "v1", epoch: first.epoch }); // as the tree does before it answers
     return true;
   };
   const second = await b.broker.acquire(REQUEST);
@@ -123,48 +131,115 @@ test("writers pause before the lease runs out, and go on when it is renewed", as
   ]);
 });
 
-test("who gave the grant back while its writers paused is told to go on, too, and a new grant pauses at once", async (t) => {
+test("a server that gave the grant back while its writers paused is told to go on, too, and a new grant pauses at once", async (t) => {
   const { store, heartbeats } = shaky(await withVolume(t));
   const a = await broker(t, "a", store, { leaseSeconds: 1 });
-  await a.broker.acquire(REQUEST);
+  const first = await a.broker.acquire(REQUEST);
   heartbeats.fail = true;
   await eventually("paused", () => a.server.asked.includes("stall true") || undefined);
-  await a.broker.release("v1");
-  await a.broker.acquire(REQUEST);
-  await a.broker.release("v1");
+  await a.broker.release({ volumeId: "v1", epoch: first.epoch });
+  const second = await a.broker.acquire(REQUEST);
+  await a.broker.release({ volumeId: "v1", epoch: second.epoch });
   assert.deepEqual(a.server.asked, ["stall true", "stall true"]);
   heartbeats.fail = false;
   await eventually("resumed", () => a.server.asked.includes("stall false") || undefined);
 });
 
-test("a grant that was taken while the one before was being given back is known as held", async (t) => {
-  const store = await withVolume(t);
-  const released = Promise.withResolvers<void>();
-  const epochs = [1, 2];
-  const given: number[] = [];
+/** Grants that come when the test says so. */
+async function scriptedBroker(t: TestContext, grants: WriterBrokerOptions["grants"]): Promise<WriterBroker> {
   const stack = cleanup(t);
+  const store = await withVolume(t);
   const node = { nodeId: "a", fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds: 4, maxVolumes: 0 };
-  const one = stack.use(
+  return stack.use(
     new WriterBroker({
       nodeId: "a",
-      grants: {
-        acquire: async () => ({ epoch: epochs.shift() ?? 0, slot: 0 }),
-        release: async (_volumeId, epoch) => {
-          given.push(epoch);
-          await released.promise;
-        },
-      },
+      grants,
       heartbeat: stack.use(await Heartbeat.open(store, { node, logger: silentLogger })),
       events: { record: () => undefined },
       logger: silentLogger,
       server: () => ({ serves: () => true, ask: async () => undefined as never }),
     }),
   );
+}
+
+test("a grant that was taken while the one before was being given back is known as held", async (t) => {
+  const released = Promise.withResolvers<void>();
+  const epochs = [1, 2];
+  const given: number[] = [];
+  const one = await scriptedBroker(t, {
+    acquire: async () => ({ epoch: epochs.shift() ?? 0, slot: 0 }),
+    release: async (_volumeId, epoch) => {
+      given.push(epoch);
+      await released.promise;
+    },
+  });
   await one.acquire(REQUEST);
-  const releasing = one.release("v1");
+  const releasing = one.release({ volumeId: "v1", epoch: 1 });
   await one.acquire(REQUEST);
   released.resolve();
   await releasing;
-  await one.release("v1");
+  await one.forget("v1");
   assert.deepEqual(given, [1, 2]);
+});
+
+test("the end of a hand-over leaves alone the request that the server sent before it answered", async (t) => {
+  const store = await withVolume(t);
+  const a = await broker(t, "a", store);
+  const b = await broker(t, "b", store);
+  const first = await a.broker.acquire(REQUEST);
+  let next: ReturnType<WriterBroker["acquire"]> | undefined;
+  a.server.onHandOver = async () => {
+    await a.broker.release({ volumeId: "v1", epoch: first.epoch });
+    next ??= a.broker.acquire(REQUEST); // another thread of this node wants to write again
+    return true;
+  };
+  const second = await b.broker.acquire(REQUEST);
+  await eventually("asked again", () => next);
+  await b.broker.release({ volumeId: "v1", epoch: second.epoch });
+  assert.ok(((await next)?.epoch ?? 0) > second.epoch);
+});
+
+test("a server that asks anew has given its former request up: that one ends, with nothing of the new one", async (t) => {
+  const asked: { readonly signal: AbortSignal; readonly answer: PromiseWithResolvers<Grant> }[] = [];
+  const one = await scriptedBroker(t, {
+    acquire: (_volumeId, { signal }) => {
+      const answer = Promise.withResolvers<Grant>();
+      asked.push({ signal, answer });
+      return answer.promise;
+    },
+    release: async () => undefined,
+  });
+  const former = one.acquire(REQUEST);
+  await eventually("asked", () => asked[0]);
+  const next = one.acquire(REQUEST);
+  await eventually("told to stop", () => asked[0]?.signal.aborted || undefined);
+  assert.equal(asked.length, 1, "two requests of one node at a time supersede each other's grant");
+  asked[0]?.answer.resolve({ epoch: 1, slot: 0 }); // granted in its last moment
+  await former;
+  await eventually("asked", () => asked[1]);
+  asked[1]?.answer.resolve({ epoch: 2, slot: 0 });
+  await next;
+  await one.release({ volumeId: "v1", epoch: 1 });
+});
+
+test("a grant that is given back late is not the newer one", async (t) => {
+  const store = await withVolume(t);
+  const a = await broker(t, "a", store);
+  const first = await a.broker.acquire(REQUEST);
+  const second = await a.broker.acquire(REQUEST);
+  await a.broker.release({ volumeId: "v1", epoch: first.epoch });
+  assert.equal((await store.get("volumes", "v1"))?.writer?.epoch, second.epoch);
+});
+
+test("a request that waits ends with CANCELLED when the volume is served no more, and leaves the queue", async (t) => {
+  const store = await withVolume(t);
+  const a = await broker(t, "a", store);
+  const b = await broker(t, "b", store);
+  await a.broker.acquire(REQUEST);
+  a.server.onHandOver = () => delay(50).then(() => false);
+  const waiting = assert.rejects(b.broker.acquire(REQUEST), { code: "CANCELLED" });
+  await eventually("queued", async () => (await store.get("volumes", "v1"))?.waiters.includes("b") || undefined);
+  await b.broker.forget("v1");
+  await waiting;
+  assert.deepEqual((await store.get("volumes", "v1"))?.waiters, []);
 });

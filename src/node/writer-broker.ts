@@ -1,4 +1,4 @@
-import { hasCode, type Logger } from "../base/index.ts";
+import { FamfsError, hasCode, type Logger } from "../base/index.ts";
 import type { EventRecorder, Heartbeat, StoredRecord, WriterGrants } from "../state/index.ts";
 import type { WriterTerms } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
@@ -25,7 +25,8 @@ export class WriterBroker implements AsyncDisposable {
   readonly #stop = new AbortController();
   /** Epochs held, by volume. */
   readonly #held = new Map<string, number>();
-  readonly #waits = new Map<string, AbortController>();
+  /** The request of each volume's server that waits. */
+  readonly #waits = new Map<string, { readonly stop: AbortController; readonly work: Promise<WriterTerms> }>();
   readonly #handingOver = new Map<string, Promise<void>>();
   readonly #timer: NodeJS.Timeout;
   #stalled = false;
@@ -42,33 +43,42 @@ export class WriterBroker implements AsyncDisposable {
     this.#timer.unref();
   }
 
+  /**
+   * Waits for the grant. A server asks anew only when it has given its former request up: that one ends first, and
+   * what it was granted in its last moment is superseded by a higher epoch. OWNER_BUSY, CANCELLED.
+   */
   async acquire(request: { volumeId: string; timeoutMs: number; highestEpoch: number }): Promise<WriterTerms> {
-    const { volumeId, timeoutMs, highestEpoch } = request;
-    const wait = new AbortController();
+    const { volumeId } = request;
+    const former = this.#waits.get(volumeId);
+    const stop = new AbortController();
+    const work = (async () => {
+      former?.stop.abort(cancelled(volumeId, "its server asked anew"));
+      await former?.work.catch(() => undefined);
+      stop.signal.throwIfAborted();
+      return await this.#acquire(request, stop.signal);
+    })();
+    const wait = { stop, work };
     this.#waits.set(volumeId, wait);
     try {
-      const signal = AbortSignal.any([this.#stop.signal, wait.signal]);
-      const grant = await this.#options.grants.acquire(volumeId, {
-        highestInMemory: () => highestEpoch,
-        timeoutMs: Math.ceil(timeoutMs), // AbortSignal.timeout takes whole milliseconds only
-        signal,
-      });
-      this.#held.set(volumeId, grant.epoch);
-      if (this.#stalled) this.#pause(volumeId);
-      return grant;
+      return await work;
     } finally {
       if (this.#waits.get(volumeId) === wait) this.#waits.delete(volumeId);
     }
   }
 
-  /** Gives back what is held, and stops waiting. */
-  async release(volumeId: string): Promise<void> {
-    this.#waits.get(volumeId)?.abort();
-    const epoch = this.#held.get(volumeId);
-    if (epoch === undefined) return;
+  /** Gives back what was granted as `epoch`; touches neither a newer grant nor a request that waits. */
+  async release({ volumeId, epoch }: { volumeId: string; epoch: number }): Promise<void> {
     await this.#options.grants.release(volumeId, epoch);
-    // Not the next one, which may have been taken meanwhile.
     if (this.#held.get(volumeId) === epoch) this.#held.delete(volumeId);
+  }
+
+  /** The volume is served here no more: nobody waits for its grant, and a held one is given back. */
+  async forget(volumeId: string): Promise<void> {
+    const wait = this.#waits.get(volumeId);
+    wait?.stop.abort(cancelled(volumeId, "the volume is served here no more"));
+    await wait?.work.catch(() => undefined);
+    const epoch = this.#held.get(volumeId);
+    if (epoch !== undefined) await this.release({ volumeId, epoch });
   }
 
   /** With every change of a volume's record: gives way to a node that waits. */
@@ -82,9 +92,24 @@ export class WriterBroker implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    this.#stop.abort();
+    this.#stop.abort(new FamfsError("NODE_UNAVAILABLE", "the node plugin is stopping"));
     await Promise.all(this.#handingOver.values());
-    await Promise.allSettled([...this.#held.keys()].map((volumeId) => this.release(volumeId)));
+    const volumes = new Set([...this.#waits.keys(), ...this.#held.keys()]);
+    await Promise.allSettled([...volumes].map((volumeId) => this.forget(volumeId)));
+  }
+
+  async #acquire(
+    { volumeId, timeoutMs, highestEpoch }: { volumeId: string; timeoutMs: number; highestEpoch: number },
+    signal: AbortSignal,
+  ): Promise<WriterTerms> {
+    const grant = await this.#options.grants.acquire(volumeId, {
+      highestInMemory: () => highestEpoch,
+      timeoutMs: Math.ceil(timeoutMs), // AbortSignal.timeout takes whole milliseconds only
+      signal: AbortSignal.any([this.#stop.signal, signal]),
+    });
+    this.#held.set(volumeId, grant.epoch);
+    if (this.#stalled) this.#pause(volumeId);
+    return grant;
   }
 
   async #handOver(volumeId: string, epoch: number): Promise<void> {
@@ -96,7 +121,7 @@ export class WriterBroker implements AsyncDisposable {
       while (!this.#stop.signal.aborted && this.#held.get(volumeId) === epoch) {
         const done = await server().ask("handOver", request, { timeoutMs: HAND_OVER_TIMEOUT_MS + 5_000 });
         // Done without a release: the server held nothing, so what the store says is left from before.
-        if (done) return await this.release(volumeId);
+        if (done) return await this.release({ volumeId, epoch });
       }
     } catch (error) {
       // The next change of the record, or the lease's end, brings the other node forward.
@@ -164,4 +189,8 @@ export class WriterBroker implements AsyncDisposable {
     }
     this.#paused.clear();
   }
+}
+
+function cancelled(volumeId: string, why: string): FamfsError {
+  return new FamfsError("CANCELLED", `volume ${volumeId}: a request for the writer grant ended: ${why}`);
 }

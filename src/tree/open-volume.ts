@@ -15,7 +15,8 @@ export interface WriterTermsSource {
     readonly highestEpoch: number;
     readonly signal: AbortSignal;
   }): Promise<{ readonly epoch: number }>;
-  release(): Promise<void>;
+  /** Gives back what was acquired as `epoch`, and nothing newer. */
+  release(epoch: number): Promise<void>;
 }
 
 export interface OpenVolumeOptions {
@@ -73,14 +74,15 @@ function grantOf(
   terms: WriterTermsSource,
   ownEpochs: Set<number>,
 ): WriterGrant {
-  let current: MediaWriter | undefined;
+  let current: { readonly epoch: number; readonly writer?: MediaWriter } | undefined;
   const grant: WriterGrant = {
     async acquire({ timeoutMs, signal }) {
       const { epoch } = await terms.acquire({ timeoutMs, highestEpoch: media.highestEpoch(), signal });
+      current = { epoch };
       try {
         ownEpochs.add(epoch);
         const writer = await media.takeOver({ ...node, epoch });
-        current = writer;
+        current = { epoch, writer };
         return logWriter(media, writer, node.slot);
       } catch (error) {
         await Promise.allSettled([grant.release()]); // the first error is the one to tell
@@ -88,13 +90,14 @@ function grantOf(
       }
     },
     async release() {
-      const writer = current;
+      const term = current;
       current = undefined;
+      if (term === undefined) return;
       try {
-        writer?.release();
+        term.writer?.release();
       } finally {
-        await writer?.[Symbol.asyncDispose]();
-        await terms.release();
+        await term.writer?.[Symbol.asyncDispose]();
+        await terms.release(term.epoch);
       }
     },
   };

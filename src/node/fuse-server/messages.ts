@@ -84,8 +84,8 @@ export type ServerCalls = {
 export type PluginCalls = {
   /** Waits for the grant at most `timeoutMs`: OWNER_BUSY after that. `highestEpoch` is the highest in memory. */
   acquireWriter(volume: OfVolume & { readonly timeoutMs: number; readonly highestEpoch: number }): WriterTerms;
-  /** Nothing will be appended with the terms of the last `acquireWriter` any more. */
-  releaseWriter(volume: OfVolume): void;
+  /** Nothing will be appended under `epoch` any more. Names it, so that what comes late touches nothing newer. */
+  releaseWriter(volume: OfVolume & { readonly epoch: number }): void;
   /** Something a condition should say; undefined when it is over. */
   problem(volume: OfVolume & { readonly noticed: TreeCondition | undefined }): void;
   log(line: LogLine): void;

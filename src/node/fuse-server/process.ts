@@ -15,7 +15,7 @@ const ORPHAN_SECONDS = 10;
 export interface PluginPort extends Disposable {
   readonly logger: Logger;
   acquireWriter(request: { timeoutMs: number; highestEpoch: number; signal: AbortSignal }): Promise<WriterTerms>;
-  releaseWriter(): Promise<void>;
+  releaseWriter(epoch: number): Promise<void>;
   /** What the volume's condition should say; undefined when it is over. */
   reportProblem(noticed: TreeCondition | undefined): void;
 }
@@ -78,10 +78,10 @@ function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string
           // The answer of the plugin ends the wait; this is for a plugin that hangs.
           timeoutMs: request.timeoutMs + RELEASE_TIMEOUT_MS,
           signal,
-          late: () => void release(channel, volumeId, logger),
+          late: ({ epoch }) => void release(channel, { volumeId, epoch }, logger),
         },
       ),
-    releaseWriter: () => release(channel, volumeId, logger),
+    releaseWriter: (epoch) => release(channel, { volumeId, epoch }, logger),
     reportProblem: (noticed) => {
       const notice = { noticed };
       last = notice;
@@ -94,10 +94,14 @@ function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string
 }
 
 /** Never fails: without a plugin the lease runs out by itself. */
-async function release(channel: Channel<PluginCalls, ServerCalls>, volumeId: string, logger: Logger): Promise<void> {
+async function release(
+  channel: Channel<PluginCalls, ServerCalls>,
+  term: { readonly volumeId: string; readonly epoch: number },
+  logger: Logger,
+): Promise<void> {
   try {
-    await channel.call("releaseWriter", { volumeId }, { timeoutMs: RELEASE_TIMEOUT_MS });
+    await channel.call("releaseWriter", term, { timeoutMs: RELEASE_TIMEOUT_MS });
   } catch (error) {
-    logger.debug({ volumeId, reason: messageOf(error) }, "the writer grant was not given back");
+    logger.debug({ ...term, reason: messageOf(error) }, "the writer grant was not given back");
   }
 }

@@ -39,7 +39,7 @@ async function serveAttachment(
     fuse,
     fd,
     node,
-    terms: { acquire: (request) => plugin.acquireWriter(request), release: () => plugin.releaseWriter() },
+    terms: { acquire: (request) => plugin.acquireWriter(request), release: (epoch) => plugin.releaseWriter(epoch) },
     expect: attachment.expect,
     settings: {
       readOnly,
