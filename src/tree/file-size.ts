@@ -2,8 +2,8 @@ import { ALLOC_UNIT, FamfsError, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { Growth } from "./growth.ts";
 import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
-import { type FileNode, pathOf } from "./nodes.ts";
-import { type Handle, pause, resume, sizeOf } from "./open-file.ts";
+import { type FileNode, pathOf, type SealedContent } from "./nodes.ts";
+import { pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
@@ -77,10 +77,47 @@ export class FileSizes {
     return content;
   }
 
-  /** Makes [0, end) of an unsealed file writable: reserves, zeroes, extends the map. NO_SPACE. */
-  async ensureCapacity(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
+  /**
+   * Makes [0, end) of an unsealed file, or of an empty one, writable: reserves, zeroes, extends the map. NO_SPACE,
+   * WRITE_PAST_END, OWNER_STALE.
+   */
+  async ensureCapacity(file: FileNode, end: number): Promise<void> {
     await this.settled(file);
-    if (end > content.capacity) await this.#alone(file, () => this.#growth.grow(file, content, end, false));
+    if (file.content.type === "unsealed" && !file.content.lost && end <= file.content.capacity) return;
+    await this.#alone(file, async () => {
+      // The wait may have sealed it.
+      if (file.content.type === "sealed" && file.content.size > 0) {
+        if (end > file.content.size) throw writePastEnd(file, end);
+      } else await this.#growTo(file, end, false);
+    });
+  }
+
+  /**
+   * Room for [0, end). An empty file that is sealed becomes an unsealed one for it, and is sealed as before when
+   * there is none: what is refused changes nothing.
+   */
+  async #growTo(file: FileNode, end: number, declared: boolean): Promise<UnsealedFile> {
+    const before = file.content;
+    if (before.type === "sealed") {
+      if (before.size > 0) throw sizeSealed(file, end);
+      await this.unseal(file);
+    }
+    const content = requireUnsealed(file);
+    try {
+      if (end > content.capacity) await this.#growth.grow(file, content, end, declared);
+    } catch (error) {
+      if (before.type === "sealed" && file.content === content && !content.lost) this.#reseal(file, content, before);
+      throw error;
+    }
+    return content;
+  }
+
+  #reseal(file: FileNode, content: UnsealedFile, before: SealedContent): void {
+    file.content = before;
+    this.#ctx.sealer.forget(file);
+    this.#ctx.transactions.withdraw(file);
+    this.showContent(file);
+    this.discard(file, content);
   }
 
   /** Waits until no extents of `file` are added, cut off or zeroed. */
@@ -94,14 +131,9 @@ export class FileSizes {
   }
 
   async #setSize(file: FileNode, size: number): Promise<void> {
-    if (file.content.type === "sealed") {
-      if (size === file.content.size) return;
-      if (file.content.size > 0) throw sizeSealed(file, size);
-      await this.unseal(file);
-    }
-    const content = requireUnsealed(file);
+    if (file.content.type === "sealed" && size === file.content.size) return;
     const before = sizeOf(file, this.#ctx.options.maps);
-    if (size > content.capacity) await this.#growth.grow(file, content, size, true);
+    const content = await this.#growTo(file, size, true);
     this.#applySize(file, content, size);
     if (size < before) await this.#zeroUnwritten(file, contentRanges(content, size, before));
     content.declared = size > 0;
@@ -118,26 +150,27 @@ export class FileSizes {
     await this.#alone(file, () => this.#allocate(file, offset, end, mode));
   }
 
+  /** What may refuse comes first, and then what changes bytes: a refused call leaves the file as it was. */
   async #allocate(file: FileNode, offset: number, end: number, mode: number): Promise<void> {
+    const { maps } = this.#ctx.options;
     const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0;
     const what = mode & ~FALLOC_KEEP_SIZE;
-    if (what === FALLOC_PUNCH_HOLE && keepSize) return await this.#zeroContent(file, offset, end);
-    if (what !== 0 && what !== FALLOC_ZERO_RANGE) {
+    const punches = what === FALLOC_PUNCH_HOLE && keepSize;
+    const zeroes = punches || what === FALLOC_ZERO_RANGE;
+    if (what !== 0 && !zeroes) {
       throw new FamfsError("NOT_SUPPORTED", `fallocate mode 0x${mode.toString(16)} on ${pathOf(file)}`);
     }
-    if (what === FALLOC_ZERO_RANGE) await this.#zeroContent(file, offset, end);
-    if (end <= sizeOf(file, this.#ctx.options.maps)) return;
-    if (file.content.type === "sealed") {
-      if (file.content.size > 0) throw sizeSealed(file, end);
-      await this.unseal(file);
-    }
-    const content = requireUnsealed(file);
-    if (end > content.capacity) await this.#growth.grow(file, content, end, true);
+    const grows = end > sizeOf(file, maps) && !punches;
+    // Of a sealed file, only what it has can be zeroed: space behind its end would be of no use to it.
+    const onlyInside = zeroes && keepSize && file.content.type === "sealed" && file.content.size > 0;
+    const content = grows && !onlyInside ? await this.#growTo(file, end, true) : undefined;
+    if (zeroes) await this.#zeroContent(file, offset, end);
+    if (content === undefined) return;
     if (keepSize) {
       content.keptBytes = Math.max(content.keptBytes, end);
       return;
     }
-    this.#applySize(file, content, Math.max(end, sizeOf(file, this.#ctx.options.maps)));
+    this.#applySize(file, content, Math.max(end, sizeOf(file, maps)));
     content.declared = true;
     this.#modified(file);
     this.#ctx.sealer.changed(file);
@@ -248,8 +281,8 @@ export class FileSizes {
   }
 }
 
-/** WRITE_PAST_END, or what the first write beyond the end of `handle` needs. */
-export function requireUnsealed(file: FileNode): UnsealedFile {
+/** SIZE_SEALED, OWNER_STALE. */
+function requireUnsealed(file: FileNode): UnsealedFile {
   if (file.content.type === "sealed") throw sizeSealed(file, undefined);
   if (file.content.lost) throw stale();
   return file.content;
@@ -264,10 +297,10 @@ function sizeSealed(file: FileNode, wanted: number | undefined): FamfsError {
   );
 }
 
-export function writePastEnd(handle: Handle, end: number): FamfsError {
+export function writePastEnd(file: FileNode, end: number): FamfsError {
   return new FamfsError(
     "WRITE_PAST_END",
-    `a write up to byte ${end} of ${pathOf(handle.file)}, sealed at ${handle.file.content.size} bytes: ` +
+    `a write up to byte ${end} of ${pathOf(file)}, sealed at ${file.content.size} bytes: ` +
       "write a new file and rename it over this one",
   );
 }

@@ -82,7 +82,7 @@ export class OpenFiles {
     const { file } = handle;
     if (!handle.writable) throw new FamfsError("NOT_PERMITTED", `${pathOf(file)} was opened for reading`);
     if (file.content.type === "sealed" && end > file.content.size && file.content.size > 0) {
-      throw writePastEnd(handle, end);
+      throw writePastEnd(file, end);
     }
     if (handle.term !== undefined) {
       this.#ctx.ownership.verify();
@@ -93,14 +93,11 @@ export class OpenFiles {
     await this.#ctx.sizes.settled(file);
     if (file.content.type === "sealed") {
       if (end <= file.content.size) return;
-      if (file.content.size > 0) throw writePastEnd(handle, end);
+      if (file.content.size > 0) throw writePastEnd(file, end);
       this.#ctx.requireChangeable();
       await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
-      if (file.content.type === "sealed") await this.#ctx.sizes.unseal(file);
     }
-    const { content } = file;
-    if (content.type !== "unsealed" || content.lost) throw stale();
-    await this.#ctx.sizes.ensureCapacity(file, content, end);
+    await this.#ctx.sizes.ensureCapacity(file, end);
   }
 
   /** What can be known of errors to come: OWNER_STALE. */
