@@ -136,7 +136,7 @@ export class FileSizes {
     const content = await this.#growTo(file, size, true);
     this.#applySize(file, content, size);
     if (size < before) await this.#zeroUnwritten(file, contentRanges(content, size, before));
-    content.declared = size > 0;
+    if (size !== before) content.declaredSize = size > before ? size : undefined;
     this.#modified(file);
     this.#ctx.sealer.changed(file);
   }
@@ -171,7 +171,7 @@ export class FileSizes {
       return;
     }
     this.#applySize(file, content, Math.max(end, sizeOf(file, maps)));
-    content.declared = true;
+    content.declaredSize = end;
     this.#modified(file);
     this.#ctx.sealer.changed(file);
   }

@@ -50,16 +50,58 @@ test("a declared file seals while it is open, sealDelay after the last change of
   const volume = new SharedVolume();
   const node = volume.serve("a");
   const { entry, opened } = await node.tree.create(ROOT, "arena", 0o644, O.RDWR, USER);
-  await node.tree.setAttributes(entry.attributes.nodeid, { size: 3 * MIB, handle: opened.handle });
+  const { nodeid } = entry.attributes;
+  await node.tree.setAttributes(nodeid, { size: 3 * MIB, handle: opened.handle });
   await volume.clock.advance(900);
-  await node.write(opened, 3 * MIB, "grows"); // dd seek= declares, then grows
+  await node.tree.setAttributes(nodeid, { size: 4 * MIB, handle: opened.handle });
+  await node.write(opened, 3 * MIB, "inside");
   await volume.clock.advance(900);
   assert.equal(volume.length, 0);
-  await volume.clock.advance(1000);
+  await volume.clock.advance(200);
   assert.equal(volume.length, 1);
   await node.write(opened, 0, "in place");
-  await assert.rejects(node.write(opened, 3 * MIB + 4, "xx"), { code: "WRITE_PAST_END" });
-  assert.equal(find(volume.serve("b"), "arena")?.attributes.size, 3 * MIB + 5);
+  await assert.rejects(node.write(opened, 4 * MIB - 1, "xx"), { code: "WRITE_PAST_END" });
+  assert.equal(find(volume.serve("b"), "arena")?.attributes.size, 4 * MIB);
+});
+
+test("a write past a declared size takes the declaration back; a longer size declares again", async () => {
+  for (const how of ["ftruncate", "fallocate"]) {
+    const volume = new SharedVolume();
+    const node = volume.serve("a");
+    const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+    const { nodeid } = entry.attributes;
+    const declare = async (size: number) => {
+      if (how === "fallocate") await node.tree.allocate(opened.handle, 0, size, 0);
+      else await node.tree.setAttributes(nodeid, { size, handle: opened.handle });
+    };
+    await declare(100);
+    await volume.clock.advance(500);
+    await node.write(opened, 100, "dd seek= goes on"); // a worker does this by itself
+    await volume.clock.advance(5000);
+    await node.tree.syncFileSystem();
+    assert.equal(volume.length, 0);
+    await node.write(opened, 116, ", and on");
+    await declare(200);
+    await volume.clock.advance(1100);
+    assert.equal(find(volume.serve("b"), "f")?.attributes.size, 200);
+  }
+});
+
+test("a size that makes a file no longer declares nothing: it stays open for writes to come", async () => {
+  for (const size of [10, 4, 0]) {
+    const volume = new SharedVolume();
+    const node = volume.serve("a");
+    const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+    await node.write(opened, 0, "0123456789");
+    await node.tree.setAttributes(entry.attributes.nodeid, { size, handle: opened.handle });
+    await node.tree.allocate(opened.handle, 0, Math.max(size, 1), 1);
+    await volume.clock.advance(5000);
+    assert.equal(volume.length, 0);
+    await node.write(opened, size, "goes on");
+    node.tree.release(opened.handle);
+    await volume.clock.advance(1100);
+    assert.equal(await contents(volume.serve("b"), "f"), `${"0123456789".slice(0, size)}goes on`);
+  }
 });
 
 test("fsync of the directory and syncfs seal what is closed at once, and leave what is being written", async () => {

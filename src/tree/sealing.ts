@@ -8,6 +8,7 @@ import { type FinalContent, planSeal } from "./seal-plan.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
 import type { Step } from "./transactions.ts";
+import type { UnsealedFile } from "./unsealed-file.ts";
 
 /** What becomes due within this time seals together. */
 const GATHER_MS = 20;
@@ -55,11 +56,11 @@ export class Sealer {
       (node) =>
         (within === undefined || node === within || node.parent === within) && (forced || !this.#isGrowing(node)),
     );
-    await this.seal(chosen);
+    await this.seal(chosen, { forced });
   }
 
-  /** Seals `nodes`, open or not, and what they lie in. */
-  async seal(nodes: readonly TreeNode[]): Promise<void> {
+  /** Seals `nodes` and what they lie in; unless `forced` not those that turn out to be written beyond their end. */
+  async seal(nodes: readonly TreeNode[], { forced }: { readonly forced: boolean }): Promise<void> {
     const { maps } = this.#ctx.options;
     const paused: OpenFile[] = [];
     try {
@@ -72,7 +73,7 @@ export class Sealer {
       for (const { map, handles } of paused) if (handles > 0) await maps.idle(map);
       // While one is waited for, another may begin to change.
       for (let node = nodes.find(isChanging); node !== undefined; node = nodes.find(isChanging)) await node.changing;
-      this.#sealNow(nodes);
+      this.#sealNow(forced ? nodes : nodes.filter((node) => !this.#isGrowing(node)));
     } finally {
       for (const open of paused) resume(open, maps);
     }
@@ -104,7 +105,7 @@ export class Sealer {
     ) {
       return clock.monotonicMs() + delayMs;
     }
-    return node.content.declared ? node.content.sizeChangedAtMs + delayMs : Number.POSITIVE_INFINITY;
+    return this.#isDeclared(node, node.content) ? node.content.sizeChangedAtMs + delayMs : Number.POSITIVE_INFINITY;
   }
 
   /** Open for write, and nobody said how long it will be. */
@@ -112,10 +113,14 @@ export class Sealer {
     return (
       node.kind === "file" &&
       node.content.type === "unsealed" &&
-      !node.content.declared &&
+      !this.#isDeclared(node, node.content) &&
       node.open !== undefined &&
       node.open.writers > 0
     );
+  }
+
+  #isDeclared(file: FileNode, { declaredSize }: UnsealedFile): boolean {
+    return declaredSize !== undefined && declaredSize === sizeOf(file, this.#ctx.options.maps);
   }
 
   #schedule(atMs: number): void {
@@ -144,7 +149,7 @@ export class Sealer {
       if (node.kind === "file" && node.content.type === "unsealed" && (node.open?.writers ?? 0) > 0) {
         const size = sizeOf(node, maps);
         if (size !== node.content.sizeSeen) {
-          // Declared, but written beyond that since: it is not finished.
+          // Declared when it became due, but written beyond that since: it is not finished.
           node.content.sizeSeen = size;
           node.content.sizeChangedAtMs = nowMs;
           this.#due.set(node, this.#dueMs(node));
@@ -154,7 +159,7 @@ export class Sealer {
       due.push(node);
     }
     try {
-      await this.seal(due);
+      await this.seal(due, { forced: false });
       this.#ctx.space.settle();
     } catch (error) {
       // A defect here must not end the process, which serves other volumes, too.

@@ -16,8 +16,11 @@ export class UnsealedFile {
   size = 0;
   /** FALLOC_FL_KEEP_SIZE: bytes to keep until the last close though they are beyond the size. */
   keptBytes = 0;
-  /** The size was declared (ftruncate, fallocate): seals though it stays open. */
-  declared = false;
+  /**
+   * The size that ftruncate or fallocate gave it, when that made it longer. While it has this very size it seals
+   * though it stays open; a write past it takes the declaration back.
+   */
+  declaredSize: number | undefined;
   /** Monotonic; when the size was last seen to change. */
   sizeChangedAtMs: number;
   /** Size at `sizeChangedAtMs`. */

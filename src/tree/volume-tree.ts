@@ -301,7 +301,7 @@ export class VolumeTree implements AsyncDisposable {
     requireSealAttribute(name);
     this.#requireChangeable();
     await this.#writable();
-    await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)]);
+    await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)], { forced: true });
   }
 
   removeExtendedAttribute(_nodeid: number, name: string): never {

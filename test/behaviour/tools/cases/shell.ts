@@ -242,6 +242,23 @@ export const SHELL: readonly ToolCase[] = [
         begin; insert into t values (3); commit; update t set v = v * 10;" > $SCRATCH/out
       equal "$(head -1 $SCRATCH/out)" wal; seal
       equal "$(sqlite3 db 'pragma integrity_check; select sum(v) from t')" $'ok\\n60'`,
+    note: "while no program dies that has it open: the next one resizes the index it left, EPERM",
+  },
+  {
+    name: "sqlite with a write-ahead log, kept open and grown",
+    needs: ["sqlite3"],
+    python: `
+import sqlite3
+db = sqlite3.connect("db", isolation_level=None)
+db.execute("pragma journal_mode = wal"); db.execute("create table t (v)"); db.execute("insert into t values (1)")
+assert db.execute("pragma wal_checkpoint").fetchone()[0] == 0 # truncates the database to the size it has
+seal(); before = os.stat("db").st_size
+for _ in range(3):
+    db.execute("insert into t values (randomblob(1 << 20))")
+    busy, logged, moved = db.execute("pragma wal_checkpoint").fetchone(); assert (busy, logged) == (0, moved)
+assert os.stat("db").st_size > before + (3 << 20)
+assert db.execute("pragma integrity_check").fetchone() == ("ok",); db.close()`,
+    note: "a size that makes a file no longer does not seal it while it is open",
   },
   {
     name: "fallocate of a new file",
