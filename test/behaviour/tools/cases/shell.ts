@@ -256,7 +256,7 @@ seal(); before = os.stat("db").st_size
 for _ in range(3):
     db.execute("insert into t values (randomblob(1 << 20))")
     busy, logged, moved = db.execute("pragma wal_checkpoint").fetchone(); assert (busy, logged) == (0, moved)
-assert os.stat("db").st_size > before + (3 << 20)
+assert os.stat("db").st_size >= before + (3 << 20)
 assert db.execute("pragma integrity_check").fetchone() == ("ok",); db.close()`,
     note: "a size that makes a file no longer does not seal it while it is open",
   },
