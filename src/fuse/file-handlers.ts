@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import { FamfsError, hasCode } from "../base/index.ts";
 import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from "./flags.ts";
 import type { Handler } from "./handler.ts";
@@ -113,16 +114,23 @@ const WRITE: Handler<number> = {
       throw new FamfsError("HANDLE_STALE", `file handle of node ${handle.nodeid} is not open for writing`);
     }
     const clears = (view.getUint32(WriteIn.offsets.write_flags, true) & WRITE_KILL_SUIDGID) !== 0;
+    const direct = (view.getUint32(WriteIn.offsets.flags, true) & constants.O_DIRECT) !== 0;
     const data = request.bytes.slice(request.dataAt, request.dataAt + size); // the buffer is reused while we wait
-    if (clears) await on.clearSetId(handle.nodeid);
     // What was prepared but not written yet may be cut off for another file when space is short, or the file sealed:
     // then it is prepared again, or refused for what it is.
     for (let attempt = 1; ; attempt++) {
-      await on.operations.prepareWrite(handle.opened.handle, offset, offset + size);
+      let end = await on.operations.prepareWrite(handle.opened.handle, offset, offset + size);
+      // The kernel sends the parts of a direct write at once and makes EIO of a short answer to one of them. So that
+      // part fails as a whole, with the errno of what does not fit.
+      while (direct && end < offset + size) {
+        end = await on.operations.prepareWrite(handle.opened.handle, end, offset + size);
+      }
+      if (clears && attempt === 1) await on.clearSetId(handle.nodeid);
       if (on.isInterrupted(request)) return 0;
       try {
-        on.write(handle, offset, data);
-        return size;
+        const length = Math.min(size, end - offset);
+        on.write(handle, offset, data.subarray(0, length));
+        return length;
       } catch (error) {
         if (attempt === WRITE_ATTEMPTS || !hasCode(error, "WRITE_PAST_END")) throw error;
       }

@@ -116,8 +116,11 @@ export interface Operations {
     flags: number,
     caller: Caller,
   ): Answer<{ entry: Entry; opened: Opened }>;
-  /** Makes a write that ends at `end` possible (grows an unsealed file, waits for the grant) or throws. */
-  prepareWrite(handle: number, offset: number, end: number): Answer<void>;
+  /**
+   * Makes a write of [offset, end) possible (grows an unsealed file, waits for the grant) or throws. Answers up to
+   * where, beyond `offset`: only a part of it may fit.
+   */
+  prepareWrite(handle: number, offset: number, end: number): Answer<number>;
   /** Each close(2) of a copy of the descriptor: reports what can be known of errors to come. */
   flush(handle: number): Answer<void>;
   fsync(handle: number, dataOnly: boolean): Answer<void>;

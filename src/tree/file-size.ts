@@ -78,17 +78,28 @@ export class FileSizes {
   }
 
   /**
-   * Makes [0, end) of an unsealed file, or of an empty one, writable: reserves, zeroes, extends the map. NO_SPACE,
-   * WRITE_PAST_END, OWNER_STALE.
+   * Makes [0, end) of an unsealed file, or of an empty one, writable: reserves, zeroes, extends the map. Answers up to
+   * where a write from `offset` on can go: to the end of a sealed file, and without space to the end of what there
+   * is. WRITE_PAST_END and NO_SPACE when that is nothing; OWNER_STALE.
    */
-  async ensureCapacity(file: FileNode, end: number): Promise<void> {
+  async ensureCapacity(file: FileNode, offset: number, end: number): Promise<number> {
     await this.settled(file);
-    if (file.content.type === "unsealed" && !file.content.lost && end <= file.content.capacity) return;
-    await this.#alone(file, async () => {
-      // The wait may have sealed it.
-      if (file.content.type === "sealed" && file.content.size > 0) {
-        if (end > file.content.size) throw writePastEnd(file, end);
-      } else await this.#growTo(file, end, false);
+    const { content } = file;
+    if (content.type === "unsealed" && !content.lost && end <= content.capacity) return end;
+    return await this.#alone(file, async () => {
+      const { content } = file;
+      if (content.type === "sealed" && content.size > 0) {
+        if (offset >= content.size) throw writePastEnd(file, offset, end);
+        return Math.min(end, content.size);
+      }
+      try {
+        await this.#growTo(file, end, false);
+        return end;
+      } catch (error) {
+        const fits = content.type === "unsealed" ? content.capacity : 0;
+        if (!hasCode(error, "NO_SPACE") || offset >= fits) throw error;
+        return fits;
+      }
     });
   }
 
@@ -247,14 +258,17 @@ export class FileSizes {
   }
 
   /** One change of extents or zeroing at a time: the program that asked may be interrupted and go on without it. */
-  async #alone(file: FileNode, change: () => Promise<void>): Promise<void> {
+  async #alone<T>(file: FileNode, change: () => Promise<T>): Promise<T> {
     await this.settled(file);
     const done = change().finally(() => {
       file.changing = undefined;
     });
     // Who waits for it only waits; its failure belongs to who asked.
-    file.changing = done.catch(() => {});
-    await done;
+    file.changing = done.then(
+      () => {},
+      () => {},
+    );
+    return await done;
   }
 
   /** Zeroes what workers could write: what is written meanwhile waits, so that it stays. */
@@ -297,10 +311,10 @@ function sizeSealed(file: FileNode, wanted: number | undefined): FamfsError {
   );
 }
 
-export function writePastEnd(file: FileNode, end: number): FamfsError {
+export function writePastEnd(file: FileNode, offset: number, end: number): FamfsError {
   return new FamfsError(
     "WRITE_PAST_END",
-    `a write up to byte ${end} of ${pathOf(file)}, sealed at ${file.content.size} bytes: ` +
+    `a write of bytes ${offset} to ${end} of ${pathOf(file)}, sealed at ${file.content.size} bytes: ` +
       "write a new file and rename it over this one",
   );
 }

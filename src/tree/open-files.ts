@@ -74,15 +74,16 @@ export class OpenFiles {
   }
 
   /**
-   * Makes a write up to `end` possible that the file map does not allow: grows an unsealed file, waits for the
-   * grant after a hand-over. WRITE_PAST_END, NO_SPACE, OWNER_STALE, OWNER_BUSY.
+   * Makes a write of [offset, end) possible that the file map does not allow: grows an unsealed file, waits for the
+   * grant after a hand-over. Answers up to where: a part, where only that fits (POSIX write). WRITE_PAST_END and
+   * NO_SPACE when nothing does, OWNER_STALE, OWNER_BUSY.
    */
-  async prepareWrite(id: number, end: number): Promise<void> {
+  async prepareWrite(id: number, offset: number, end: number): Promise<number> {
     const handle = this.handle(id);
     const { file } = handle;
     if (!handle.writable) throw new FamfsError("NOT_PERMITTED", `${pathOf(file)} was opened for reading`);
-    if (file.content.type === "sealed" && end > file.content.size && file.content.size > 0) {
-      throw writePastEnd(file, end);
+    if (file.content.type === "sealed" && offset >= file.content.size && file.content.size > 0) {
+      throw writePastEnd(file, offset, end);
     }
     if (handle.term !== undefined) {
       this.#ctx.ownership.verify();
@@ -91,13 +92,11 @@ export class OpenFiles {
       this.#requireTerm(handle);
     }
     await this.#ctx.sizes.settled(file);
-    if (file.content.type === "sealed") {
-      if (end <= file.content.size) return;
-      if (file.content.size > 0) throw writePastEnd(file, end);
+    if (file.content.type === "sealed" && file.content.size === 0) {
       this.#ctx.requireChangeable();
       await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
     }
-    await this.#ctx.sizes.ensureCapacity(file, end);
+    return await this.#ctx.sizes.ensureCapacity(file, offset, end);
   }
 
   /** What can be known of errors to come: OWNER_STALE. */

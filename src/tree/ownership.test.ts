@@ -173,7 +173,8 @@ test("with dataWriters: any, sealed files are opened for write without the grant
   await b.write(opened, 4, "xx");
   assert.equal(volume.holder, "a");
   assert.equal(await contents(a, "arena"), "0123xx6789");
-  await assert.rejects(b.write(opened, 9, "xx"), { code: "WRITE_PAST_END" });
+  assert.equal(await b.write(opened, 9, "xx"), 1);
+  await assert.rejects(b.write(opened, 10, "x"), { code: "WRITE_PAST_END" });
 });
 
 test("while what another node holds cannot be read, no space is given out; what needs none goes on", async () => {

@@ -50,6 +50,20 @@ test("a fallocate without space changes neither bytes, nor size, nor free space"
   assert.equal(await contents(node, "f"), "0123456789");
 });
 
+test("of a write that does not fit as a whole, the part that fits is written; then it is refused", async () => {
+  const volume = new SharedVolume({ dataBytes: 4 * MIB });
+  const node = volume.serve("a");
+  const { opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  const data = "x".repeat(MIB);
+  for (let at = 0; at < 3.5 * MIB; at += data.length) await node.write(opened, at, data);
+  assert.equal(await node.write(opened, 3.5 * MIB, data), 0.5 * MIB);
+  await assert.rejects(node.write(opened, 4 * MIB, data), { code: "NO_SPACE" });
+  await node.tree.setExtendedAttribute(nodeidOf(node, "f"), "user.famfs.seal", new Uint8Array());
+  assert.equal(await node.write(opened, 4 * MIB - 3, "abcdef"), 3);
+  await assert.rejects(node.write(opened, 4 * MIB, "def"), { code: "WRITE_PAST_END" });
+  assert.equal(node.read(opened).slice(-5), "xxabc");
+});
+
 test("an empty file that could not grow is in the log as before", async () => {
   const volume = new SharedVolume({ dataBytes: 8 * MIB });
   const node = volume.serve("a");

@@ -60,7 +60,7 @@ test("a declared file seals while it is open, sealDelay after the last change of
   await volume.clock.advance(200);
   assert.equal(volume.length, 1);
   await node.write(opened, 0, "in place");
-  await assert.rejects(node.write(opened, 4 * MIB - 1, "xx"), { code: "WRITE_PAST_END" });
+  await assert.rejects(node.write(opened, 4 * MIB, "x"), { code: "WRITE_PAST_END" });
   assert.equal(find(volume.serve("b"), "arena")?.attributes.size, 4 * MIB);
 });
 

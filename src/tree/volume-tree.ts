@@ -236,8 +236,8 @@ export class VolumeTree implements AsyncDisposable {
     return this.#files.open(nodeid, flags);
   }
 
-  prepareWrite(handle: number, _offset: number, end: number): Promise<void> {
-    return this.#files.prepareWrite(handle, end);
+  prepareWrite(handle: number, offset: number, end: number): Promise<number> {
+    return this.#files.prepareWrite(handle, offset, end);
   }
 
   flush(handle: number): void {

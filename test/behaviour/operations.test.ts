@@ -103,6 +103,16 @@ const CASES: Readonly<Record<string, string>> = {
     fails("EPERM", fallocate, fd, 0, 0, 11)
     a = os.open("e1", os.O_WRONLY | os.O_APPEND); fails("EFBIG", os.write, a, b"more")
     m = mmap.mmap(fd, 10); m[0:2] = b"ZZ"; m.flush(); assert get("e1")[:2] == b"ZZ"`,
+  "a write across the end has one answer, a short count": `
+    size = 5 << 19; put("w1", b"x" * size); seal()
+    fd = os.open("w1", os.O_RDWR); direct = os.open("w1", os.O_RDWR | os.O_DIRECT)
+    for length in 4096, 1 << 20, 4 << 20:
+        data = mmap.mmap(-1, length); data.write(b"y" * length); at = size - min(length // 2, 1 << 21)
+        fails("EFBIG", os.pwrite, direct, data, at) # the kernel knows no short answer to these
+        os.pwrite(fd, b"x" * (size - at), at)
+        assert os.pwrite(fd, data, at) == size - at, length
+        fails("EFBIG", os.pwrite, fd, data, size)
+        assert get("w1")[at:] == b"y" * (size - at)`,
   "O_TRUNC makes a new file that replaces the old one": `
     put("t1", b"old content"); seal()
     put("t1", b"new"); assert get("t1") == b"new" and not sealed("t1")

@@ -182,13 +182,15 @@ export class ScratchFileSystem implements Operations, Disposable {
     return { entry: this.#entry(node), opened: this.#open(node, true) };
   }
 
-  prepareWrite(handle: number, _offset: number, end: number): void | Promise<void> {
+  prepareWrite(handle: number, offset: number, end: number): number | Promise<number> {
     const node = this.#byHandle(handle);
     if (node.sealed) {
-      if (end > this.#fileMaps.size(this.#mapOf(node))) throw new FamfsError("WRITE_PAST_END", "sealed");
-      return;
+      const size = this.#fileMaps.size(this.#mapOf(node));
+      if (offset >= size) throw new FamfsError("WRITE_PAST_END", "sealed");
+      return Math.min(end, size);
     }
     this.#grow(node, end);
+    return end;
   }
 
   flush(): void | Promise<void> {}

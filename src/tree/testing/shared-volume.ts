@@ -27,8 +27,8 @@ export interface ServedNode {
   readonly maps: MemoryMaps;
   readonly conditions: TreeCondition[];
   readonly told: string[];
-  /** As processes write: the worker first, `prepareWrite` where it may not. */
-  write(handle: { handle: number; map: number }, offset: number, data: Uint8Array | string): Promise<void>;
+  /** As processes write: the worker first, `prepareWrite` where it may not. Bytes that were written. */
+  write(handle: { handle: number; map: number }, offset: number, data: Uint8Array | string): Promise<number>;
   read(handle: { map: number }): string;
 }
 
@@ -172,9 +172,11 @@ export class SharedVolume {
       told,
       async write(handle, offset, data) {
         const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
-        if (maps.write(handle.map, offset, bytes)) return;
-        await tree.prepareWrite(handle.handle, offset, offset + bytes.byteLength);
-        if (!maps.write(handle.map, offset, bytes)) throw new Error("prepareWrite did not make the write possible");
+        if (maps.write(handle.map, offset, bytes)) return bytes.byteLength;
+        const end = await tree.prepareWrite(handle.handle, offset, offset + bytes.byteLength);
+        const part = bytes.subarray(0, end - offset);
+        if (!maps.write(handle.map, offset, part)) throw new Error("prepareWrite did not make the write possible");
+        return part.byteLength;
       },
       read: (handle) => Buffer.from(maps.read(handle.map, 0, 2 ** 30)).toString("latin1"),
     };
