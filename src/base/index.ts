@@ -1,6 +1,7 @@
 export * from "./error.ts";
 export * from "./logger.ts";
 export * from "./range-set.ts";
+export * from "./request-context.ts";
 export * from "./sorted-list.ts";
 export * from "./struct.ts";
 export * from "./try-lock.ts";

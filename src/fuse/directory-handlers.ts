@@ -39,10 +39,10 @@ function writeListing(reply: ReplyWriter, listing: Listing, request: Request, on
 
 function listing(plus: boolean): Handler<Listing> {
   return {
-    run(on, request) {
+    run(on, request, by) {
       const offset = readSize(request.view, ReadIn.offsets.offset);
       const size = request.view.getUint32(ReadIn.offsets.size, true);
-      const entries = on.operations.readDirectory(request.nodeid, Math.max(0, offset - FIRST_COOKIE));
+      const entries = on.operations.readDirectory(request.nodeid, Math.max(0, offset - FIRST_COOKIE), by);
       if (!(entries instanceof Promise)) return { entries, offset, size };
       return entries.then((late) => ({ entries: late, offset, size }));
     },
@@ -51,7 +51,7 @@ function listing(plus: boolean): Handler<Listing> {
 }
 
 const STATFS: Handler<FileSystemStatus> = {
-  run: (on) => on.operations.status(),
+  run: (on, _request, by) => on.operations.status(by),
   write: (reply, status) => reply.status(status),
 };
 
@@ -60,7 +60,7 @@ export const directoryHandlers = {
   READDIR: listing(false),
   READDIRPLUS: listing(true),
   RELEASEDIR: { run() {} } satisfies Handler<void>,
-  FSYNCDIR: { run: (on, request) => on.operations.syncDirectory(request.nodeid) } satisfies Handler<void>,
-  SYNCFS: { run: (on) => on.operations.syncFileSystem() } satisfies Handler<void>,
+  FSYNCDIR: { run: (on, request, by) => on.operations.syncDirectory(request.nodeid, by) } satisfies Handler<void>,
+  SYNCFS: { run: (on, _request, by) => on.operations.syncFileSystem(by) } satisfies Handler<void>,
   STATFS,
 } as const;

@@ -1,8 +1,8 @@
 import { constants } from "node:fs";
 import { FamfsError, hasCode } from "../base/index.ts";
-import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID } from "./flags.ts";
+import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_CACHE, WRITE_KILL_SUIDGID } from "./flags.ts";
 import type { Handler } from "./handler.ts";
-import { forgetMissing, nameOf } from "./node-handlers.ts";
+import { nameOf } from "./node-handlers.ts";
 import type { Entry, Opened } from "./operations.ts";
 import type { ReplyWriter } from "./reply.ts";
 import { readSize } from "./request.ts";
@@ -31,43 +31,40 @@ function writeOpened(reply: ReplyWriter, opened: Opened, on: ServedConnection, n
   reply.opened(handle.slot, handle.generation, openFlags(opened));
 }
 
-/** The program that asked is gone, so no RELEASE will come. */
+/** The kernel never learned of it, so no RELEASE will come. */
 function discardOpened(on: ServedConnection, opened: Opened): void {
   on.forgetOpened(opened);
   on.background("release of a file that nobody holds", () => on.operations.release(opened.handle));
 }
 
 const OPEN: Handler<Opened> = {
-  run(on, request) {
-    const { nodeid, caller, view } = request;
+  run(on, request, by) {
+    const { nodeid, view } = request;
     const flags = view.getUint32(OpenIn.offsets.flags, true);
     const clears = (view.getUint32(OpenIn.offsets.open_flags, true) & OPEN_KILL_SUIDGID) !== 0;
-    const cleared = clears ? on.clearSetId(nodeid) : undefined;
-    if (cleared === undefined) return on.operations.open(nodeid, flags, caller);
-    return cleared.then(() => on.operations.open(nodeid, flags, caller));
+    const cleared = clears ? on.clearSetId(nodeid, by) : undefined;
+    if (cleared === undefined) return on.operations.open(nodeid, flags, by);
+    return cleared.then(() => on.operations.open(nodeid, flags, by));
   },
   write: (reply, opened, request, on) => writeOpened(reply, opened, on, request.nodeid),
   discard: discardOpened,
 };
 
 const CREATE: Handler<{ entry: Entry; opened: Opened }> = {
-  run: (on, request) =>
+  run: (on, request, by) =>
     on.operations.create(
       request.nodeid,
       nameOf(request, 0),
       request.view.getUint32(CreateIn.offsets.mode, true),
       request.view.getUint32(CreateIn.offsets.flags, true),
-      request.caller,
+      by,
     ),
   write(reply, { entry, opened }, _request, on) {
     on.learnEntry(entry);
     reply.entry(entry);
     writeOpened(reply, opened, on, entry.attributes.nodeid);
   },
-  discard(on, answer, request) {
-    discardOpened(on, answer.opened);
-    forgetMissing(on, answer, request);
-  },
+  discard: (on, { opened }) => discardOpened(on, opened),
 };
 
 const RELEASE: Handler<void> = {
@@ -79,13 +76,13 @@ const RELEASE: Handler<void> = {
 };
 
 const FLUSH: Handler<void> = {
-  run: (on, request) => on.operations.flush(on.handleAt(request.view, FlushIn.offsets.fh).opened.handle),
+  run: (on, request, by) => on.operations.flush(on.handleAt(request.view, FlushIn.offsets.fh).opened.handle, by),
 };
 
 const FSYNC: Handler<void> = {
-  run(on, request) {
+  run(on, request, by) {
     const dataOnly = (request.view.getUint32(FsyncIn.offsets.fsync_flags, true) & FSYNC_FDATASYNC) !== 0;
-    return on.operations.fsync(on.handleAt(request.view, FsyncIn.offsets.fh).opened.handle, dataOnly);
+    return on.operations.fsync(on.handleAt(request.view, FsyncIn.offsets.fh).opened.handle, dataOnly, by);
   },
 };
 
@@ -102,7 +99,7 @@ const READ: Handler<Uint8Array> = {
 
 /** A WRITE the workers may not do: it needs more room, the grant, or set-id bits must go first. */
 const WRITE: Handler<number> = {
-  async run(on, request) {
+  async run(on, request, by) {
     const { view } = request;
     const handle = on.handleAt(view, WriteIn.offsets.fh);
     const offset = readSize(view, WriteIn.offsets.offset);
@@ -113,20 +110,21 @@ const WRITE: Handler<number> = {
     if (!handle.opened.writable) {
       throw new FamfsError("HANDLE_STALE", `file handle of node ${handle.nodeid} is not open for writing`);
     }
-    const clears = (view.getUint32(WriteIn.offsets.write_flags, true) & WRITE_KILL_SUIDGID) !== 0;
+    const flags = view.getUint32(WriteIn.offsets.write_flags, true);
+    const isWriteBack = (flags & WRITE_CACHE) !== 0;
     const direct = (view.getUint32(WriteIn.offsets.flags, true) & constants.O_DIRECT) !== 0;
     const data = request.bytes.slice(request.dataAt, request.dataAt + size); // the buffer is reused while we wait
+    const prepare = (from: number) =>
+      on.operations.prepareWrite(handle.opened.handle, { offset: from, end: offset + size, isWriteBack }, by);
     // What was prepared but not written yet may be cut off for another file when space is short, or the file sealed:
     // then it is prepared again, or refused for what it is.
     for (let attempt = 1; ; attempt++) {
-      let end = await on.operations.prepareWrite(handle.opened.handle, offset, offset + size);
+      let end = await prepare(offset);
       // The kernel sends the parts of a direct write at once and makes EIO of a short answer to one of them. So that
       // part fails as a whole, with the errno of what does not fit.
-      while (direct && end < offset + size) {
-        end = await on.operations.prepareWrite(handle.opened.handle, end, offset + size);
-      }
-      if (clears && attempt === 1) await on.clearSetId(handle.nodeid);
-      if (on.isInterrupted(request)) return 0;
+      while (direct && end < offset + size) end = await prepare(end);
+      if ((flags & WRITE_KILL_SUIDGID) !== 0 && attempt === 1) await on.clearSetId(handle.nodeid, by);
+      by.signal.throwIfAborted();
       try {
         const length = Math.min(size, end - offset);
         on.write(handle, offset, data.subarray(0, length));
@@ -140,26 +138,27 @@ const WRITE: Handler<number> = {
 };
 
 const FALLOCATE: Handler<void> = {
-  run(on, request) {
+  run(on, request, by) {
     const { view } = request;
     return on.operations.allocate(
       on.handleAt(view, FallocateIn.offsets.fh).opened.handle,
       readSize(view, FallocateIn.offsets.offset),
       readSize(view, FallocateIn.offsets.length),
       view.getUint32(FallocateIn.offsets.mode, true),
+      by,
     );
   },
 };
 
 const LSEEK: Handler<number> = {
-  run(on, request) {
+  run(on, request, by) {
     const { view } = request;
     const whence = view.getUint32(LseekIn.offsets.whence, true);
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) {
       throw new FamfsError("INVALID_ARGUMENT", `seek whence ${whence} is neither SEEK_DATA nor SEEK_HOLE`);
     }
     const handle = on.handleAt(view, LseekIn.offsets.fh);
-    return on.operations.seek(handle.opened.handle, readSize(view, LseekIn.offsets.offset), whence);
+    return on.operations.seek(handle.opened.handle, readSize(view, LseekIn.offsets.offset), whence, by);
   },
   write: (reply, offset) => reply.u64(offset),
 };

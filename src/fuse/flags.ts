@@ -67,6 +67,8 @@ export const FATTR = {
 } as const;
 
 export const GETATTR_FH = 1 << 0;
+/** Pages of a mapping are written back, through any handle that is open for write. */
+export const WRITE_CACHE = 1 << 0;
 export const WRITE_KILL_SUIDGID = 1 << 2;
 export const FSYNC_FDATASYNC = 1 << 0;
 export const OPEN_KILL_SUIDGID = 1 << 0;

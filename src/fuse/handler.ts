@@ -1,3 +1,4 @@
+import type { RequestContext } from "../base/index.ts";
 import type { ReplyWriter } from "./reply.ts";
 import type { Request } from "./request.ts";
 import type { ServedConnection } from "./served-connection.ts";
@@ -7,9 +8,9 @@ import type { ServedConnection } from "./served-connection.ts";
  * answer at once or with a promise; `write` runs right before the reply is sent, so nothing it writes is overtaken.
  */
 export interface Handler<T = unknown> {
-  run(on: ServedConnection, request: Request): T | Promise<T>;
+  run(on: ServedConnection, request: Request, by: RequestContext): T | Promise<T>;
   write?(reply: ReplyWriter, answer: T, request: Request, on: ServedConnection): void;
-  /** What to undo when nobody got the answer: the request was interrupted or its program killed. */
+  /** What to undo when nobody got the answer: the connection has ended. */
   discard?(on: ServedConnection, answer: T, request: Request): void;
 }
 

@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { native, UMOUNT } from "../../native/index.ts";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { firstMissing, missingAllUsers } from "../../test/support/prerequisites.ts";
+import { uninterrupted, unlessAborted } from "../base/index.ts";
 import { ERRNO } from "./errno.ts";
 import { FuseServer } from "./server.ts";
 import { TestMount } from "./testing/mount.ts";
@@ -210,7 +211,7 @@ print(len(fds))
 
 test("5,000 entries list completely, with their attributes and without", options, async () => {
   await using on = await mounted();
-  const directory = await on.files.makeDirectory(1, "many", 0o755, { uid: 0, gid: 0, pid: 0 });
+  const directory = await on.files.makeDirectory(1, "many", 0o755, uninterrupted());
   for (let index = 0; index < 5000; index++) on.files.addFile(directory.attributes.nodeid, `entry-${index}`);
   const program = `
 import os, sys
@@ -277,8 +278,9 @@ test("what the kernel caches is forgotten when it is told so", options, async ()
 class GatedFileSystem extends ScratchFileSystem {
   gate: Promise<void> | undefined;
 
-  override makeDirectory(...args: Parameters<ScratchFileSystem["makeDirectory"]>) {
-    return (this.gate ?? Promise.resolve()).then(() => super.makeDirectory(...args));
+  override async makeDirectory(...args: Parameters<ScratchFileSystem["makeDirectory"]>) {
+    if (this.gate !== undefined) await unlessAborted(this.gate, args[3].signal);
+    return super.makeDirectory(...args);
   }
 }
 
@@ -319,10 +321,11 @@ test(
   },
 );
 
-test("a killed program does not wait for a slow operation", options, async () => {
+test("a killed program does not wait for a slow operation, which is not carried out later", options, async () => {
   const [make, files] = gated();
   await using on = await mounted({}, make);
-  files().gate = new Promise(() => {});
+  const { promise, resolve } = Promise.withResolvers<void>();
+  files().gate = promise;
   const child: ChildProcess = spawn("mkdir", [join(on.path, "d")]);
   const exited = once(child, "exit");
   await pendingRequest(on.session);
@@ -330,6 +333,9 @@ test("a killed program does not wait for a slow operation", options, async () =>
   child.kill("SIGKILL");
   await exited;
   assert.ok(performance.now() - began < 2000);
+  resolve();
+  await delay(10);
+  assert.deepEqual(await fs.readdir(on.path), []);
 });
 
 test("unmounting by force ends the session, releases its files and leaves the others alone", options, async () => {

@@ -1,3 +1,4 @@
+import type { RequestContext } from "../base/index.ts";
 import { FATTR, GETATTR_FH } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import type { AttributeChange, Attributes, Entry, Missing, Time } from "./operations.ts";
@@ -23,27 +24,16 @@ export function nameOf(request: Request, index: number): string {
   return request.names[index] ?? "";
 }
 
-/**
- * The name was made, but the request had been interrupted before: the kernel still holds it for missing, without time
- * limit. (After an interrupted unlink, rmdir or rename it forgets the names by itself.)
- */
-export function forgetMissing(on: ServedConnection, _answer: unknown, request: Request): void {
-  on.background("forgetting a name that was made late", async () => {
-    await on.caches.invalidateEntry(request.nodeid, nameOf(request, 0));
-    await on.caches.invalidateInode(request.nodeid, 0, 0);
-  });
-}
-
 const LOOKUP: Handler<Entry | Missing> = {
-  run: (on, request) => on.operations.lookup(request.nodeid, nameOf(request, 0), request.caller),
+  run: (on, request, by) => on.operations.lookup(request.nodeid, nameOf(request, 0), by),
   write: writeEntry,
 };
 
 const GETATTR: Handler<Attributes> = {
-  run(on, request) {
+  run(on, request, by) {
     const byHandle = (request.view.getUint32(GetattrIn.offsets.getattr_flags, true) & GETATTR_FH) !== 0;
     const handle = byHandle ? on.handleAt(request.view, GetattrIn.offsets.fh).opened.handle : undefined;
-    return on.operations.getAttributes(request.nodeid, handle);
+    return on.operations.getAttributes(request.nodeid, handle, by);
   },
   write: writeAttributes,
 };
@@ -69,77 +59,84 @@ function changeOf(on: ServedConnection, view: DataView): AttributeChange {
 }
 
 const SETATTR: Handler<Attributes> = {
-  run(on, request) {
+  run(on, request, by) {
     const change = changeOf(on, request.view);
-    const { nodeid, caller } = request;
+    const { nodeid } = request;
     if (!on.mustClearSetId(nodeid, request.view.getUint32(SetattrIn.offsets.valid, true))) {
-      return on.operations.setAttributes(nodeid, change, caller);
+      return on.operations.setAttributes(nodeid, change, by);
     }
-    return Promise.resolve(on.operations.getAttributes(nodeid, change.handle)).then(({ mode }) =>
-      on.operations.setAttributes(nodeid, { ...change, mode: withoutSetId(mode) & 0o7777 }, caller),
+    return Promise.resolve(on.operations.getAttributes(nodeid, change.handle, by)).then(({ mode }) =>
+      on.operations.setAttributes(nodeid, { ...change, mode: withoutSetId(mode) & 0o7777 }, by),
     );
   },
   write: writeAttributes,
 };
 
 const READLINK: Handler<string> = {
-  run: (on, request) => on.operations.readLink(request.nodeid),
+  run: (on, request, by) => on.operations.readLink(request.nodeid, by),
   write: (reply, target) => reply.data(Buffer.from(target, "latin1")),
 };
 
 const SYMLINK: Handler<Entry> = {
-  run: (on, request) =>
-    on.operations.makeSymlink(request.nodeid, nameOf(request, 0), nameOf(request, 1), request.caller),
+  run: (on, request, by) => on.operations.makeSymlink(request.nodeid, nameOf(request, 0), nameOf(request, 1), by),
   write: writeEntry,
-  discard: forgetMissing,
 };
 
 const MKNOD: Handler<Entry> = {
-  run: (on, request) =>
+  run: (on, request, by) =>
     on.operations.createNode(
       request.nodeid,
       nameOf(request, 0),
       request.view.getUint32(MknodIn.offsets.mode, true),
-      request.caller,
+      by,
     ),
   write: writeEntry,
-  discard: forgetMissing,
 };
 
 const MKDIR: Handler<Entry> = {
-  run: (on, request) =>
+  run: (on, request, by) =>
     on.operations.makeDirectory(
       request.nodeid,
       nameOf(request, 0),
       request.view.getUint32(MkdirIn.offsets.mode, true),
-      request.caller,
+      by,
     ),
   write: writeEntry,
-  discard: forgetMissing,
 };
 
 const LINK: Handler<Entry> = {
-  run: (on, request) =>
-    on.operations.link(readSize(request.view, LinkIn.offsets.oldnodeid), request.nodeid, nameOf(request, 0)),
+  run: (on, request, by) =>
+    on.operations.link(readSize(request.view, LinkIn.offsets.oldnodeid), request.nodeid, nameOf(request, 0), by),
   write: writeEntry,
 };
 
-const UNLINK: Handler<void> = { run: (on, request) => on.operations.unlink(request.nodeid, nameOf(request, 0)) };
-
-const RMDIR: Handler<void> = {
-  run: (on, request) => on.operations.removeDirectory(request.nodeid, nameOf(request, 0)),
+const UNLINK: Handler<void> = {
+  run: (on, request, by) => on.operations.unlink(request.nodeid, nameOf(request, 0), by),
 };
 
-function rename(on: ServedConnection, request: Request, newDirectoryAt: number, flags: number): void | Promise<void> {
-  const newParent = readSize(request.view, newDirectoryAt);
-  return on.operations.rename(request.nodeid, nameOf(request, 0), newParent, nameOf(request, 1), flags);
+const RMDIR: Handler<void> = {
+  run: (on, request, by) => on.operations.removeDirectory(request.nodeid, nameOf(request, 0), by),
+};
+
+function rename(
+  on: ServedConnection,
+  request: Request,
+  { directoryAt, flags }: { directoryAt: number; flags: number },
+  by: RequestContext,
+): void | Promise<void> {
+  const newParent = readSize(request.view, directoryAt);
+  return on.operations.rename(request.nodeid, nameOf(request, 0), newParent, nameOf(request, 1), flags, by);
 }
 
-const RENAME: Handler<void> = { run: (on, request) => rename(on, request, RenameIn.offsets.newdir, 0) };
+const RENAME: Handler<void> = {
+  run: (on, request, by) => rename(on, request, { directoryAt: RenameIn.offsets.newdir, flags: 0 }, by),
+};
 
 const RENAME2: Handler<void> = {
-  run: (on, request) =>
-    rename(on, request, Rename2In.offsets.newdir, request.view.getUint32(Rename2In.offsets.flags, true)),
+  run(on, request, by) {
+    const flags = request.view.getUint32(Rename2In.offsets.flags, true);
+    return rename(on, request, { directoryAt: Rename2In.offsets.newdir, flags }, by);
+  },
 };
 
 export const nodeHandlers = {

@@ -4,19 +4,16 @@
  * `prepareWrite`.
  *
  * Every operation may answer at once or with a promise; nothing here may block. A refusal is a thrown FamfsError;
- * `errno.ts` decides its errno. Names are "binary" strings, one char per byte (latin1), so that any bytes survive.
- * nodeids are safe integers: never 0; 1 is the root.
+ * `errno.ts` decides its errno. An operation that waits ends soon after the signal of its request is aborted: with the
+ * signal's reason when nothing was changed, with its result when it was.
+ *
+ * Names are "binary" strings, one char per byte (latin1), so that any bytes survive. nodeids are safe integers: never
+ * 0; 1 is the root.
  */
+import type { RequestContext } from "../base/index.ts";
 import type { FileMapId } from "./file-map.ts";
 
 type Answer<T> = T | Promise<T>;
-
-/** Who asks: the fields of fuse_in_header, and the umask where the request has one. */
-export interface Caller {
-  readonly uid: number;
-  readonly gid: number;
-  readonly pid: number;
-}
 
 export interface Time {
   readonly seconds: number;
@@ -75,6 +72,14 @@ export interface Opened {
   readonly writable: boolean;
 }
 
+/** A WRITE of [offset, end) that the map of its file does not allow yet. */
+export interface WriteToCome {
+  readonly offset: number;
+  readonly end: number;
+  /** The kernel writes back pages that were changed by a mapping; through which handle says nothing. */
+  readonly isWriteBack: boolean;
+}
+
 export interface DirectoryEntry {
   readonly name: string;
   readonly entry: Entry;
@@ -92,54 +97,61 @@ export interface FileSystemStatus {
 }
 
 export interface Operations {
-  lookup(parent: number, name: string, caller: Caller): Answer<Entry | Missing>;
-  getAttributes(nodeid: number, handle: number | undefined): Answer<Attributes>;
-  setAttributes(nodeid: number, change: AttributeChange, caller: Caller): Answer<Attributes>;
-  readLink(nodeid: number): Answer<string>;
+  lookup(parent: number, name: string, by: RequestContext): Answer<Entry | Missing>;
+  getAttributes(nodeid: number, handle: number | undefined, by: RequestContext): Answer<Attributes>;
+  setAttributes(nodeid: number, change: AttributeChange, by: RequestContext): Answer<Attributes>;
+  readLink(nodeid: number, by: RequestContext): Answer<string>;
 
   /** Regular files only; a device node, socket or FIFO is refused. `mode` has the umask applied. */
-  createNode(parent: number, name: string, mode: number, caller: Caller): Answer<Entry>;
-  makeDirectory(parent: number, name: string, mode: number, caller: Caller): Answer<Entry>;
-  makeSymlink(parent: number, name: string, target: string, caller: Caller): Answer<Entry>;
-  link(nodeid: number, newParent: number, newName: string): Answer<Entry>;
-  unlink(parent: number, name: string): Answer<void>;
-  removeDirectory(parent: number, name: string): Answer<void>;
+  createNode(parent: number, name: string, mode: number, by: RequestContext): Answer<Entry>;
+  makeDirectory(parent: number, name: string, mode: number, by: RequestContext): Answer<Entry>;
+  makeSymlink(parent: number, name: string, target: string, by: RequestContext): Answer<Entry>;
+  link(nodeid: number, newParent: number, newName: string, by: RequestContext): Answer<Entry>;
+  unlink(parent: number, name: string, by: RequestContext): Answer<void>;
+  removeDirectory(parent: number, name: string, by: RequestContext): Answer<void>;
   /** `flags`: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2, RENAME_WHITEOUT 4. */
-  rename(parent: number, name: string, newParent: number, newName: string, flags: number): Answer<void>;
+  rename(
+    parent: number,
+    name: string,
+    newParent: number,
+    newName: string,
+    flags: number,
+    by: RequestContext,
+  ): Answer<void>;
 
   /** `flags` are the open(2) flags, O_TRUNC included (ATOMIC_O_TRUNC is negotiated). */
-  open(nodeid: number, flags: number, caller: Caller): Answer<Opened>;
+  open(nodeid: number, flags: number, by: RequestContext): Answer<Opened>;
   create(
     parent: number,
     name: string,
     mode: number,
     flags: number,
-    caller: Caller,
+    by: RequestContext,
   ): Answer<{ entry: Entry; opened: Opened }>;
   /**
-   * Makes a write of [offset, end) possible (grows an unsealed file, waits for the grant) or throws. Answers up to
-   * where, beyond `offset`: only a part of it may fit.
+   * Makes a write possible (grows an unsealed file, waits for the grant) or throws. Answers up to where, beyond its
+   * offset: only a part of it may fit.
    */
-  prepareWrite(handle: number, offset: number, end: number): Answer<number>;
+  prepareWrite(handle: number, write: WriteToCome, by: RequestContext): Answer<number>;
   /** Each close(2) of a copy of the descriptor: reports what can be known of errors to come. */
-  flush(handle: number): Answer<void>;
-  fsync(handle: number, dataOnly: boolean): Answer<void>;
+  flush(handle: number, by: RequestContext): Answer<void>;
+  fsync(handle: number, dataOnly: boolean, by: RequestContext): Answer<void>;
   /** After the last close and munmap; nothing waits for it. */
   release(handle: number): Answer<void>;
-  allocate(handle: number, offset: number, length: number, mode: number): Answer<void>;
+  allocate(handle: number, offset: number, length: number, mode: number, by: RequestContext): Answer<void>;
   /** SEEK_DATA 3 and SEEK_HOLE 4 only. */
-  seek(handle: number, offset: number, whence: number): Answer<number>;
+  seek(handle: number, offset: number, whence: number, by: RequestContext): Answer<number>;
 
   /** Entries after `cookie` (0 = from the start), "." and ".." not among them; ends when the iterator does. */
-  readDirectory(nodeid: number, cookie: number): Answer<Iterable<DirectoryEntry>>;
-  syncDirectory(nodeid: number): Answer<void>;
-  syncFileSystem(): Answer<void>;
-  status(): Answer<FileSystemStatus>;
+  readDirectory(nodeid: number, cookie: number, by: RequestContext): Answer<Iterable<DirectoryEntry>>;
+  syncDirectory(nodeid: number, by: RequestContext): Answer<void>;
+  syncFileSystem(by: RequestContext): Answer<void>;
+  status(by: RequestContext): Answer<FileSystemStatus>;
 
-  getExtendedAttribute(nodeid: number, name: string): Answer<Uint8Array>;
-  listExtendedAttributes(nodeid: number): Answer<string[]>;
-  setExtendedAttribute(nodeid: number, name: string, value: Uint8Array): Answer<void>;
-  removeExtendedAttribute(nodeid: number, name: string): Answer<void>;
+  getExtendedAttribute(nodeid: number, name: string, by: RequestContext): Answer<Uint8Array>;
+  listExtendedAttributes(nodeid: number, by: RequestContext): Answer<string[]>;
+  setExtendedAttribute(nodeid: number, name: string, value: Uint8Array, by: RequestContext): Answer<void>;
+  removeExtendedAttribute(nodeid: number, name: string, by: RequestContext): Answer<void>;
 }
 
 /** What a file system may tell the kernel. Sent by a thread that answers nothing; promises settle when it was sent. */

@@ -1,6 +1,5 @@
-import { FamfsError } from "../base/index.ts";
+import { type Caller, FamfsError } from "../base/index.ts";
 import { OPCODE_NAMES, OPCODES, type Opcode, type OpcodeRow } from "./opcode.ts";
-import type { Caller } from "./operations.ts";
 import { InHeader } from "./wire.ts";
 
 const at = InHeader.offsets;

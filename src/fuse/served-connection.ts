@@ -1,6 +1,6 @@
+import type { RequestContext } from "../base/index.ts";
 import type { FileHandle } from "./file-handles.ts";
 import type { Attributes, Entry, KernelCaches, Missing, Opened, Operations } from "./operations.ts";
-import type { Request } from "./request.ts";
 
 /** What handlers know of the session they work for. */
 export interface ServedConnection {
@@ -18,13 +18,11 @@ export interface ServedConnection {
   learn(attributes: Attributes): void;
   learnEntry(entry: Entry | Missing): void;
   /** Removes set-id bits of a file that has them (set-id.ts). Undefined when it has none. */
-  clearSetId(nodeid: number): Promise<void> | undefined;
+  clearSetId(nodeid: number, by: RequestContext): Promise<void> | undefined;
   mustClearSetId(nodeid: number, valid: number): boolean;
   /** File bytes straight from or to the window, for what workers leave to the main thread. */
   read(handle: FileHandle, offset: number, target: Uint8Array): number;
   write(handle: FileHandle, offset: number, data: Uint8Array): void;
-  /** True when the request was answered with EINTR meanwhile. */
-  isInterrupted(request: Request): boolean;
   /** Work whose outcome nobody waits for: a failure is logged. */
   background(what: string, work: () => void | Promise<void>): void;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, type RequestContext, unlessAborted } from "../base/index.ts";
 import { ERRNO } from "./errno.ts";
 import type { FileMapTable } from "./file-map.ts";
 import { SharedFileMaps } from "./file-map-table.ts";
@@ -38,17 +38,23 @@ class SlowFileSystem extends ScratchFileSystem {
     super(maps, { sizeBytes: 1 << 20 });
   }
 
-  override lookup(parent: number, name: string): Promise<Entry | Missing> {
-    return (this.gate ?? Promise.resolve()).then(() => super.lookup(parent, name));
+  async #wait(by: RequestContext): Promise<void> {
+    if (this.gate !== undefined) await unlessAborted(this.gate, by.signal);
   }
 
-  override open(nodeid: number, flags: number): Opened | Promise<Opened> {
+  override async lookup(parent: number, name: string, by: RequestContext): Promise<Entry | Missing> {
+    await this.#wait(by);
+    return super.lookup(parent, name);
+  }
+
+  override open(nodeid: number, flags: number, by: RequestContext): Opened | Promise<Opened> {
     if (this.gate === undefined) return super.open(nodeid, flags);
-    return this.gate.then(() => super.open(nodeid, flags));
+    return this.#wait(by).then(() => super.open(nodeid, flags));
   }
 
-  override makeDirectory(...request: Parameters<ScratchFileSystem["makeDirectory"]>): Promise<Entry> {
-    return (this.gate ?? Promise.resolve()).then(() => super.makeDirectory(...request));
+  override async makeDirectory(parent: number, name: string, mode: number, by: RequestContext): Promise<Entry> {
+    await this.#wait(by);
+    return super.makeDirectory(parent, name, mode, by);
   }
 
   override release(handle: number): void {
@@ -118,7 +124,7 @@ test("a request before INIT is refused", () => {
   assert.equal(kernel.answered(kernel.send("LOOKUP", 1, "x")).errno, ERRNO.EINVAL);
 });
 
-test("a waiting request answers EINTR when interrupted, and its late result is dropped", async () => {
+test("a request that waits ends with EINTR when it is interrupted, and is not carried out later", async () => {
   using setup = setUp();
   const { kernel, files } = setup;
   const nodeid = files.addFile(1, "file");
@@ -130,23 +136,37 @@ test("a waiting request answers EINTR when interrupted, and its late result is d
   assert.equal(kernel.answered(unique).errno, ERRNO.EINTR);
   resolve();
   await delay(0);
-  assert.deepEqual(files.released, [1], "nobody holds the file that was opened late");
+  assert.equal(files.openFiles, 0);
 });
 
-test("a directory made after its mkdir was interrupted is not missing for ever", async () => {
+test("what can no longer be stopped is answered with its result, interrupted or not", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  files.makeDirectory = async (...args) => {
+    await promise;
+    return ScratchFileSystem.prototype.makeDirectory.apply(files, args);
+  };
+  const unique = kernel.send("MKDIR", 1, MkdirIn.encode({ mode: 0o755, umask: 0 }), "late");
+  kernel.send("INTERRUPT", 0, interrupt(unique));
+  await delay(100);
+  assert.equal(kernel.replies.get(unique), undefined);
+  resolve();
+  await delay(0);
+  assert.equal(kernel.answered(unique).errno, 0);
+});
+
+test("what waits when the session is detached fails with EIO, and is not carried out later", async () => {
   using setup = setUp();
   const { kernel, files } = setup;
   const { promise, resolve } = Promise.withResolvers<void>();
   files.gate = promise;
   const unique = kernel.send("MKDIR", 1, MkdirIn.encode({ mode: 0o755, umask: 0 }), "late");
-  kernel.send("INTERRUPT", 0, interrupt(unique));
-  await delay(100);
-  assert.equal(kernel.answered(unique).errno, ERRNO.EINTR);
-  assert.equal(kernel.notifications.length, 0);
+  kernel.session.detach();
+  assert.equal(kernel.answered(unique).errno, ERRNO.EIO);
   resolve();
-  await delay(10);
-  const [entry] = kernel.notifications;
-  assert.ok(entry !== undefined && Buffer.from(entry).includes("late\0"), "its negative entry was not taken back");
+  await delay(0);
+  assert.deepEqual([...files.readDirectory(1, 0)], []);
 });
 
 test("an operation that ends soon after its INTERRUPT is answered, not cut", async () => {
@@ -224,7 +244,7 @@ test("a write whose room is taken away before it lands is prepared again, once",
   const { fh } = OpenOut.decode(kernel.answered(kernel.send("OPEN", nodeid, openFlags(2))).body);
   const prepare = files.prepareWrite.bind(files);
   let taken = 0;
-  files.prepareWrite = (...args) => (taken-- > 0 ? args[2] : prepare(...args));
+  files.prepareWrite = (...args) => (taken-- > 0 ? args[1].end : prepare(...args));
   const head = WriteIn.encode({ fh, offset: 0n, size: 5, write_flags: 0, lock_owner: 0n, flags: 0 });
   const outcome = async (times: number) => {
     taken = times;

@@ -1,4 +1,4 @@
-import { FamfsError, type Logger, messageOf } from "../base/index.ts";
+import { FamfsError, type Logger, messageOf, type RequestContext } from "../base/index.ts";
 import { ERRNO, errnoOf, isDefect } from "./errno.ts";
 import type { FileHandle, FileHandles } from "./file-handles.ts";
 import type { FileMapTable } from "./file-map.ts";
@@ -10,6 +10,7 @@ import type { MapMemory } from "./map-memory.ts";
 import { type KernelFacts, MAX_WRITE, negotiate } from "./negotiate.ts";
 import type { Opcode } from "./opcode.ts";
 import type { Attributes, Entry, KernelCaches, Missing, Opened, Operations } from "./operations.ts";
+import { PendingRequest } from "./pending-request.ts";
 import type { ReplyWriter } from "./reply.ts";
 import { parseRequest, type Request, readSize, requestKey, showRequest } from "./request.ts";
 import type { ServedConnection } from "./served-connection.ts";
@@ -18,8 +19,8 @@ import { type DataCounts, errnoName, type OpcodeCounts, type SessionStats } from
 import type { Transport } from "./transport.ts";
 
 /**
- * A request that still waits this long after its INTERRUPT is answered with EINTR. The kernel sends INTERRUPT for any
- * signal, and some runtimes signal their own threads all the time: an operation that is nearly done goes on.
+ * A request that still waits this long after its INTERRUPT is aborted. The kernel sends INTERRUPT for any signal, and
+ * some runtimes signal their own threads all the time: an operation that is nearly done goes on.
  */
 const INTERRUPT_GRACE_MS = 50;
 
@@ -58,7 +59,7 @@ export interface SessionParts {
 
 interface Pending {
   readonly request: Request;
-  grace?: NodeJS.Timeout;
+  readonly by: PendingRequest;
 }
 
 /** One FUSE connection: one mount of one volume. Made by `FuseServer.attach`. */
@@ -73,7 +74,6 @@ export class Session implements ServedConnection {
   readonly #ready = Promise.withResolvers<KernelFacts>();
   readonly #over = Promise.withResolvers<void>();
   readonly #pending = new Map<number, Pending>();
-  readonly #interrupted = new WeakSet<Request>();
   readonly #setId = new SetIdFiles();
   readonly #counts = new Map<Opcode, { requests: number; bytes: number; errors: number }>();
   readonly #errnos = new Map<number, number>();
@@ -121,7 +121,7 @@ export class Session implements ServedConnection {
    * of the descriptor has closed it. Handles are left as they are.
    */
   detach(): void {
-    for (const [key, pending] of this.#pending) this.#giveUp(key, pending, ERRNO.EIO);
+    for (const { request } of this.#pending.values()) this.#refuse(request, ERRNO.EIO);
     this.#finish(new FamfsError("CANCELLED", "the session was detached"));
   }
 
@@ -152,19 +152,24 @@ export class Session implements ServedConnection {
   end(errno: number): void {
     if (this.#isOver) return;
     this.#parts.logger.info({ errno }, "the connection has ended");
-    this.#finish(new FamfsError("CANCELLED", "the connection ended before INIT was answered"));
+    this.#finish(new FamfsError("CANCELLED", "the connection has ended"));
     for (const handle of [...this.#parts.handles.of(this.#parts.connection)]) {
       this.closeFile(handle);
       this.background("release at the end of the connection", () => this.operations.release(handle.opened.handle));
     }
   }
 
-  #finish(unready: FamfsError): void {
+  /** What still waits is not carried out. */
+  #finish(reason: FamfsError): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#ready.reject(unready);
-    for (const pending of this.#pending.values()) clearTimeout(pending.grace);
+    this.#ready.reject(reason);
+    const waiting = [...this.#pending.values()];
     this.#pending.clear();
+    for (const { by } of waiting) {
+      by.over();
+      by.abort(reason);
+    }
     this.#parts.transport.close();
     this.#over.resolve();
   }
@@ -180,17 +185,18 @@ export class Session implements ServedConnection {
       this.#refuse(request, "errno" in row ? ERRNO[row.errno] : ERRNO.ENOSYS);
       return;
     }
-    const answer = row.run(this, request);
-    if (answer instanceof Promise) this.#await(request, row, answer);
+    const by = new PendingRequest(request.caller);
+    const answer = row.run(this, request, by);
+    if (answer instanceof Promise) this.#await({ request, by }, row, answer);
     else this.#answer(request, row, answer);
   }
 
-  #await(request: Request, row: Handler, answer: Promise<unknown>): void {
+  #await(pending: Pending, row: Handler, answer: Promise<unknown>): void {
+    const { request, by } = pending;
     const key = requestKey(request.uniqueLow, request.uniqueHigh);
-    const pending: Pending = { request };
     this.#pending.set(key, pending);
     const isLate = () => {
-      clearTimeout(pending.grace);
+      by.over();
       if (this.#pending.get(key) !== pending) return true;
       this.#pending.delete(key);
       return false;
@@ -276,15 +282,7 @@ export class Session implements ServedConnection {
       this.#sendError(request.uniqueLow, request.uniqueHigh, ERRNO.EAGAIN);
       return;
     }
-    pending.grace ??= setTimeout(() => this.#giveUp(key, pending, ERRNO.EINTR), INTERRUPT_GRACE_MS);
-  }
-
-  /** Answers a waiting request with an errno; its result will be discarded when it comes. */
-  #giveUp(key: number, pending: Pending, errno: number): void {
-    this.#pending.delete(key);
-    clearTimeout(pending.grace);
-    this.#interrupted.add(pending.request);
-    this.#refuse(pending.request, errno);
+    pending.by.interrupt(INTERRUPT_GRACE_MS);
   }
 
   #count(name: Opcode, what: "requests" | "bytes" | "errors", by = 1): void {
@@ -336,16 +334,17 @@ export class Session implements ServedConnection {
     return this.#setId.mustClear(nodeid, valid);
   }
 
-  clearSetId(nodeid: number): Promise<void> | undefined {
-    return this.#setId.has(nodeid) ? this.#clearSetId(nodeid) : undefined;
+  clearSetId(nodeid: number, by: RequestContext): Promise<void> | undefined {
+    return this.#setId.has(nodeid) ? this.#clearSetId(nodeid, by) : undefined;
   }
 
-  async #clearSetId(nodeid: number): Promise<void> {
-    const attributes = await this.operations.getAttributes(nodeid, undefined);
+  async #clearSetId(nodeid: number, { signal, budget }: RequestContext): Promise<void> {
+    // The kernel acts for itself here, not for the writer, who need not own the file.
+    const kernel = { caller: { uid: 0, gid: 0, pid: 0 }, signal, budget };
+    const attributes = await this.operations.getAttributes(nodeid, undefined, kernel);
     const change = clearingChange(attributes);
     if (change === undefined) return;
-    // The kernel acts for itself here, not for the writer, who need not own the file.
-    this.learn(await this.operations.setAttributes(nodeid, change, { uid: 0, gid: 0, pid: 0 }));
+    this.learn(await this.operations.setAttributes(nodeid, change, kernel));
   }
 
   read(handle: FileHandle, offset: number, target: Uint8Array): number {
@@ -357,10 +356,6 @@ export class Session implements ServedConnection {
   write(handle: FileHandle, offset: number, data: Uint8Array): void {
     this.#parts.memory.write(handle, offset, data);
     this.#count("WRITE", "bytes", data.byteLength);
-  }
-
-  isInterrupted(request: Request): boolean {
-    return this.#interrupted.has(request);
   }
 
   background(what: string, work: () => void | Promise<void>): void {

@@ -17,18 +17,18 @@ function writeValue(reply: ReplyWriter, value: Uint8Array, request: Request): vo
 }
 
 const GETXATTR: Handler<Uint8Array> = {
-  run: (on, request) => on.operations.getExtendedAttribute(request.nodeid, nameOf(request, 0)),
+  run: (on, request, by) => on.operations.getExtendedAttribute(request.nodeid, nameOf(request, 0), by),
   write: writeValue,
 };
 
 const LISTXATTR: Handler<string[]> = {
-  run: (on, request) => on.operations.listExtendedAttributes(request.nodeid),
+  run: (on, request, by) => on.operations.listExtendedAttributes(request.nodeid, by),
   write: (reply, names, request) =>
     writeValue(reply, Buffer.from(names.map((name) => `${name}\0`).join(""), "latin1"), request),
 };
 
 const SETXATTR: Handler<void> = {
-  run(on, request) {
+  run(on, request, by) {
     const size = request.view.getUint32(SetxattrIn.offsets.size, true);
     if (size !== request.bytes.byteLength - request.dataAt) {
       throw new FamfsError(
@@ -37,12 +37,12 @@ const SETXATTR: Handler<void> = {
       );
     }
     const value = request.bytes.slice(request.dataAt);
-    return on.operations.setExtendedAttribute(request.nodeid, nameOf(request, 0), value);
+    return on.operations.setExtendedAttribute(request.nodeid, nameOf(request, 0), value, by);
   },
 };
 
 const REMOVEXATTR: Handler<void> = {
-  run: (on, request) => on.operations.removeExtendedAttribute(request.nodeid, nameOf(request, 0)),
+  run: (on, request, by) => on.operations.removeExtendedAttribute(request.nodeid, nameOf(request, 0), by),
 };
 
 export const xattrHandlers = { GETXATTR, LISTXATTR, SETXATTR, REMOVEXATTR } as const;

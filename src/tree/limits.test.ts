@@ -116,14 +116,19 @@ test("what was prepared for a write, and given to another file before it, can be
   const node = volume.serve("a");
   const one = (await node.tree.create(ROOT, "one", 0o644, O.WRONLY, USER)).opened;
   const two = (await node.tree.create(ROOT, "two", 0o644, O.WRONLY, USER)).opened;
-  await node.tree.prepareWrite(one.handle, 16 * MIB, 16 * MIB + 3);
+  await node.tree.prepareWrite(one.handle, { offset: 16 * MIB, end: 16 * MIB + 3, isWriteBack: false });
   await node.tree.allocate(two.handle, 0, 60 * MIB, 0);
   const end = Buffer.from("end");
   assert.equal(node.maps.write(one.map, 16 * MIB, end), false);
-  await assert.rejects(node.tree.prepareWrite(one.handle, 16 * MIB, 16 * MIB + 3), { code: "NO_SPACE" });
+  await assert.rejects(
+    node.tree.prepareWrite(one.handle, { offset: 16 * MIB, end: 16 * MIB + 3, isWriteBack: false }),
+    {
+      code: "NO_SPACE",
+    },
+  );
   await node.tree.unlink(ROOT, "two");
   node.tree.release(two.handle);
-  await node.tree.prepareWrite(one.handle, 16 * MIB, 16 * MIB + 3);
+  await node.tree.prepareWrite(one.handle, { offset: 16 * MIB, end: 16 * MIB + 3, isWriteBack: false });
   assert.equal(node.maps.write(one.map, 16 * MIB, end), true);
 });
 

@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, type RequestContext, unlessAborted } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { writePastEnd } from "./file-size.ts";
 import { contentRanges, mapLayoutOf } from "./layouts.ts";
@@ -16,6 +16,14 @@ export interface OpenedFile {
   readonly directIo: boolean;
   readonly keepCache: boolean;
   readonly writable: boolean;
+}
+
+/** A write of [offset, end) that the file map does not allow yet. */
+export interface WriteToCome {
+  readonly offset: number;
+  readonly end: number;
+  /** The kernel writes back pages that were changed by a mapping; through which handle says nothing. */
+  readonly isWriteBack: boolean;
 }
 
 /** Open handles: who may write, what the close of a file brings about. */
@@ -47,24 +55,25 @@ export class OpenFiles {
   }
 
   /** OWNER_BUSY, READ_ONLY, and for O_TRUNC NO_SPACE and LOG_FULL. */
-  open(nodeid: number, flags: number): OpenedFile | Promise<OpenedFile> {
+  open(nodeid: number, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
     const file = this.#ctx.nodes.file(nodeid);
     const writable = (flags & O_ACCMODE) !== 0;
     const truncates = (flags & O_TRUNC) !== 0;
-    if (!writable && !truncates) return this.#openedFresh(file, flags);
+    if (!writable && !truncates) return this.#openedFresh(file, flags, by);
     this.#ctx.requireChangeable();
     const { dataWriters, writerTimeoutMs } = this.#ctx.settings;
     if (!truncates && dataWriters === "any" && file.content.type === "sealed" && file.content.size > 0) {
-      return this.#openedFresh(file, flags);
+      return this.#openedFresh(file, flags, by);
     }
-    return this.#ctx.ownership.with(writerTimeoutMs, () => {
+    return this.#ctx.ownership.with(writerTimeoutMs, by, () => {
       const present = this.#ctx.nodes.file(nodeid);
       if (!truncates) {
         // The grant may be gone when the caches are dropped.
         const dropping = this.#ctx.cpuCaches.fresh(present);
-        return dropping?.then(() => this.open(nodeid, flags)) ?? this.#opened(present, writable, true);
+        if (dropping !== undefined) return unlessAborted(dropping, by.signal).then(() => this.open(nodeid, flags, by));
+        return this.#opened(present, writable, true);
       }
-      return this.#truncate(present).then(() => this.#opened(present, writable, true));
+      return this.#truncate(present, by).then(() => this.#opened(present, writable, true));
     });
   }
 
@@ -74,11 +83,12 @@ export class OpenFiles {
   }
 
   /**
-   * Makes a write of [offset, end) possible that the file map does not allow: grows an unsealed file, waits for the
-   * grant after a hand-over. Answers up to where: a part, where only that fits (POSIX write). WRITE_PAST_END and
-   * NO_SPACE when nothing does, OWNER_STALE, OWNER_BUSY.
+   * Makes a write possible that the file map does not allow: grows an unsealed file, waits for the grant after a
+   * hand-over. Answers up to where: a part, where only that fits (POSIX write). WRITE_PAST_END and NO_SPACE when
+   * nothing does, OWNER_STALE, OWNER_BUSY. Growing goes on when the request is interrupted: nobody sees room behind
+   * the end of a file.
    */
-  async prepareWrite(id: number, offset: number, end: number): Promise<number> {
+  async prepareWrite(id: number, { offset, end }: WriteToCome, by: RequestContext): Promise<number> {
     const handle = this.handle(id);
     const { file } = handle;
     if (!handle.writable) throw new FamfsError("NOT_PERMITTED", `${pathOf(file)} was opened for reading`);
@@ -88,15 +98,19 @@ export class OpenFiles {
     if (handle.term !== undefined) {
       this.#ctx.ownership.verify();
       this.#requireTerm(handle);
-      await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
+      await this.#acquire(by);
       this.#requireTerm(handle);
     }
-    await this.#ctx.sizes.settled(file);
+    await unlessAborted(this.#ctx.sizes.settled(file), by.signal);
     if (file.content.type === "sealed" && file.content.size === 0) {
       this.#ctx.requireChangeable();
-      await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
+      await this.#acquire(by);
     }
-    return await this.#ctx.sizes.ensureCapacity(file, offset, end);
+    return await unlessAborted(this.#ctx.sizes.ensureCapacity(file, offset, end), by.signal);
+  }
+
+  async #acquire({ budget, signal }: RequestContext): Promise<void> {
+    await this.#ctx.ownership.acquire(budget.leftMs(this.#ctx.settings.writerTimeoutMs), signal);
   }
 
   /** What can be known of errors to come: OWNER_STALE. */
@@ -181,8 +195,8 @@ export class OpenFiles {
     this.#granted = 0;
   }
 
-  async #truncate(file: FileNode): Promise<void> {
-    await this.#ctx.sizes.settled(file);
+  async #truncate(file: FileNode, { signal }: RequestContext): Promise<void> {
+    await unlessAborted(this.#ctx.sizes.settled(file), signal);
     if (file.content.type === "sealed") await this.#ctx.sizes.unseal(file);
     else await this.#ctx.sizes.setSize(file, 0);
     file.mtime = this.#ctx.now();
@@ -190,17 +204,17 @@ export class OpenFiles {
   }
 
   /** Without the grant, with what other nodes wrote before this. */
-  #openedFresh(file: FileNode, flags: number): OpenedFile | Promise<OpenedFile> {
+  #openedFresh(file: FileNode, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
     const { nodeid, content } = file;
     const opened = () => this.#opened(file, (flags & O_ACCMODE) !== 0, false);
-    return (
-      this.#ctx.cpuCaches.fresh(file)?.then(() => {
-        if (this.#ctx.nodes.file(nodeid).content !== content) return this.open(nodeid, flags);
-        const answer = opened();
-        this.#ctx.cpuCaches.refresh(file); // of changes since, while it was not open
-        return answer;
-      }) ?? opened()
-    );
+    const dropping = this.#ctx.cpuCaches.fresh(file);
+    if (dropping === undefined) return opened();
+    return unlessAborted(dropping, by.signal).then(() => {
+      if (this.#ctx.nodes.file(nodeid).content !== content) return this.open(nodeid, flags, by);
+      const answer = opened();
+      this.#ctx.cpuCaches.refresh(file); // of changes since, while it was not open
+      return answer;
+    });
   }
 
   #opened(file: FileNode, writable: boolean, granted: boolean): OpenedFile {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { silentLogger } from "../base/index.ts";
+import { FamfsError, silentLogger } from "../base/index.ts";
 import { Ownership, stale } from "./ownership.ts";
 import type { LogWriter, WriterGrant } from "./ports.ts";
 import { ManualClock } from "./testing/manual-clock.ts";
+
+const NEVER = AbortSignal.any([]);
 
 const WRITER: LogWriter = {
   guard: 0,
@@ -23,8 +25,9 @@ function ownership(
   yielded: () => void = () => undefined,
 ) {
   const asked: string[] = [];
+  const clock = new ManualClock();
   const owner = new Ownership({
-    clock: new ManualClock(),
+    clock,
     logger: silentLogger,
     minimumHoldMs: 0,
     grant: {
@@ -46,14 +49,14 @@ function ownership(
       isBusy: () => false,
     },
   });
-  return { owner, asked };
+  return { owner, asked, clock };
 }
 
 test("who asks for the grant after the volume was given up does not keep it from being closed", async () => {
   const { owner, asked } = ownership();
-  await owner.acquire(1000);
+  await owner.acquire(1000, NEVER);
   owner.abandon();
-  await assert.rejects(owner.acquire(1000), { code: "OWNER_STALE" });
+  await assert.rejects(owner.acquire(1000, NEVER), { code: "OWNER_STALE" });
   // A loop that waits for nothing would never let the test's own timeout come: it is cut short here.
   const { signal } = new AbortController();
   let looks = 0;
@@ -66,9 +69,9 @@ test("who asks for the grant after the volume was given up does not keep it from
 test("after a loss the grant is asked for again only when the old one has been given back", async () => {
   const released = Promise.withResolvers<void>();
   const { owner, asked } = ownership({ release: () => released.promise });
-  await owner.acquire(1000);
+  await owner.acquire(1000, NEVER);
   owner.lose(stale());
-  const again = owner.acquire(1000);
+  const again = owner.acquire(1000, NEVER);
   await new Promise(setImmediate);
   assert.deepEqual(asked, ["acquire", "release"]);
   assert.equal(await owner.handOver({ forced: false, signal: AbortSignal.any([]) }), true, "nothing is held");
@@ -81,9 +84,9 @@ test("a release that fails after a failed take-over keeps nobody from trying aga
   const unreadable = new Error("the log cannot be read");
   let catchUp = () => Promise.reject<void>(unreadable);
   const { owner } = ownership({ release: () => Promise.reject(new Error("no answer")) }, () => catchUp());
-  await assert.rejects(owner.acquire(1000), unreadable);
+  await assert.rejects(owner.acquire(1000, NEVER), unreadable);
   catchUp = () => Promise.resolve();
-  assert.equal(await owner.acquire(1000), WRITER);
+  assert.equal(await owner.acquire(1000, NEVER), WRITER);
 });
 
 test("a hand-over that cannot give back what was reserved, or the grant, ends all the same", async () => {
@@ -91,9 +94,9 @@ test("a hand-over that cannot give back what was reserved, or the grant, ends al
   const { owner } = ownership({ release: refusal }, undefined, () => {
     throw new Error("bad memory");
   });
-  await owner.acquire(1000);
+  await owner.acquire(1000, NEVER);
   const handedOver = owner.handOver({ forced: false, signal: AbortSignal.any([]) });
-  const waiting = owner.acquire(1000); // it waits for the hand-over to end
+  const waiting = owner.acquire(1000, NEVER); // it waits for the hand-over to end
   assert.equal(await handedOver, true);
   assert.equal(await waiting, WRITER);
 });
@@ -106,8 +109,43 @@ test("a volume that is closed does not wait for a grant that nobody needs any mo
       return promise;
     },
   });
-  const waiting = assert.rejects(owner.acquire(30_000), { code: "CANCELLED" });
+  const waiting = assert.rejects(owner.acquire(30_000, NEVER), { code: "CANCELLED" });
   const turn = new Promise((resolve) => setImmediate(resolve, "still waiting"));
   assert.equal(await Promise.race([owner.close(), turn]), undefined);
   await waiting;
+});
+
+test("a request waits no longer than it may, also for an answer that never comes", async () => {
+  const { owner, clock } = ownership({ acquire: () => new Promise(() => undefined) });
+  const waiting = assert.rejects(owner.acquire(5000, NEVER), { code: "OWNER_BUSY" });
+  await clock.advance(5000);
+  await waiting;
+});
+
+test("a request that joined one with less time does not fail with it", async () => {
+  const late = new FamfsError("DEADLINE_EXCEEDED", "the plugin did not answer");
+  const answers = [Promise.withResolvers<LogWriter>(), Promise.withResolvers<LogWriter>()];
+  const { owner, clock, asked } = ownership({
+    acquire: () => answers[asked.filter((what) => what === "acquire").length - 1]?.promise ?? WRITER,
+  });
+  const short = assert.rejects(owner.acquire(5000, NEVER), { code: "OWNER_BUSY" });
+  const long = owner.acquire(30_000, NEVER);
+  await clock.advance(15_000);
+  await short;
+  answers[0]?.reject(late);
+  await clock.advance(1000);
+  answers[1]?.resolve(WRITER);
+  assert.equal(await long, WRITER);
+});
+
+test("a grant that comes when nobody waits any more is kept for the next request", async () => {
+  const answer = Promise.withResolvers<LogWriter>();
+  const { owner, asked } = ownership({ acquire: () => answer.promise });
+  const abort = new AbortController();
+  const waiting = assert.rejects(owner.acquire(5000, abort.signal), { code: "CANCELLED" });
+  abort.abort(new FamfsError("CANCELLED", "interrupted"));
+  await waiting;
+  answer.resolve(WRITER);
+  assert.equal(await owner.acquire(5000, NEVER), WRITER);
+  assert.deepEqual(asked, ["acquire"]);
 });

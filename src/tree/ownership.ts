@@ -1,4 +1,4 @@
-import { FamfsError, isFamfsError, type Logger } from "../base/index.ts";
+import { FamfsError, hasCode, type Logger, type RequestContext, unlessAborted } from "../base/index.ts";
 import type { Clock, LogWriter, WriterGrant } from "./ports.ts";
 
 export interface OwnershipEvents {
@@ -77,31 +77,43 @@ export class Ownership {
     return this.#phase.name === "held" || this.#phase.name === "yielding" ? this.#phase.writer : undefined;
   }
 
-  /** OWNER_BUSY when another node kept the grant for `timeoutMs`. */
-  async acquire(timeoutMs: number): Promise<LogWriter> {
+  /**
+   * OWNER_BUSY when another node kept the grant for `timeoutMs`, whatever it is that does not answer; the reason of
+   * `signal` when that is aborted first. The grant that was asked for may still come: it is kept for the next request.
+   */
+  async acquire(timeoutMs: number, signal: AbortSignal): Promise<LogWriter> {
     const until = this.#options.clock.monotonicMs() + timeoutMs;
     while (true) {
+      signal.throwIfAborted();
       const phase = this.#phase;
       if (phase.name === "held" && this.#stalled === undefined) return phase.writer;
       const leftMs = until - this.#options.clock.monotonicMs();
       if (leftMs <= 0) throw busy(timeoutMs);
-      if (this.#stalled !== undefined) await this.#within(this.#stalled.promise, leftMs, timeoutMs);
+      const wait = { leftMs, timeoutMs, signal };
+      if (this.#stalled !== undefined) await this.#within(this.#stalled.promise, wait);
       else if (phase.name === "held") return phase.writer;
-      else if (phase.name === "yielding" || phase.name === "releasing") {
-        await this.#within(phase.done, leftMs, timeoutMs);
-      } else if (phase.name === "acquiring") {
-        // Whoever began it may have had less time: its failure is not ours.
-        const result = await this.#within(settled(phase.promise), leftMs, timeoutMs);
-        if ("value" in result) return result.value;
-        if (!(isFamfsError(result.error) && result.error.code === "OWNER_BUSY")) throw result.error;
-      } else await this.#begin(Math.ceil(leftMs)); // and see whether it may be used
+      else if (phase.name === "yielding" || phase.name === "releasing") await this.#within(phase.done, wait);
+      else {
+        const joined = phase.name === "acquiring";
+        const attempt = joined ? phase.promise : this.#begin(Math.ceil(leftMs));
+        const result = await this.#within(settled(attempt), wait);
+        // The request that began it may have had less time: that it gave up is not the end of this one.
+        if ("error" in result && !(joined && isTimeout(result.error))) throw result.error;
+      } // and see whether it may be used
     }
   }
 
-  /** The log, without a promise when it is there already: most operations answer at once. */
-  with<T>(timeoutMs: number, body: (writer: LogWriter) => T | Promise<T>): T | Promise<T> {
-    const writer = this.writer;
-    return writer === undefined ? this.acquire(timeoutMs).then(body) : body(writer);
+  /**
+   * The log, without a promise when it is there already: most operations answer at once. `body` is not called for a
+   * request that was interrupted while it waited.
+   */
+  with<T>(limitMs: number, by: RequestContext, body: (writer: LogWriter) => T | Promise<T>): T | Promise<T> {
+    const { writer } = this;
+    if (writer !== undefined) return body(writer);
+    return this.acquire(by.budget.leftMs(limitMs), by.signal).then((acquired) => {
+      by.signal.throwIfAborted();
+      return body(acquired);
+    });
   }
 
   /**
@@ -246,15 +258,18 @@ export class Ownership {
     });
   }
 
-  async #within<T>(work: Promise<T>, leftMs: number, timeoutMs: number): Promise<T> {
+  async #within<T>(work: Promise<T>, { leftMs, timeoutMs, signal }: Wait): Promise<T> {
     const { promise: late, reject } = Promise.withResolvers<never>();
-    const timer = this.#options.clock.schedule(leftMs, () => reject(busy(timeoutMs)));
-    try {
-      return await Promise.race([work, late]);
-    } finally {
-      timer[Symbol.dispose]();
-    }
+    using _timer = this.#options.clock.schedule(leftMs, () => reject(busy(timeoutMs)));
+    return await unlessAborted(Promise.race([work, late]), signal);
   }
+}
+
+interface Wait {
+  readonly leftMs: number;
+  /** What was to be waited from the beginning, to tell. */
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
 }
 
 type Settled<T> = { readonly value: T } | { readonly error: unknown };
@@ -267,8 +282,14 @@ async function settled<T>(promise: Promise<T>): Promise<Settled<T>> {
   }
 }
 
+/** Of the other side, or of the way to it. */
+function isTimeout(error: unknown): boolean {
+  return hasCode(error, "OWNER_BUSY", "DEADLINE_EXCEEDED");
+}
+
 function busy(timeoutMs: number): FamfsError {
-  return new FamfsError("OWNER_BUSY", `another node kept the writer grant for ${timeoutMs} ms; try again`, {
+  const waited = Math.round(timeoutMs);
+  return new FamfsError("OWNER_BUSY", `another node kept the writer grant for ${waited} ms; try again`, {
     details: { nodeId: "" },
   });
 }

@@ -1,4 +1,4 @@
-import { FamfsError, messageOf } from "../base/index.ts";
+import { FamfsError, messageOf, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
 import type { Time } from "../format/index.ts";
 import { assembleTree } from "./assemble.ts";
 import {
@@ -10,9 +10,9 @@ import {
 } from "./attributes.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import type { TreeContext } from "./context.ts";
-import { type Creator, checkName, type Names } from "./names.ts";
+import { checkName, type Names } from "./names.ts";
 import { type DirectoryNode, pathOf, type TreeNode } from "./nodes.ts";
-import type { OpenedFile, OpenFiles } from "./open-files.ts";
+import type { OpenedFile, OpenFiles, WriteToCome } from "./open-files.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import type { KernelCaches } from "./ports.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
@@ -129,7 +129,7 @@ export class VolumeTree implements AsyncDisposable {
     return node.target;
   }
 
-  createNode(parent: number, name: string, mode: number, creator: Creator): NodeEntry | Promise<NodeEntry> {
+  createNode(parent: number, name: string, mode: number, by: RequestContext): NodeEntry | Promise<NodeEntry> {
     const type = mode & S_IFMT;
     if (type !== 0 && type !== S_IFREG) {
       throw new FamfsError(
@@ -137,8 +137,8 @@ export class VolumeTree implements AsyncDisposable {
         "only regular files, directories and symlinks; no devices, FIFOs or sockets",
       );
     }
-    return this.#change([parent], () => {
-      const node = this.#names.createFile(this.#ctx.nodes.directory(parent), name, mode, creator);
+    return this.#change([parent], by, () => {
+      const node = this.#names.createFile(this.#ctx.nodes.directory(parent), name, mode, by.caller);
       return this.#entry(node);
     });
   }
@@ -148,30 +148,30 @@ export class VolumeTree implements AsyncDisposable {
     name: string,
     mode: number,
     flags: number,
-    creator: Creator,
+    by: RequestContext,
   ): Promise<{ entry: NodeEntry; opened: OpenedFile }> | { entry: NodeEntry; opened: OpenedFile } {
-    return this.#change([parent], () => {
+    return this.#change([parent], by, () => {
       const directory = this.#ctx.nodes.directory(parent);
       const there = directory.children.get(name);
       if (there !== undefined && (flags & O_EXCL) === 0 && there.kind === "file") {
-        const opened = this.#files.open(there.nodeid, flags);
+        const opened = this.#files.open(there.nodeid, flags, by);
         return Promise.resolve(opened).then((answer) => ({ entry: this.#entry(there), opened: answer }));
       }
-      const node = this.#names.createFile(directory, name, mode, creator);
+      const node = this.#names.createFile(directory, name, mode, by.caller);
       const opened = this.#files.openNew(node, flags);
       return { entry: this.#entry(node), opened };
     });
   }
 
-  makeDirectory(parent: number, name: string, mode: number, creator: Creator): NodeEntry | Promise<NodeEntry> {
-    return this.#change([parent], () =>
-      this.#entry(this.#names.makeDirectory(this.#ctx.nodes.directory(parent), name, mode, creator)),
+  makeDirectory(parent: number, name: string, mode: number, by: RequestContext): NodeEntry | Promise<NodeEntry> {
+    return this.#change([parent], by, () =>
+      this.#entry(this.#names.makeDirectory(this.#ctx.nodes.directory(parent), name, mode, by.caller)),
     );
   }
 
-  makeSymlink(parent: number, name: string, target: string, creator: Creator): NodeEntry | Promise<NodeEntry> {
-    return this.#change([parent], () =>
-      this.#entry(this.#names.makeSymlink(this.#ctx.nodes.directory(parent), name, target, creator)),
+  makeSymlink(parent: number, name: string, target: string, by: RequestContext): NodeEntry | Promise<NodeEntry> {
+    return this.#change([parent], by, () =>
+      this.#entry(this.#names.makeSymlink(this.#ctx.nodes.directory(parent), name, target, by.caller)),
     );
   }
 
@@ -183,18 +183,25 @@ export class VolumeTree implements AsyncDisposable {
     );
   }
 
-  unlink(parent: number, name: string): void | Promise<void> {
-    return this.#change([parent], () => this.#names.unlink(this.#ctx.nodes.directory(parent), name));
+  unlink(parent: number, name: string, by = uninterrupted()): void | Promise<void> {
+    return this.#change([parent], by, () => this.#names.unlink(this.#ctx.nodes.directory(parent), name));
   }
 
-  removeDirectory(parent: number, name: string): void | Promise<void> {
+  removeDirectory(parent: number, name: string, by = uninterrupted()): void | Promise<void> {
     const victim = this.#ctx.nodes.directory(parent).children.get(name)?.nodeid;
     const locked = victim === undefined ? [parent] : [parent, victim];
-    return this.#change(locked, () => this.#names.removeDirectory(this.#ctx.nodes.directory(parent), name));
+    return this.#change(locked, by, () => this.#names.removeDirectory(this.#ctx.nodes.directory(parent), name));
   }
 
-  rename(parent: number, name: string, newParent: number, newName: string, flags: number): void | Promise<void> {
-    return this.#change([parent, newParent], () => {
+  rename(
+    parent: number,
+    name: string,
+    newParent: number,
+    newName: string,
+    flags: number,
+    by = uninterrupted(),
+  ): void | Promise<void> {
+    return this.#change([parent, newParent], by, () => {
       const { nodes } = this.#ctx;
       this.#names.rename(nodes.directory(parent), name, nodes.directory(newParent), newName, flags);
     });
@@ -209,12 +216,16 @@ export class VolumeTree implements AsyncDisposable {
   setAttributes(
     nodeid: number,
     change: AttributeUpdate & { readonly size?: number; readonly handle?: number },
+    by = uninterrupted(),
   ): NodeAttributes | Promise<NodeAttributes> {
     this.#requireChangeable();
     const { nodes, settings, ownership } = this.#ctx;
     const { size, handle, ...update } = change;
     const body = async (): Promise<NodeAttributes> => {
-      if (size !== undefined) await this.#ctx.sizes.setSize(nodes.file(nodeid), size);
+      if (size !== undefined) {
+        await unlessAborted(this.#ctx.sizes.settled(nodes.file(nodeid)), by.signal);
+        await this.#ctx.sizes.setSize(nodes.file(nodeid), size);
+      }
       const node = nodes.get(nodeid);
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
@@ -225,19 +236,18 @@ export class VolumeTree implements AsyncDisposable {
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
     }
-    const timeoutMs = size === undefined ? settings.nameTimeoutMs : settings.writerTimeoutMs;
-    if (ownership.writer !== undefined || node.kind !== "directory") return ownership.with(timeoutMs, body);
-    return this.#holding([nodeid], () => ownership.acquire(timeoutMs).then(body));
+    const limitMs = size === undefined ? settings.nameTimeoutMs : settings.writerTimeoutMs;
+    return this.#holding(node.kind === "directory" ? [nodeid] : [], () => ownership.with(limitMs, by, body));
   }
 
   // ---- open files ----
 
-  open(nodeid: number, flags: number): OpenedFile | Promise<OpenedFile> {
-    return this.#files.open(nodeid, flags);
+  open(nodeid: number, flags: number, by = uninterrupted()): OpenedFile | Promise<OpenedFile> {
+    return this.#files.open(nodeid, flags, by);
   }
 
-  prepareWrite(handle: number, offset: number, end: number): Promise<number> {
-    return this.#files.prepareWrite(handle, offset, end);
+  prepareWrite(handle: number, write: WriteToCome, by = uninterrupted()): Promise<number> {
+    return this.#files.prepareWrite(handle, write, by);
   }
 
   flush(handle: number): void {
@@ -252,11 +262,13 @@ export class VolumeTree implements AsyncDisposable {
     this.#files.release(handle);
   }
 
-  async allocate(handle: number, offset: number, length: number, mode: number): Promise<void> {
+  async allocate(handle: number, offset: number, length: number, mode: number, by = uninterrupted()): Promise<void> {
     this.#files.flush(handle);
     const { file, term } = this.#files.handle(handle);
-    if (term !== undefined) await this.#ctx.ownership.acquire(this.#ctx.settings.writerTimeoutMs);
-    await this.#ctx.sizes.allocate(file, offset, length, mode);
+    const { ownership, settings, sizes } = this.#ctx;
+    if (term !== undefined) await ownership.acquire(by.budget.leftMs(settings.writerTimeoutMs), by.signal);
+    await unlessAborted(sizes.settled(file), by.signal);
+    await sizes.allocate(file, offset, length, mode);
   }
 
   seek(handle: number, offset: number, whence: number): number {
@@ -266,13 +278,13 @@ export class VolumeTree implements AsyncDisposable {
   // ---- the whole ----
 
   /** fsync of a directory: what lies in it is in the log afterwards, but for files still being written. */
-  async syncDirectory(nodeid: number): Promise<void> {
-    await this.#holding([nodeid], () => this.#writable());
+  async syncDirectory(nodeid: number, by = uninterrupted()): Promise<void> {
+    await this.#holding([nodeid], () => this.#writable(by));
     await this.#ctx.sealer.sealAll({ forced: false, within: this.#ctx.nodes.directory(nodeid) });
   }
 
-  async syncFileSystem(): Promise<void> {
-    await this.#writable();
+  async syncFileSystem(by = uninterrupted()): Promise<void> {
+    await this.#writable(by);
     await this.#ctx.sealer.sealAll({ forced: false });
   }
 
@@ -297,10 +309,10 @@ export class VolumeTree implements AsyncDisposable {
     return [];
   }
 
-  async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array): Promise<void> {
+  async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array, by = uninterrupted()): Promise<void> {
     requireSealAttribute(name);
     this.#requireChangeable();
-    await this.#writable();
+    await this.#writable(by);
     await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)], { forced: true });
   }
 
@@ -351,23 +363,27 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   /** A change of names: waits for the grant if need be. `directories` have it pending meanwhile. */
-  #change<T>(directories: readonly number[], body: () => T | Promise<T>): T | Promise<T> {
+  #change<T>(directories: readonly number[], by: RequestContext, body: () => T | Promise<T>): T | Promise<T> {
     this.#requireChangeable();
     const { ownership, settings } = this.#ctx;
-    if (ownership.writer !== undefined) return body();
-    return this.#holding(directories, () => ownership.acquire(settings.nameTimeoutMs).then(body));
+    return this.#holding(directories, () => ownership.with(settings.nameTimeoutMs, by, body));
   }
 
-  /** The kernel holds the locks of `directories` until the request that `work` answers is answered. */
-  #holding<T>(directories: readonly number[], work: () => Promise<T>): Promise<T> {
-    const pending = this.#ctx.invalidations.pending(directories);
-    return work().finally(() => pending[Symbol.dispose]());
+  /** While `work` waits, the kernel holds the locks of `directories`, until the request that it answers is answered. */
+  #holding<T>(directories: readonly number[], work: () => T | Promise<T>): T | Promise<T> {
+    return this.#ctx.ownership.writer === undefined ? this.#whilePending(directories, work) : work();
+  }
+
+  async #whilePending<T>(directories: readonly number[], work: () => T | Promise<T>): Promise<T> {
+    using _pending = this.#ctx.invalidations.pending(directories);
+    return await work();
   }
 
   /** With something to seal this node owns the log, but its lease may have to be renewed first. */
-  async #writable(): Promise<void> {
+  async #writable({ budget, signal }: RequestContext): Promise<void> {
     const { ownership, sealer, settings } = this.#ctx;
-    if (sealer.unsealed.length > 0) await ownership.acquire(settings.writerTimeoutMs);
+    if (sealer.unsealed.length > 0) await ownership.acquire(budget.leftMs(settings.writerTimeoutMs), signal);
+    signal.throwIfAborted();
   }
 
   #requireChangeable(): void {

@@ -159,3 +159,17 @@ test("two busy writers in one directory both get on, and neither server hangs", 
     mounts.b,
   );
 });
+
+test("a removal that was interrupted while it waited does not happen later", { skip, timeout: 40_000 }, async () => {
+  await using mounts = await pair();
+  await shell(
+    `echo keep > $1/precious; sleep 0.6; cat $2/precious
+     exec 3> $1/held
+     timeout --signal=INT 0.4 rm $2/precious && exit 1 || test $? = 124
+     exec 3>&-
+     mkdir $2/next; sleep 0.3
+     test "$(cat $1/precious)" = keep; test "$(cat $2/precious)" = keep`,
+    mounts.a,
+    mounts.b,
+  );
+});

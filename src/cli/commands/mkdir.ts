@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { FamfsError } from "../../base/index.ts";
+import { FamfsError, uninterrupted } from "../../base/index.ts";
 import { integer, octal } from "../arguments.ts";
 import { globals } from "../globals.ts";
 import { LocalVolume } from "../local-volume.ts";
@@ -52,7 +52,7 @@ export function registerMkdirCommand(program: Command): void {
         const parent = find(volume.tree, upTo.slice(0, -1));
         if (parent === undefined || !parent.directory)
           throw new FamfsError("NOT_A_DIRECTORY", `the parent of ${upTo.join("/")} is not a directory`);
-        await volume.tree.makeDirectory(parent.nodeid, upTo.at(-1) ?? "", options.mode, caller);
+        await volume.tree.makeDirectory(parent.nodeid, upTo.at(-1) ?? "", options.mode, uninterrupted(caller));
         made.push(Buffer.from(upTo.join("/"), "latin1").toString("utf8"));
       }
       if (parts.length === 0 && options.parents !== true)

@@ -1,7 +1,7 @@
 import { open, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import type { Command } from "commander";
-import { FamfsError, formatSize, fromSystemError, MIB } from "../../base/index.ts";
+import { FamfsError, formatSize, fromSystemError, MIB, uninterrupted } from "../../base/index.ts";
 import { integer, octal } from "../arguments.ts";
 import { globals } from "../globals.ts";
 import { LocalVolume } from "../local-volume.ts";
@@ -56,13 +56,14 @@ async function copy(volume: LocalVolume, path: string, directory: number, option
   });
   if (!info.isFile()) throw new FamfsError("INVALID_ARGUMENT", `${path} is not a regular file`);
   const caller = { uid: options.uid ?? process.getuid?.() ?? 0, gid: options.gid ?? process.getgid?.() ?? 0, pid: 0 };
+  const by = uninterrupted(caller);
   const name = Buffer.from(basename(path), "utf8").toString("latin1");
   await using source = await open(path, "r");
   const { tree } = volume;
-  const { opened } = await tree.create(directory, name, options.mode ?? info.mode & 0o7777, NEW_FILE, caller);
+  const { opened } = await tree.create(directory, name, options.mode ?? info.mode & 0o7777, NEW_FILE, by);
   try {
     using progress = new Progress(path);
-    await tree.prepareWrite(opened.handle, 0, info.size);
+    await tree.prepareWrite(opened.handle, { offset: 0, end: info.size, isWriteBack: false });
     const buffer = new Uint8Array(MIB);
     let done = 0;
     while (done < info.size) {

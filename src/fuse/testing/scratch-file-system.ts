@@ -6,18 +6,18 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { native } from "../../../native/index.ts";
-import { FamfsError, roundUp } from "../../base/index.ts";
+import { type Caller, FamfsError, type RequestContext, roundUp } from "../../base/index.ts";
 import type { FileMapId, FileMapTable, MappedExtent } from "../file-map.ts";
 import type {
   AttributeChange,
   Attributes,
-  Caller,
   DirectoryEntry,
   Entry,
   Missing,
   Opened,
   Operations,
   Time,
+  WriteToCome,
 } from "../operations.ts";
 
 const UNIT = 64 * 1024;
@@ -116,7 +116,7 @@ export class ScratchFileSystem implements Operations, Disposable {
     return this.#mapOf(this.#node(nodeid));
   }
 
-  lookup(parent: number, name: string): Entry | Missing | Promise<Entry | Missing> {
+  lookup(parent: number, name: string, _by?: RequestContext): Entry | Missing | Promise<Entry | Missing> {
     const child = this.#node(parent).children?.get(name);
     return child === undefined ? { missingForSeconds: 0 } : this.#entry(this.#node(child));
   }
@@ -139,16 +139,16 @@ export class ScratchFileSystem implements Operations, Disposable {
     return this.#node(nodeid).target;
   }
 
-  createNode(parent: number, name: string, mode: number, caller: Caller): Entry {
+  createNode(parent: number, name: string, mode: number, { caller }: RequestContext): Entry {
     if ((mode & 0o170000) !== S_IFREG) throw new FamfsError("NOT_PERMITTED", `${name}: not a regular file`);
     return this.#entry(this.#add(parent, name, this.#make(mode, caller)));
   }
 
-  makeDirectory(parent: number, name: string, mode: number, caller: Caller): Entry | Promise<Entry> {
+  makeDirectory(parent: number, name: string, mode: number, { caller }: RequestContext): Entry | Promise<Entry> {
     return this.#entry(this.#add(parent, name, this.#make(S_IFDIR | mode, caller)));
   }
 
-  makeSymlink(parent: number, name: string, target: string, caller: Caller): Entry {
+  makeSymlink(parent: number, name: string, target: string, { caller }: RequestContext): Entry {
     return this.#entry(this.#add(parent, name, this.#make(S_IFLNK | 0o777, caller, target)));
   }
 
@@ -171,18 +171,18 @@ export class ScratchFileSystem implements Operations, Disposable {
     this.#node(newParent).children?.set(newName, child);
   }
 
-  open(nodeid: number, flags: number): Opened | Promise<Opened> {
+  open(nodeid: number, flags: number, _by?: RequestContext): Opened | Promise<Opened> {
     const node = this.#node(nodeid);
     if ((flags & O_TRUNC) !== 0) this.#resize(node, 0);
     return this.#open(node, (flags & O_ACCMODE) !== 0);
   }
 
-  create(parent: number, name: string, mode: number, _flags: number, caller: Caller) {
+  create(parent: number, name: string, mode: number, _flags: number, { caller }: RequestContext) {
     const node = this.#add(parent, name, this.#make(S_IFREG | (mode & 0o7777), caller));
     return { entry: this.#entry(node), opened: this.#open(node, true) };
   }
 
-  prepareWrite(handle: number, offset: number, end: number): number | Promise<number> {
+  prepareWrite(handle: number, { offset, end }: WriteToCome): number | Promise<number> {
     const node = this.#byHandle(handle);
     if (node.sealed) {
       const size = this.#fileMaps.size(this.#mapOf(node));

@@ -1,8 +1,9 @@
+import { uninterrupted } from "../../base/index.ts";
 import type { NodeEntry } from "../volume-tree.ts";
 import type { ServedNode } from "./shared-volume.ts";
 
 /** Callers and flags of tests. */
-export const USER = { uid: 1000, gid: 1000, pid: 1 };
+export const USER = uninterrupted({ uid: 1000, gid: 1000, pid: 1 });
 export const ROOT = 1;
 export const O = { RDONLY: 0, WRONLY: 1, RDWR: 2, CREAT: 0o100, EXCL: 0o200, TRUNC: 0o1000 } as const;
 

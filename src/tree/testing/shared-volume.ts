@@ -173,7 +173,8 @@ export class SharedVolume {
       async write(handle, offset, data) {
         const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
         if (maps.write(handle.map, offset, bytes)) return bytes.byteLength;
-        const end = await tree.prepareWrite(handle.handle, offset, offset + bytes.byteLength);
+        const write = { offset, end: offset + bytes.byteLength, isWriteBack: false };
+        const end = await tree.prepareWrite(handle.handle, write);
         const part = bytes.subarray(0, end - offset);
         if (!maps.write(handle.map, offset, part)) throw new Error("prepareWrite did not make the write possible");
         return part.byteLength;
