@@ -23,6 +23,12 @@ void system_register(napi_env env, napi_value exports);
 // Returns NULL and sets *error to an errno (EBADF unknown or closing window, ERANGE outside it, EROFS).
 char *window_acquire(uint32_t id, uint64_t offset, uint64_t length, bool write, int *error);
 void window_release(uint32_t id);
+// Copies `from` to bytes [offset, offset + length) of the window, past the caches where its hosts' do not agree: it is
+// in the memory then, whatever becomes of this process. Returns 0 or an errno.
+int window_store(uint32_t id, uint64_t offset, const void *from, uint64_t length);
+// Before file data in an acquired window is read: drops the lines where other nodes may write it at any time. Returns 0
+// or an errno.
+int window_refresh(uint32_t id, char *at, uint64_t length);
 
 // Makes sure that pages [offset, offset + length) of an acquired window are mapped in, so that the kernel does not
 // fault while it reads a reply from them (a fatal signal during such a fault loses the request). Remembers what it
@@ -50,6 +56,19 @@ void cache_fence(void);
 void cache_invalidate(const void *from, size_t length);
 // Stores `from`, or zeroes when it is NULL, so that they are in the memory when it returns.
 void store_durable(void *to, const void *from, size_t length);
+
+// ---- simulated hosts whose caches do not agree (host-cache.c) ----
+
+// Maps bytes [offset, offset + length) of the file as host `name` sees them. Returns 0 or an errno.
+int host_cache_map(int fd, const char *name, uint64_t offset, uint64_t length, char **base);
+// Whether `at` is memory of such a host. The calls below do nothing for any other.
+bool host_cache_has(const void *at);
+// Before an access. Returns 0 or EIO.
+int host_cache_load(const void *from, uint64_t length);
+void host_cache_write_back(const void *from, uint64_t length);
+void host_cache_invalidate(const void *from, uint64_t length);
+// The memory was changed past the caches: whole pages, none of which is being accessed.
+void host_cache_discard(const void *from, uint64_t length);
 
 // ---- ownership guard (log.c) ----
 

@@ -30,7 +30,7 @@ static void clflushopt(const char *at) { __asm__ volatile("clflushopt %0" : : "m
 // fence keeps that order. It orders clwb, clflushopt and non-temporal stores as well.
 void cache_fence(void) { _mm_mfence(); }
 
-void cache_write_back(const void *from, size_t length) {
+static void write_back_lines(const void *from, size_t length) {
   const char *end = (const char *)from + length;
   const char *at = (const char *)((uintptr_t)from & ~(uintptr_t)(line - 1));
   if (write_back == CLWB)
@@ -42,7 +42,7 @@ void cache_write_back(const void *from, size_t length) {
 }
 
 // mfence on both sides: earlier stores are in the lines that go, and no later load runs ahead of the discard.
-void cache_invalidate(const void *from, size_t length) {
+static void invalidate_lines(const void *from, size_t length) {
   const char *end = (const char *)from + length;
   const char *at = (const char *)((uintptr_t)from & ~(uintptr_t)(line - 1));
   _mm_mfence();
@@ -61,7 +61,7 @@ static void stream(char *to, const char *from, size_t length) {
   if (head > 0) {
     if (from != NULL) memcpy(to, from, head);
     else memset(to, 0, head);
-    cache_write_back(to, head);
+    write_back_lines(to, head);
   }
   size_t body = (length - head) & ~(line - 1);
   const __m128i zero = _mm_setzero_si128();
@@ -73,7 +73,7 @@ static void stream(char *to, const char *from, size_t length) {
   if (tail > 0) {
     if (from != NULL) memcpy(to + head + body, from + head + body, tail);
     else memset(to + head + body, 0, tail);
-    cache_write_back(to + head + body, tail);
+    write_back_lines(to + head + body, tail);
   }
 }
 
@@ -90,13 +90,13 @@ void cache_choose_instructions(void) {
 // The full system domain, since the other observers are other hosts.
 void cache_fence(void) { __asm__ volatile("dsb sy" : : : "memory"); }
 
-void cache_write_back(const void *from, size_t length) {
+static void write_back_lines(const void *from, size_t length) {
   const char *end = (const char *)from + length;
   const char *at = (const char *)((uintptr_t)from & ~(uintptr_t)(line - 1));
   for (; at < end; at += line) __asm__ volatile("dc cvac, %0" : : "r"(at) : "memory");
 }
 
-void cache_invalidate(const void *from, size_t length) {
+static void invalidate_lines(const void *from, size_t length) {
   const char *end = (const char *)from + length;
   const char *at = (const char *)((uintptr_t)from & ~(uintptr_t)(line - 1));
   cache_fence();
@@ -108,12 +108,23 @@ void cache_invalidate(const void *from, size_t length) {
 static void stream(char *to, const char *from, size_t length) {
   if (from != NULL) memcpy(to, from, length);
   else memset(to, 0, length);
-  cache_write_back(to, length);
+  write_back_lines(to, length);
 }
 
 #endif
 
+void cache_write_back(const void *from, size_t length) {
+  if (host_cache_has(from)) host_cache_write_back(from, length);
+  else write_back_lines(from, length);
+}
+
+void cache_invalidate(const void *from, size_t length) {
+  if (host_cache_has(from)) host_cache_invalidate(from, length);
+  else invalidate_lines(from, length);
+}
+
 void store_durable(void *to, const void *from, size_t length) {
   stream(to, from, length);
+  if (host_cache_has(to)) host_cache_write_back(to, length);
   cache_fence();
 }

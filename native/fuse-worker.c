@@ -251,7 +251,8 @@ static uint32_t gather(struct worker *worker, uint32_t window, uint32_t count, s
     uint64_t offset = (uint64_t)worker->segments[2 * i], length = (uint64_t)worker->segments[2 * i + 1];
     char *from = window_acquire(window, offset, length, false, error);
     if (from == NULL) return i;
-    if (worker->bounce_always || window_populate(window, offset, length) != 0) {
+    *error = window_refresh(window, from, length);
+    if (*error == 0 && (worker->bounce_always || window_populate(window, offset, length) != 0)) {
       *error = bounced + length > worker->capacity ? ERANGE : guarded_copy(worker->bounce + bounced, from, length);
       from = (char *)worker->bounce + bounced;
       bounced += length;
@@ -314,10 +315,7 @@ static napi_value fuse_copy_in(napi_env env, napi_callback_info info) {
       error = ERANGE;
       break;
     }
-    char *to = window_acquire(window, offset, length, true, &error);
-    if (to == NULL) break;
-    error = guarded_copy(to, bytes + done, length);
-    window_release(window);
+    error = window_store(window, offset, bytes + done, length);
     done += length;
   }
   return make_i32(env, error);

@@ -33,7 +33,10 @@ export interface FuseCalls {
   fuseReplyError(worker: number, errno: number): number;
   /** Answers the READ in the buffer from the first `count` segments of `window`; on failure, with that errno. */
   fuseReplyRead(worker: number, window: number, count: number): number;
-  /** Checks `guard`, then copies `bytes` from `start` on into `count` segments of `window`. */
+  /**
+   * Checks `guard`, then copies `bytes` from `start` on into `count` segments of `window`, past the caches where that
+   * is mapped so.
+   */
   fuseCopyIn(
     guard: number,
     window: number,

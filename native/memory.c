@@ -30,11 +30,20 @@
 #define OPEN (UINT64_C(1) << 31)
 #define USERS (OPEN - 1)
 
+// The data of files past the caches, which do not agree between hosts.
+enum window_through {
+  THROUGH_NOTHING,
+  THROUGH_STORES,  // one node writes at a time, others drop the lines when they hear of it
+  THROUGH_ALL,     // any node may write a file while others read it
+};
+
 struct window {
   _Alignas(64) _Atomic uint64_t state;
   char *base;
   uint64_t length;
   bool writable;
+  enum window_through through;
+  bool simulated;  // of a simulated host: `base` is in its caches, and stays when the window is closed
   _Atomic uint64_t *populated;  // one bit per POPULATE_UNIT
 };
 
@@ -58,24 +67,90 @@ static struct window *acquire(uint32_t id, uint64_t offset, uint64_t length, boo
 
 char *window_acquire(uint32_t id, uint64_t offset, uint64_t length, bool write, int *error) {
   struct window *window = acquire(id, offset, length, write, error);
-  return window == NULL ? NULL : window->base + offset;
+  if (window == NULL) return NULL;
+  if (!window->simulated || (*error = host_cache_load(window->base + offset, length)) == 0)
+    return window->base + offset;
+  window_release(id);
+  return NULL;
+}
+
+struct transfer {
+  char *memory;
+  void *bytes;
+  uint64_t length;
+};
+
+static void do_store_through(void *context) {
+  struct transfer *transfer = context;
+  store_durable(transfer->memory, transfer->bytes, transfer->length);
+}
+
+// The lines of the first and the last byte may have bytes beside them that another node has written meanwhile.
+static void do_exchange_through(void *context) {
+  struct transfer *transfer = context;
+  if (transfer->length == 0) return;
+  cache_invalidate(transfer->memory, 1);
+  cache_invalidate(transfer->memory + transfer->length - 1, 1);
+  do_store_through(transfer);
+}
+
+int window_store(uint32_t id, uint64_t offset, const void *from, uint64_t length) {
+  int error;
+  struct transfer transfer = {window_acquire(id, offset, length, true, &error), (void *)from, length};
+  if (transfer.memory == NULL) return error;
+  switch (window_of(id)->through) {
+    case THROUGH_NOTHING:
+      error = guarded_copy(transfer.memory, from, length);
+      break;
+    case THROUGH_STORES:
+      error = guarded_run(do_store_through, &transfer);
+      break;
+    case THROUGH_ALL:
+      error = guarded_run(do_exchange_through, &transfer);
+      break;
+  }
+  window_release(id);
+  return error;
+}
+
+static void do_drop(void *context) {
+  struct transfer *transfer = context;
+  cache_invalidate(transfer->memory, transfer->length);
+}
+
+int window_refresh(uint32_t id, char *at, uint64_t length) {
+  if (window_of(id)->through != THROUGH_ALL) return 0;
+  return guarded_run(do_drop, &(struct transfer){.memory = at, .length = length});
 }
 
 void window_release(uint32_t id) { atomic_fetch_sub_explicit(&window_of(id)->state, 1, memory_order_release); }
 
-static int map_window(int fd, uint64_t offset, uint64_t length, bool writable, uint32_t *id) {
+static int map_memory(int fd, uint64_t offset, uint64_t length, bool writable, const char *host, char **base) {
+  if (host != NULL) return host_cache_map(fd, host, offset, length, base);
+  int protection = PROT_READ | (writable ? PROT_WRITE : 0);
+  *base = mmap(NULL, length, protection, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+  if (*base == MAP_FAILED) return errno;
+  madvise(*base, length, MADV_DONTDUMP);  // a core dump is not the place for a terabyte of somebody's data
+  return 0;
+}
+
+struct mapping {
+  bool writable;
+  enum window_through through;
+  char *host;  // of the simulated host, or NULL
+};
+
+static int map_window(int fd, uint64_t offset, uint64_t length, struct mapping how, uint32_t *id) {
   if (length == 0 || length > PTRDIFF_MAX || offset > PTRDIFF_MAX) return EINVAL;
   size_t words = (size_t)((length + 64 * POPULATE_UNIT - 1) / (64 * POPULATE_UNIT));
   _Atomic uint64_t *populated = calloc(words, sizeof *populated);
   if (populated == NULL) return ENOMEM;
-  int protection = PROT_READ | (writable ? PROT_WRITE : 0);
-  char *base = mmap(NULL, length, protection, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
-  if (base == MAP_FAILED) {
-    int error = errno;
+  char *base;
+  int error = map_memory(fd, offset, length, how.writable, how.host, &base);
+  if (error != 0) {
     free(populated);
     return error;
   }
-  madvise(base, length, MADV_DONTDUMP);  // a core dump is not the place for a terabyte of somebody's data
 
   pthread_mutex_lock(&table_mutex);
   struct window *window = NULL;
@@ -91,14 +166,16 @@ static int map_window(int fd, uint64_t offset, uint64_t length, bool writable, u
     *id = (fresh & ~(WINDOWS - 1)) | slot;
     window->base = base;
     window->length = length;
-    window->writable = writable;
+    window->writable = how.writable;
+    window->through = how.through;
+    window->simulated = how.host != NULL;
     window->populated = populated;
     // Users of the old id may be passing through: only they change `users` now.
     while (!atomic_compare_exchange_weak(&window->state, &state, ((uint64_t)*id << 32) | OPEN | (state & USERS)));
   }
   pthread_mutex_unlock(&table_mutex);
   if (window != NULL) return 0;
-  munmap(base, length);
+  if (how.host == NULL) munmap(base, length);
   free(populated);
   return EMFILE;
 }
@@ -115,7 +192,7 @@ static int unmap_window(uint32_t id) {
     if (spins < 64) sched_yield();
     else nanosleep(&pause, NULL);
   }
-  munmap(window->base, window->length);
+  if (!window->simulated) munmap(window->base, window->length);
   free((void *)window->populated);
   window->populated = NULL;
   pthread_mutex_lock(&table_mutex);
@@ -193,22 +270,32 @@ int window_populate(uint32_t id, uint64_t offset, uint64_t length) {
 
 static void forget_populated(struct window *window, uint64_t offset, uint64_t length) {
   if (length == 0) return;
+  if (window->simulated) host_cache_discard(window->base + offset, length);
   for (uint64_t unit = offset / POPULATE_UNIT; unit <= (offset + length - 1) / POPULATE_UNIT; unit++)
     atomic_fetch_and_explicit(&window->populated[unit / 64], ~(UINT64_C(1) << (unit & 63)), memory_order_relaxed);
 }
 
 // ---- calls from JavaScript ----
 
+static bool is_undefined(napi_env env, napi_value value) {
+  napi_valuetype type;
+  return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
+}
+
 static napi_value window_map(napi_env env, napi_callback_info info) {
   napi_value values[MAX_ARGUMENTS];
   int32_t fd;
   uint64_t offset, length;
-  bool writable;
-  uint32_t id = 0;
+  struct mapping how = {0};
+  uint32_t id = 0, through = THROUGH_NOTHING;
   if (!read_arguments(env, info, 4, values) || !arg_i32(env, values[0], &fd) || !arg_u64(env, values[1], &offset) ||
-      !arg_u64(env, values[2], &length) || !arg_bool(env, values[3], &writable))
+      !arg_u64(env, values[2], &length) || !arg_bool(env, values[3], &how.writable) ||
+      (!is_undefined(env, values[4]) && !arg_u32(env, values[4], &through)) ||
+      (!is_undefined(env, values[5]) && !arg_string(env, values[5], &how.host)))
     return NULL;
-  int error = map_window(fd, offset, length, writable, &id);
+  how.through = (enum window_through)through;
+  int error = through > THROUGH_ALL ? EINVAL : map_window(fd, offset, length, how, &id);
+  free(how.host);
   return error != 0 ? throw_errno(env, error, "mmap") : make_u32(env, id);
 }
 
@@ -273,9 +360,13 @@ static void do_store(void *context) {
 static bool run(napi_env env, uint32_t id, uint64_t offset, bool write, struct access *access,
                 void (*step)(void *), const char *name) {
   int error;
-  access->at = window_acquire(id, offset, access->length, write, &error);
-  if (access->at != NULL) {
-    error = guarded_run(step, access);
+  struct window *window = acquire(id, offset, access->length, write, &error);
+  if (window != NULL) {
+    access->at = window->base + offset;
+    if (window->simulated && step != do_flush && step != do_invalidate)
+      error = host_cache_load(access->at, access->length);
+    if (error == 0 && step == do_copy_out) error = window_refresh(id, access->at, access->length);
+    if (error == 0) error = guarded_run(step, access);
     window_release(id);
   }
   if (error != 0) throw_errno(env, error, name);

@@ -4,8 +4,19 @@
  * EBADF (no such window), ERANGE (outside it), EROFS (read-only window), EIO (memory error).
  */
 export interface MemoryCalls {
-  /** Maps [deviceOffset, deviceOffset + length) of `fd` (MAP_SHARED); the fd may be closed afterwards. */
-  windowMap(fd: number, deviceOffset: number, length: number, writable: boolean): number;
+  /**
+   * Maps [deviceOffset, deviceOffset + length) of `fd` (MAP_SHARED); the fd may be closed afterwards. `through`: what
+   * goes past the caches. `host`: as the simulated host of that name sees the file, with
+   * caches of its own (host-cache.c).
+   */
+  windowMap(
+    fd: number,
+    deviceOffset: number,
+    length: number,
+    writable: boolean,
+    through?: Through,
+    host?: string,
+  ): number;
   /** Unmaps; waits for calls of other threads that are inside the window (all are bounded). */
   windowUnmap(window: number): void;
   copyOut(window: number, offset: number, target: Uint8Array): void;
@@ -24,3 +35,7 @@ export interface MemoryCalls {
   /** Forgets that pages were populated: after a hole was punched. */
   forgetPopulated(window: number, offset: number, length: number): void;
 }
+
+/** The data of files past the caches: of WRITE, so that fsync has nothing to do, or of READ as well. */
+export const THROUGH = { nothing: 0, stores: 1, all: 2 } as const;
+export type Through = (typeof THROUGH)[keyof typeof THROUGH];

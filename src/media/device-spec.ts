@@ -12,11 +12,18 @@ export interface PathSpec {
   readonly path: string;
   /** Of a simulated device: created with this size when it is missing. */
   readonly sizeBytes: number | undefined;
+  /**
+   * Tests: a simulated device as the host of this name sees it, whose caches agree with those of no other host. What
+   * it stores is hidden until it is written back, what it has loaded stays until it is invalidated.
+   */
+  readonly cachesOf?: string;
 }
+
+const HOST = /^[\w.-]{1,31}$/;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** `/dev/dax0.0`, `file:///dev/shm/pool0?size=4Gi`, a path of a file, or a device's UUID. INVALID_ARGUMENT. */
+/** `/dev/dax0.0`, `file:///dev/shm/pool0?size=4Gi` (and for tests `&caches=HOST`), a path of a file, or a device's UUID. INVALID_ARGUMENT. */
 export function parseDeviceSpec(text: string): DeviceSpec {
   if (text === "") throw invalid(text, "is empty");
   if (text.includes("\0")) throw invalid(text, "contains a NUL byte");
@@ -30,10 +37,14 @@ function parseUrl(text: string): DeviceSpec {
   if (url === null || url.protocol !== "file:") throw invalid(text, "is not a file: URL");
   if (url.host !== "" || url.hash !== "") throw invalid(text, "has a host or a fragment");
   for (const name of url.searchParams.keys()) {
-    if (name !== "size") throw invalid(text, `has the parameter "${name}"; the only one known is "size"`);
+    if (name !== "size" && name !== "caches") {
+      throw invalid(text, `has the parameter "${name}"; those known are "size" and, for tests, "caches"`);
+    }
   }
   const [size, ...more] = url.searchParams.getAll("size");
   if (more.length > 0) throw invalid(text, "has several sizes");
+  const host = url.searchParams.get("caches") ?? undefined;
+  if (host !== undefined && !HOST.test(host)) throw invalid(text, "has caches of a host that is no name");
   url.search = "";
   let path: string;
   try {
@@ -42,7 +53,8 @@ function parseUrl(text: string): DeviceSpec {
     throw invalid(text, "has a path that cannot be decoded");
   }
   if (path === "/" || path.includes("\0")) throw invalid(text, "names no file");
-  return { type: "path", path, sizeBytes: size === undefined ? undefined : parseSize(size) };
+  const spec: PathSpec = { type: "path", path, sizeBytes: size === undefined ? undefined : parseSize(size) };
+  return host === undefined ? spec : { ...spec, cachesOf: host };
 }
 
 function invalid(text: string, why: string): FamfsError {

@@ -63,6 +63,12 @@ describe("what a device is called", () => {
       path: "/dev/shm/pool 0",
       sizeBytes: 4 * GIB,
     });
+    assert.deepEqual(parseDeviceSpec("file:///x?size=1Gi&caches=host-1"), {
+      type: "path",
+      path: "/x",
+      sizeBytes: GIB,
+      cachesOf: "host-1",
+    });
     assert.deepEqual(parseDeviceSpec("file:///x"), { type: "path", path: "/x", sizeBytes: undefined });
     assert.deepEqual(parseDeviceSpec("AAAAAAAA-0000-4000-8000-000000000001"), { type: "uuid", uuid: volume.uuid });
   });
@@ -77,6 +83,7 @@ describe("what a device is called", () => {
     "file:///x?size=",
     "file:///x?sise=4Gi",
     "file:///x?size=1&size=2",
+    "file:///x?caches=",
     "file:///x#y",
     "file:///%00",
     "file:///%ff%2f",

@@ -8,7 +8,7 @@ import { deviceNumbers, readDaxAttributes } from "./dax-attributes.ts";
 import { type DeviceContents, describeContents, HEAD_LENGTH, TAIL_LENGTH } from "./device-contents.ts";
 import { lockDevice, lockFolder } from "./device-lock.ts";
 import type { PathSpec } from "./device-spec.ts";
-import { Window } from "./window.ts";
+import { Window, type WindowOptions } from "./window.ts";
 
 /** A contiguous, aligned range of a device. Bytes. */
 export interface Range {
@@ -46,6 +46,7 @@ export class Device implements AsyncDisposable {
   /** What it is on this host, whatever its path. */
   readonly identity: string;
   readonly #handle: FileHandle;
+  readonly #host: string | undefined;
 
   private constructor(handle: FileHandle, fields: Omit<DeviceFacts, "handle">) {
     this.#handle = handle;
@@ -55,6 +56,7 @@ export class Device implements AsyncDisposable {
     this.sizeBytes = fields.sizeBytes;
     this.alignBytes = fields.alignBytes;
     this.identity = fields.identity;
+    this.#host = fields.host;
   }
 
   /**
@@ -62,17 +64,18 @@ export class Device implements AsyncDisposable {
    * DEVICE_NOT_FOUND, DEVICE_MODE, DEVICE_TOO_SMALL, INVALID_ARGUMENT (an existing file of another size), SYSTEM.
    */
   static async open(
-    { path, sizeBytes }: PathSpec,
+    { path, sizeBytes, cachesOf }: PathSpec,
     options: { readonly writable: boolean; readonly create?: boolean },
   ): Promise<Device> {
     const create = sizeBytes !== undefined && options.create !== false;
     const handle = await openFile(path, options.writable, create);
     try {
       const status = await handle.stat();
-      const common = { path, writable: options.writable };
+      const common = { path, writable: options.writable, host: cachesOf };
       if (status.isCharacterDevice()) {
-        if (sizeBytes !== undefined) {
-          throw new FamfsError("INVALID_ARGUMENT", `${path} is a device; a size is for files that stand for one`);
+        if (sizeBytes !== undefined || cachesOf !== undefined) {
+          const what = sizeBytes !== undefined ? "a size is" : "simulated caches are";
+          throw new FamfsError("INVALID_ARGUMENT", `${path} is a device; ${what} for files that stand for one`);
         }
         const { sizeBytes: bytes, alignBytes } = await readDaxAttributes(path, status.rdev);
         const { major, minor } = deviceNumbers(status.rdev);
@@ -119,11 +122,12 @@ export class Device implements AsyncDisposable {
   }
 
   /** Maps an aligned range; the caller owns the window. OUT_OF_RANGE, READ_ONLY. */
-  mapRegion(range: Range, options: { readonly writable: boolean }): Window {
+  mapRegion(range: Range, options: Pick<WindowOptions, "writable"> & Partial<Pick<WindowOptions, "through">>): Window {
     this.#checkRange(range, this.alignBytes);
     if (options.writable) this.#checkWritable();
     const what = `${this.path} [${formatSize(range.offset)}, ${formatSize(range.offset + range.length)})`;
-    return Window.map(this.#handle.fd, range, { writable: options.writable, what });
+    const { writable, through = "nothing" } = options;
+    return Window.map(this.#handle.fd, range, { writable, through, what, host: this.#host });
   }
 
   /**
@@ -273,6 +277,7 @@ export class Device implements AsyncDisposable {
 }
 
 interface DeviceFacts {
+  readonly host: string | undefined;
   readonly path: string;
   readonly kind: "devdax" | "file";
   readonly writable: boolean;

@@ -40,6 +40,8 @@ export interface VolumeMediaOptions {
    * "single-host"); otherwise lines are dropped before they are read.
    */
   readonly coherent?: boolean;
+  /** Whether only the owner of the log writes sealed files in place. */
+  readonly dataWriters?: "one" | "any";
 }
 
 /** What the owners of slots hold for unsealed files. */
@@ -88,7 +90,9 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
    */
   static async open(device: Device, region: Range, options: VolumeMediaOptions): Promise<VolumeMedia> {
     await using stack = new AsyncDisposableStack();
-    const window = stack.use(device.mapRegion(region, { writable: options.writable }));
+    const { writable, coherent = true, dataWriters = "one" } = options;
+    const through = coherent ? "nothing" : dataWriters === "one" ? "stores" : "all";
+    const window = stack.use(device.mapRegion(region, { writable, through }));
     const headLength = VOLUME_RECORD_OFFSET + 4096;
     window.invalidate(0, headLength);
     const head = window.read(0, headLength);
@@ -102,7 +106,6 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     window.invalidate(LOG_OFFSET, LOG_HEADER_SIZE);
     parseLogHeader(window.read(LOG_OFFSET, LOG_HEADER_SIZE), 0, superblock.logLength);
     const record = parseVolumeRecord(head, VOLUME_RECORD_OFFSET, superblock.uuid);
-    const coherent = options.coherent ?? true;
     const media = new VolumeMedia({ device, region, window, coherent }, superblock, record);
     if (record !== undefined) media.#checkIdentity(record);
     stack.move();

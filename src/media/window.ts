@@ -1,5 +1,15 @@
-import { native } from "../../native/index.ts";
+import { native, THROUGH } from "../../native/index.ts";
 import { FamfsError, fromSystemError } from "../base/index.ts";
+
+export interface WindowOptions {
+  readonly writable: boolean;
+  /** What goes past the caches, where those of all hosts do not agree by themselves. */
+  readonly through: keyof typeof THROUGH;
+  /** Named in messages. */
+  readonly what: string;
+  /** The simulated host whose caches it is seen through (`PathSpec`). */
+  readonly host?: string | undefined;
+}
 
 /**
  * A mapped range of a device. JavaScript never dereferences it: each call names the window by number, and the addon
@@ -24,16 +34,17 @@ export class Window implements AsyncDisposable {
   }
 
   /** Maps bytes [offset, offset + length) of `fd`, which may be closed afterwards. */
-  static map(
-    fd: number,
-    range: { readonly offset: number; readonly length: number },
-    options: { readonly writable: boolean; readonly what: string },
-  ): Window {
+  static map(fd: number, range: { readonly offset: number; readonly length: number }, options: WindowOptions): Window {
+    const { writable, what, host } = options;
     try {
-      const id = native.windowMap(fd, range.offset, range.length, options.writable);
-      return new Window(id, range.length, options.writable, options.what);
+      return new Window(
+        native.windowMap(fd, range.offset, range.length, writable, THROUGH[options.through], host),
+        range.length,
+        writable,
+        what,
+      );
     } catch (error) {
-      throw fromSystemError(error, "mmap", options.what);
+      throw fromSystemError(error, "mmap", what);
     }
   }
 

@@ -80,7 +80,9 @@ export class ServedVolume implements VolumeServer {
       if (!handedOn) closeSync(fd);
     });
     const writable = device.writable;
-    const media = stack.use(await VolumeMedia.open(device, region, { writable, coherent: options.coherent ?? true }));
+    const { coherent = true, settings = {} } = options;
+    const { dataWriters = "one" } = settings;
+    const media = stack.use(await VolumeMedia.open(device, region, { writable, coherent, dataWriters }));
     if (expect !== undefined) requireSame(media, expect);
     const state: State = { exclusive: options.exclusive, problem: undefined };
     const { slot } = options.node;
@@ -92,7 +94,7 @@ export class ServedVolume implements VolumeServer {
         maps: fuse.fileMaps,
         exclusive: () => state.exclusive,
         logger,
-        settings: { ...options.settings, readOnly: options.settings?.readOnly === true || !writable },
+        settings: { ...settings, readOnly: settings.readOnly === true || !writable },
         onCondition: (condition) => {
           // A tree says it each time it notices.
           if (state.problem === condition?.message) return;

@@ -120,10 +120,10 @@ test("a node that lost the log zeroes nothing more", async () => {
     await volume.clock.advance(0);
     volume.steal();
     // What another volume has there by now.
-    for (let at = 0; at < volume.regionLength; at += MIB) volume.bytes.set(at, 7);
+    for (let at = 0; at < volume.regionLength; at += MIB) volume.memory.memory.write(at, Uint8Array.of(7));
     await finish();
     await refused;
-    for (let at = 0; at < volume.regionLength; at += MIB) assert.equal(volume.bytes.get(at), 7, `${how}: ${at}`);
+    for (let at = 0; at < volume.regionLength; at += MIB) assert.equal(volume.memory.memory.read(at, 1)[0], 7, `${how}: ${at}`);
   }
 });
 

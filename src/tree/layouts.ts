@@ -29,7 +29,10 @@ export function mapLayoutOf(content: SealedContent | UnsealedFile): MapLayout {
 
 /** Bytes [from, to) of a file as ranges of the region, in order (format 6.4, 6.5). */
 export function contentRanges(content: SealedContent | UnsealedFile, from: number, to: number): RegionExtent[] {
-  const layout = mapLayoutOf(content);
+  return layoutRanges(mapLayoutOf(content), from, to);
+}
+
+export function layoutRanges(layout: MapLayout, from: number, to: number): RegionExtent[] {
   if (layout.type === "simple") return rangesOf(layout.extents, from, to);
   return interleavedRanges(layout, from, to);
 }

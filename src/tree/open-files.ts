@@ -1,7 +1,7 @@
 import { FamfsError, type RequestContext, unlessAborted } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { writePastEnd } from "./file-size.ts";
-import { contentRanges, mapLayoutOf } from "./layouts.ts";
+import { mapLayoutOf } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
 import { type Handle, type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { decideOpen } from "./open-policy.ts";
@@ -124,7 +124,6 @@ export class OpenFiles {
     const { file } = handle;
     if (!handle.writable) return;
     this.#requireTerm(handle);
-    this.#flush(file);
     this.#announce(file);
   }
 
@@ -253,11 +252,6 @@ export class OpenFiles {
     if (handle.term !== undefined && this.#lostTerms.has(handle.term)) throw stale();
   }
 
-  #flush(file: FileNode): void {
-    const { memory, maps } = this.#ctx.options;
-    for (const range of contentRanges(file.content, 0, sizeOf(file, maps))) memory.flush(range.offset, range.length);
-  }
-
   /** Other nodes may have pages of what was rewritten. */
   #announce(file: FileNode): void {
     if (!this.#isRewritten(file) || file.sealed === undefined) return;
@@ -267,7 +261,6 @@ export class OpenFiles {
   /** A close cannot report errors, and the handle goes in any case: others would wait for the grant for ever. */
   #closedAfterWrite(file: FileNode): void {
     try {
-      if (this.#isRewritten(file)) this.#flush(file);
       this.#announce(file);
     } catch (error) {
       this.#ctx.options.logger.error({ err: error, file: pathOf(file) }, "a file was rewritten unknown to other nodes");

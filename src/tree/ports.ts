@@ -82,15 +82,13 @@ export interface DataMemory {
    * part and throws when nothing more may be stored.
    */
   zero(offset: number, length: number, check: () => void): undefined | Promise<void>;
-  /** Copies between ranges that do not overlap; not flushed. `check` as for `zero`. */
+  /** Copies between ranges that do not overlap; durable when done. `check` as for `zero`. */
   copy(from: number, to: number, length: number, check: () => void): undefined | Promise<void>;
   /**
    * Drops cache lines, so that what other hosts wrote is read from the memory; the answer is as for `zero`. Undefined
    * where caches are coherent.
    */
   readonly invalidate: ((offset: number, length: number) => undefined | Promise<void>) | undefined;
-  /** Writes dirty cache lines back to the memory; nothing where caches are coherent. */
-  flush(offset: number, length: number): void;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { isFamfsError } from "../base/index.ts";
 import { MAX_TRANSACTION } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
-import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
+import { mapLayoutOf, splitContent } from "./layouts.ts";
 import { type DirectoryNode, type FileNode, isUnsealed, isWithin, sealedContent, type TreeNode } from "./nodes.ts";
 import { type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { type FinalContent, planSeal } from "./seal-plan.ts";
@@ -200,16 +200,15 @@ export class Sealer {
     }
   }
 
-  /** The size and the extents as they will be for ever; the data has reached the memory. */
+  /** The size and the extents as they will be for ever. The data is in the memory since it was stored. */
   #finalContent(file: FileNode): FinalContent & { readonly tail: readonly RegionExtent[] } {
-    const { maps, memory } = this.#ctx.options;
+    const { maps } = this.#ctx.options;
     const { content } = file;
     if (content.type === "sealed")
       return { size: content.size, content: { extents: [], chunkSize: undefined }, tail: [] };
     refreshTimes(file, maps);
     const size = sizeOf(file, maps);
     const { head, tail } = splitContent(content, size);
-    for (const range of contentRanges(content, 0, size)) memory.flush(range.offset, range.length);
     return { size, content: head, tail };
   }
 

@@ -62,7 +62,7 @@ test("a torn page of another owner slot is reported, and gone when its node take
   {
     await using torn = await a.takeOver(taker(0, 1));
     torn.publishReservations([range]);
-    a.window.copyIn(slotPageOffset(0) + 600, Buffer.from("torn"));
+    a.window.copyInDurable(slotPageOffset(0) + 600, Buffer.from("torn"));
     torn.release();
   }
   {

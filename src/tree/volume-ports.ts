@@ -75,14 +75,11 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
       for (let done = 0; done < length; done += COPY_CHUNK) {
         check();
         const bytes = window.read(from + done, Math.min(COPY_CHUNK, length - done));
-        window.copyIn(to + done, bytes);
+        window.copyInDurable(to + done, bytes);
         await yieldToOthers();
       }
     },
     invalidate: media.coherent ? undefined : (offset, length) => invalidate(media, offset, length),
-    flush(offset, length) {
-      if (!media.coherent) window.flush(offset, length);
-    },
   };
 }
 

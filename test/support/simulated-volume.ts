@@ -7,12 +7,25 @@ import { MIB } from "../../src/base/index.ts";
 import type { LogEntry } from "../../src/format/index.ts";
 import { Device, formatVolume, type Range, type VolumeFormat, VolumeMedia } from "../../src/media/index.ts";
 
+let privateCaches = false;
+
+/**
+ * From now on the views of a volume are those of hosts whose caches do not agree (`caches=` in src/media/device-spec.ts),
+ * and know it. For files that run the tests of others once more (`incoherent.test.ts`).
+ */
+export function useIncoherentMemory(): void {
+  privateCaches = true;
+}
+
 export interface SimulatedVolume extends AsyncDisposable {
   readonly path: string;
   readonly device: Device;
   readonly region: Range;
-  /** Another view of the same memory, as another node has it; closed with the volume. */
-  open(options?: { writable?: boolean; coherent?: boolean }): Promise<VolumeMedia>;
+  /**
+   * Another view of the same memory, as another node has it; closed with the volume. `host`: through the caches of
+   * that host, which agree with no other's.
+   */
+  open(options?: { writable?: boolean; coherent?: boolean; host?: string }): Promise<VolumeMedia>;
 }
 
 export async function simulatedVolume(
@@ -40,12 +53,21 @@ export async function simulatedVolume(
   });
   const views = stack.use(new AsyncDisposableStack());
   const owned = stack.move();
+  let opened = 0;
+  /** The device as a host sees it; one more host for each view unless it has a name. */
+  const deviceOf = async (host: string | undefined): Promise<Device> => {
+    if (host === undefined && !privateCaches) return device;
+    const cachesOf = host ?? `view-${opened++}`;
+    return views.use(await Device.open({ type: "path", path, sizeBytes: undefined, cachesOf }, { writable: true }));
+  };
   return {
     path,
     device,
     region,
-    open: async ({ writable = true, coherent = true } = {}) =>
-      views.use(await VolumeMedia.open(device, region, { writable, coherent })),
+    async open({ writable = true, host, coherent = host === undefined } = {}) {
+      const seen = await deviceOf(host);
+      return views.use(await VolumeMedia.open(seen, region, { writable, coherent: coherent && !privateCaches }));
+    },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

@@ -1,5 +1,6 @@
 import type { FileMaps, MapInit, MapLayout } from "../ports.ts";
-import type { SparseBytes } from "./sparse-bytes.ts";
+import { layoutRanges } from "../layouts.ts";
+import type { NodeMemory } from "./node-memory.ts";
 
 interface MapState {
   layout: MapLayout;
@@ -11,14 +12,14 @@ interface MapState {
   lastWriteMs: number;
 }
 
-/** File maps over one buffer, with what workers do on READ and WRITE. */
+/** File maps over the memory as one node sees it, with what workers do on READ and WRITE. */
 export class MemoryMaps implements FileMaps {
   readonly #maps = new Map<number, MapState>();
-  readonly #bytes: SparseBytes;
+  readonly #bytes: NodeMemory;
   readonly #now: () => number;
   #next = 1;
 
-  constructor(bytes: SparseBytes, now: () => number) {
+  constructor(bytes: NodeMemory, now: () => number) {
     this.#bytes = bytes;
     this.#now = now;
   }
@@ -75,7 +76,11 @@ export class MemoryMaps implements FileMaps {
     const state = this.state(map);
     const end = offset + data.byteLength;
     if (state.paused || end > (state.sealed ? state.size : state.capacity)) return false;
-    for (let at = 0; at < data.byteLength; at++) this.#bytes.set(this.#locate(state, offset + at), data[at] ?? 0);
+    let done = 0;
+    for (const range of this.#locate(state, offset, end)) {
+      this.#bytes.write(range.offset, data.subarray(done, done + range.length));
+      done += range.length;
+    }
     state.size = Math.max(state.size, end);
     state.lastWriteMs = this.#now();
     return true;
@@ -84,9 +89,8 @@ export class MemoryMaps implements FileMaps {
   read(map: number, offset: number, length: number): Uint8Array {
     const state = this.state(map);
     const end = Math.min(offset + length, state.size);
-    const result = new Uint8Array(Math.max(0, end - offset));
-    for (let at = 0; at < result.length; at++) result[at] = this.#bytes.get(this.#locate(state, offset + at));
-    return result;
+    if (end <= offset) return new Uint8Array(0);
+    return Buffer.concat(this.#locate(state, offset, end).map((range) => this.#bytes.read(range.offset, range.length)));
   }
 
   state(map: number): MapState {
@@ -95,20 +99,10 @@ export class MemoryMaps implements FileMaps {
     return state;
   }
 
-  #locate({ layout }: MapState, offset: number): number {
-    if (layout.type === "interleaved") {
-      const { chunkSize, strips } = layout;
-      const chunk = Math.floor(offset / chunkSize);
-      const strip = strips[chunk % strips.length];
-      const within = Math.floor(chunk / strips.length) * chunkSize + (offset % chunkSize);
-      if (strip === undefined || within >= strip.length) throw new Error(`byte ${offset} has no strip`);
-      return strip.offset + within;
-    }
-    let start = 0;
-    for (const extent of layout.extents) {
-      if (offset < start + extent.length) return extent.offset + offset - start;
-      start += extent.length;
-    }
-    throw new Error(`byte ${offset} has no extent`);
+  #locate({ layout }: MapState, from: number, to: number): { offset: number; length: number }[] {
+    const ranges = layoutRanges(layout, from, to);
+    const found = ranges.reduce((sum, { length }) => sum + length, 0);
+    if (found !== to - from) throw new Error(`bytes ${from + found} to ${to} have no extent`);
+    return ranges;
   }
 }

@@ -15,11 +15,18 @@ import type { ContentChange, IndexedEntry, LogReader, LogWriter, TreeCondition, 
 import { VolumeTree } from "../volume-tree.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { MemoryMaps } from "./memory-maps.ts";
-import { SparseBytes } from "./sparse-bytes.ts";
+import { coherentMemory, incoherentMemory, type NodeMemory, type SharedMemory } from "./node-memory.ts";
 
 const LOG_END = 10 * MIB;
 /** Entries of one delivery, so that every test sees a log come in pieces. */
 const PIECE = 2;
+
+let coherentByDefault = true;
+
+/** From now on volumes are not `coherent`. For files that run the tests of others once more (`incoherent.test.ts`). */
+export function useIncoherentMemory(): void {
+  coherentByDefault = false;
+}
 
 /** A node that serves the volume: its tree, what its workers do, and what its kernel was told. */
 export interface ServedNode {
@@ -27,6 +34,7 @@ export interface ServedNode {
   readonly maps: MemoryMaps;
   readonly conditions: TreeCondition[];
   readonly told: string[];
+  readonly memory: NodeMemory;
   /** As processes write: the worker first, `prepareWrite` where it may not. Bytes that were written. */
   write(handle: { handle: number; map: number }, offset: number, data: Uint8Array | string): Promise<number>;
   read(handle: { map: number }): string;
@@ -35,7 +43,7 @@ export interface ServedNode {
 /** One volume in a buffer that several nodes serve: entries go through the codec, ownership is an epoch. */
 export class SharedVolume {
   readonly clock = new ManualClock();
-  readonly bytes = new SparseBytes();
+  #memory: SharedMemory | undefined;
   readonly regionLength: number;
   readonly #entries: Uint8Array[] = [];
   readonly #reservations = new Map<string, readonly ReservedRange[]>();
@@ -47,8 +55,11 @@ export class SharedVolume {
   /** Nodes ask here before they take the grant from another. */
   onContention: (holder: string) => Promise<boolean> = () => Promise.resolve(false);
   exclusive = true;
-  /** Caches of all nodes agree; otherwise what is invalidated by each is counted. */
-  coherent = true;
+  /**
+   * Caches of all nodes agree; otherwise each node has its own, and what is invalidated by each is counted. Set it
+   * before the first node serves the volume.
+   */
+  coherent = coherentByDefault;
   readonly invalidated: { readonly node: string; readonly offset: number; readonly length: number }[] = [];
   /** Lets invalidating take time. */
   beforeInvalidate: () => Promise<void> | undefined = () => undefined;
@@ -72,6 +83,11 @@ export class SharedVolume {
   constructor(options: { dataBytes?: number; capacity?: number } = {}) {
     this.regionLength = LOG_END + (options.dataBytes ?? 64 * MIB);
     this.capacity = options.capacity ?? 1000;
+  }
+
+  get memory(): SharedMemory {
+    this.#memory ??= this.coherent ? coherentMemory() : incoherentMemory(this.regionLength);
+    return this.#memory;
   }
 
   get length(): number {
@@ -110,7 +126,8 @@ export class SharedVolume {
   }
 
   serve(name: string, settings: Partial<TreeSettings> = {}, extended = true): ServedNode {
-    const maps = new MemoryMaps(this.bytes, () => this.clock.wallMs());
+    const memory = this.memory.of(name, settings.dataWriters ?? "one");
+    const maps = new MemoryMaps(memory, () => this.clock.wallMs());
     const conditions: TreeCondition[] = [];
     const told: string[] = [];
     const tree = new VolumeTree({
@@ -122,7 +139,7 @@ export class SharedVolume {
         zero: (offset, length, check) => {
           const zero = () => {
             check();
-            this.bytes.zero(offset, length);
+            memory.zero(offset, length);
           };
           const wait = this.beforeZero();
           if (wait !== undefined) return wait.then(zero);
@@ -131,16 +148,18 @@ export class SharedVolume {
         },
         copy: (from, to, length, check) => {
           check();
-          for (let at = 0; at < length; at++) this.bytes.set(to + at, this.bytes.get(from + at));
+          memory.write(to, memory.read(from, length));
           return undefined;
         },
         invalidate: this.coherent
           ? undefined
           : (offset, length) => {
               this.invalidated.push({ node: name, offset, length });
-              return this.beforeInvalidate();
+              const wait = this.beforeInvalidate();
+              if (wait !== undefined) return wait.then(() => memory.invalidate(offset, length));
+              memory.invalidate(offset, length);
+              return undefined;
             },
-        flush: () => {},
       },
       createSealed: () => this.#createSealed(),
       extended,
@@ -170,6 +189,7 @@ export class SharedVolume {
       maps,
       conditions,
       told,
+      memory,
       async write(handle, offset, data) {
         const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
         if (maps.write(handle.map, offset, bytes)) return bytes.byteLength;
