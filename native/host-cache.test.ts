@@ -16,8 +16,7 @@ function hosts() {
   ftruncateSync(fd, LENGTH);
   return {
     fd,
-    window: (host?: string, through: Through = THROUGH.nothing) =>
-      native.windowMap(fd, 0, LENGTH, true, through, host),
+    window: (host?: string, through: Through = THROUGH.nothing) => native.windowMap(fd, 0, LENGTH, true, through, host),
   };
 }
 

@@ -7,8 +7,8 @@ import type { MemoryCalls } from "./memory.ts";
 import type { SystemCalls } from "./system.ts";
 
 export * from "./fuse.ts";
-export * from "./system.ts";
 export * from "./memory.ts";
+export * from "./system.ts";
 export type { DeviceCalls, LogCalls };
 
 export const native = createRequire(import.meta.url)("./build/famfs.node") as MemoryCalls &

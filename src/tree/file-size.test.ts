@@ -123,7 +123,8 @@ test("a node that lost the log zeroes nothing more", async () => {
     for (let at = 0; at < volume.regionLength; at += MIB) volume.memory.memory.write(at, Uint8Array.of(7));
     await finish();
     await refused;
-    for (let at = 0; at < volume.regionLength; at += MIB) assert.equal(volume.memory.memory.read(at, 1)[0], 7, `${how}: ${at}`);
+    for (let at = 0; at < volume.regionLength; at += MIB)
+      assert.equal(volume.memory.memory.read(at, 1)[0], 7, `${how}: ${at}`);
   }
 });
 

@@ -3,7 +3,7 @@ import type { TreeContext } from "./context.ts";
 import { writePastEnd } from "./file-size.ts";
 import { mapLayoutOf } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
-import { type Handle, type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
+import { type Handle, type OpenFile, pause, refreshTimes, resume } from "./open-file.ts";
 import { decideOpen } from "./open-policy.ts";
 import { stale } from "./ownership.ts";
 

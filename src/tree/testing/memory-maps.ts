@@ -1,5 +1,5 @@
-import type { FileMaps, MapInit, MapLayout } from "../ports.ts";
 import { layoutRanges } from "../layouts.ts";
+import type { FileMaps, MapInit, MapLayout } from "../ports.ts";
 import type { NodeMemory } from "./node-memory.ts";
 
 interface MapState {

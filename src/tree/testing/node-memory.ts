@@ -48,12 +48,16 @@ class WindowMemory implements NodeMemory {
   readonly #window: Window;
 
   constructor(file: number, length: number, host: string | undefined, through: WindowOptions["through"]) {
-    this.#window = Window.map(file, { offset: 0, length }, {
-      writable: true,
-      through,
-      what: `memory of ${host}`,
-      host,
-    });
+    this.#window = Window.map(
+      file,
+      { offset: 0, length },
+      {
+        writable: true,
+        through,
+        what: `memory of ${host}`,
+        host,
+      },
+    );
   }
 
   read(offset: number, length: number): Uint8Array {
