@@ -320,11 +320,6 @@ static void do_copy_out(void *context) {
   memcpy(access->bytes, access->at, access->length);
 }
 
-static void do_copy_in(void *context) {
-  struct access *access = context;
-  memcpy(access->at, access->bytes, access->length);
-}
-
 static void do_copy_in_durable(void *context) {
   struct access *access = context;
   store_durable(access->at, access->bytes, access->length);
@@ -390,7 +385,16 @@ static napi_value copy_out(napi_env env, napi_callback_info info) {
 }
 
 static napi_value copy_in(napi_env env, napi_callback_info info) {
-  return copy_call(env, info, true, do_copy_in, "copyIn");
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t id;
+  uint64_t offset;
+  uint8_t *bytes;
+  size_t length;
+  if (!read_arguments(env, info, 3, values) || !arg_u32(env, values[0], &id) || !arg_u64(env, values[1], &offset) ||
+      !arg_bytes(env, values[2], &bytes, &length))
+    return NULL;
+  int error = window_store(id, offset, bytes, length);
+  return error != 0 ? throw_errno(env, error, "copyIn") : NULL;
 }
 
 static napi_value copy_in_durable(napi_env env, napi_callback_info info) {

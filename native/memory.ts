@@ -20,6 +20,7 @@ export interface MemoryCalls {
   /** Unmaps; waits for calls of other threads that are inside the window (all are bounded). */
   windowUnmap(window: number): void;
   copyOut(window: number, offset: number, target: Uint8Array): void;
+  /** Past the caches where the window is mapped so. */
   copyIn(window: number, offset: number, source: Uint8Array): void;
   /** Copies with non-temporal or flushed stores and fences: durable in the memory when it returns. */
   copyInDurable(window: number, offset: number, source: Uint8Array): void;

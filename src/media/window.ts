@@ -60,6 +60,7 @@ export class Window implements AsyncDisposable {
     return bytes;
   }
 
+  /** As the data of a WRITE is stored: past the caches where those of all hosts do not agree. */
   copyIn(offset: number, source: Uint8Array): void {
     this.#run("write", offset, source.byteLength, () => native.copyIn(this.id, offset, source));
   }

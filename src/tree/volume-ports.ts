@@ -75,7 +75,7 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
       for (let done = 0; done < length; done += COPY_CHUNK) {
         check();
         const bytes = window.read(from + done, Math.min(COPY_CHUNK, length - done));
-        window.copyInDurable(to + done, bytes);
+        window.copyIn(to + done, bytes);
         await yieldToOthers();
       }
     },

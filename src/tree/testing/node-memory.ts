@@ -1,7 +1,6 @@
 import { ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { native } from "../../../native/index.ts";
 import { Window, type WindowOptions } from "../../media/index.ts";
 import { SparseBytes } from "./sparse-bytes.ts";
 
@@ -65,8 +64,7 @@ class WindowMemory implements NodeMemory {
   }
 
   write(offset: number, data: Uint8Array): void {
-    const errno = native.fuseCopyIn(0, this.#window.id, Float64Array.of(offset, data.byteLength), 1, data, 0);
-    if (errno !== 0) throw new Error(`errno ${errno}`);
+    this.#window.copyIn(offset, data);
   }
 
   zero(offset: number, length: number): void {
