@@ -5,7 +5,7 @@ import type { Handler } from "./handler.ts";
 import { nameOf } from "./node-handlers.ts";
 import type { Entry, Opened } from "./operations.ts";
 import type { ReplyWriter } from "./reply.ts";
-import { readSize } from "./request.ts";
+import { readPosition } from "./request.ts";
 import type { ServedConnection } from "./served-connection.ts";
 import { CreateIn, FallocateIn, FlushIn, FsyncIn, LseekIn, OpenIn, ReadIn, ReleaseIn, WriteIn } from "./wire.ts";
 
@@ -91,7 +91,7 @@ const READ: Handler<Uint8Array> = {
   run(on, request) {
     const handle = on.handleAt(request.view, ReadIn.offsets.fh);
     const target = new Uint8Array(Math.min(request.view.getUint32(ReadIn.offsets.size, true), on.maxWrite));
-    const length = on.read(handle, readSize(request.view, ReadIn.offsets.offset), target);
+    const length = on.read(handle, readPosition(request.view, ReadIn.offsets.offset), target);
     return target.subarray(0, length);
   },
   write: (reply, data) => reply.data(data),
@@ -102,7 +102,7 @@ const WRITE: Handler<number> = {
   async run(on, request, by) {
     const { view } = request;
     const handle = on.handleAt(view, WriteIn.offsets.fh);
-    const offset = readSize(view, WriteIn.offsets.offset);
+    const offset = readPosition(view, WriteIn.offsets.offset);
     const size = view.getUint32(WriteIn.offsets.size, true);
     if (size > request.bytes.byteLength - request.dataAt) {
       throw new FamfsError("INVALID_ARGUMENT", `WRITE of ${size} bytes brings fewer`);
@@ -142,8 +142,8 @@ const FALLOCATE: Handler<void> = {
     const { view } = request;
     return on.operations.allocate(
       on.handleAt(view, FallocateIn.offsets.fh).opened.handle,
-      readSize(view, FallocateIn.offsets.offset),
-      readSize(view, FallocateIn.offsets.length),
+      readPosition(view, FallocateIn.offsets.offset),
+      readPosition(view, FallocateIn.offsets.length),
       view.getUint32(FallocateIn.offsets.mode, true),
       by,
     );
@@ -158,7 +158,7 @@ const LSEEK: Handler<number> = {
       throw new FamfsError("INVALID_ARGUMENT", `seek whence ${whence} is neither SEEK_DATA nor SEEK_HOLE`);
     }
     const handle = on.handleAt(view, LseekIn.offsets.fh);
-    return on.operations.seek(handle.opened.handle, readSize(view, LseekIn.offsets.offset), whence, by);
+    return on.operations.seek(handle.opened.handle, readPosition(view, LseekIn.offsets.offset), whence, by);
   },
   write: (reply, offset) => reply.u64(offset),
 };

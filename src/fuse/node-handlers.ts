@@ -3,7 +3,7 @@ import { FATTR, GETATTR_FH } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import type { AttributeChange, Attributes, Entry, Missing, Time } from "./operations.ts";
 import type { ReplyWriter } from "./reply.ts";
-import { type Request, readSigned, readSize } from "./request.ts";
+import { type Request, readPosition, readSigned, readSize } from "./request.ts";
 import type { ServedConnection } from "./served-connection.ts";
 import { withoutSetId } from "./set-id.ts";
 import { GetattrIn, LinkIn, MkdirIn, MknodIn, Rename2In, RenameIn, SetattrIn } from "./wire.ts";
@@ -51,7 +51,7 @@ function changeOf(on: ServedConnection, view: DataView): AttributeChange {
     ...(has(FATTR.MODE) && { mode: view.getUint32(at.mode, true) & 0o7777 }),
     ...(has(FATTR.UID) && { uid: view.getUint32(at.uid, true) }),
     ...(has(FATTR.GID) && { gid: view.getUint32(at.gid, true) }),
-    ...(has(FATTR.SIZE) && { size: readSize(view, at.size) }),
+    ...(has(FATTR.SIZE) && { size: readPosition(view, at.size) }),
     ...(has(FATTR.ATIME) && { atime: has(FATTR.ATIME_NOW) ? now : timeAt(view, at.atime, at.atimensec) }),
     ...(has(FATTR.MTIME) && { mtime: has(FATTR.MTIME_NOW) ? now : timeAt(view, at.mtime, at.mtimensec) }),
     ...(has(FATTR.FH) && { handle: on.handleAt(view, at.fh).opened.handle }),

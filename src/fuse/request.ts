@@ -44,9 +44,17 @@ export function requestKey(uniqueLow: number, uniqueHigh: number): number {
   return (uniqueHigh % RESENT) * 2 ** 32 + uniqueLow;
 }
 
-/** A u64 field that must be a safe integer: offsets, sizes, our own nodeids. Throws INVALID_ARGUMENT. */
+/**
+ * A u64 field that says where in a file, or how long it is to be. Beyond 2^53 - 1 it is inexact, but there are no bytes
+ * of any file: reads find its end there, and what would make a file as long is refused (EFBIG).
+ */
+export function readPosition(view: DataView, offset: number): number {
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
+}
+
+/** A u64 field that must be a safe integer: our own nodeids and cookies. Throws INVALID_ARGUMENT. */
 export function readSize(view: DataView, offset: number): number {
-  const value = view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
+  const value = readPosition(view, offset);
   if (!Number.isSafeInteger(value)) {
     throw new FamfsError("INVALID_ARGUMENT", `${value} in a request is beyond 2^53 - 1`);
   }

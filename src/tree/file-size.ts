@@ -83,6 +83,7 @@ export class FileSizes {
    * is. WRITE_PAST_END and NO_SPACE when that is nothing; OWNER_STALE.
    */
   async ensureCapacity(file: FileNode, offset: number, end: number): Promise<number> {
+    requirePossible(file, end, "write");
     await this.settled(file);
     const { content } = file;
     if (content.type === "unsealed" && !content.lost && end <= content.capacity) return end;
@@ -136,8 +137,9 @@ export class FileSizes {
     while (file.changing !== undefined) await file.changing;
   }
 
-  /** ftruncate and truncate. SIZE_SEALED, NO_SPACE. */
+  /** ftruncate and truncate. SIZE_SEALED, NO_SPACE, EFBIG. */
   async setSize(file: FileNode, size: number): Promise<void> {
+    requirePossible(file, size, "truncate");
     await this.#alone(file, () => this.#setSize(file, size));
   }
 
@@ -152,12 +154,11 @@ export class FileSizes {
     this.#ctx.sealer.changed(file);
   }
 
-  /** fallocate. NOT_SUPPORTED for modes that move data. */
+  /** fallocate. NOT_SUPPORTED for modes that move data; EFBIG, SIZE_SEALED, NO_SPACE. */
   async allocate(file: FileNode, offset: number, length: number, mode: number): Promise<void> {
+    if (length <= 0) throw new FamfsError("INVALID_ARGUMENT", `fallocate of ${length} bytes at ${offset}`);
     const end = offset + length;
-    if (!Number.isSafeInteger(end) || length <= 0) {
-      throw new FamfsError("INVALID_ARGUMENT", `fallocate of ${length} bytes at ${offset}`);
-    }
+    requirePossible(file, end, "fallocate");
     await this.#alone(file, () => this.#allocate(file, offset, end, mode));
   }
 
@@ -293,6 +294,14 @@ export class FileSizes {
     if (file.open !== undefined && file.content.type === "sealed") file.open.zeroed = true;
     if (file.content.type === "sealed") this.#ctx.staleTimes.add(file);
   }
+}
+
+/** EFBIG for what no file can be long, whatever space there is (a position that is no exact number any more). */
+function requirePossible(file: FileNode, size: number, syscall: string): void {
+  if (Number.isSafeInteger(size)) return;
+  throw new FamfsError("SYSTEM", `${syscall} up to byte ${size} of ${pathOf(file)}: at most 2^53 - 1`, {
+    details: { errno: "EFBIG", syscall },
+  });
 }
 
 /** SIZE_SEALED, OWNER_STALE. */

@@ -141,6 +141,16 @@ const CASES: Readonly<Record<string, string>> = {
     assert os.pread(fd, 100, 0) == b"x" * 10 + b"\\0" * 20 + b"x" * 70
     fallocate(fd, 0x10, 90, 20); assert os.fstat(fd).st_size == 110 and os.pread(fd, 30, 80) == b"x" * 10 + b"\\0" * 20
     fails("ENOTSUP", fallocate, fd, 8, 0, 4096)`,
+  "positions that no file can have: EFBIG to make it so long, the end for reads, ENXIO to seek data there": `
+    fd = os.open("far", os.O_CREAT | os.O_RDWR); os.write(fd, b"x")
+    for at in 1 << 53, 1 << 62:
+        for mode in 0, 1, 16: fails("EFBIG", fallocate, fd, mode, at, 4096); fails("EFBIG", fallocate, fd, mode, 0, at)
+        fails("EFBIG", os.ftruncate, fd, at); fails("EFBIG", os.truncate, "far", at)
+        fails("EFBIG", os.pwrite, fd, b"x", at)
+        assert os.pread(fd, 1, at) == b""
+        fails("ENXIO", os.lseek, fd, at, os.SEEK_DATA); fails("ENXIO", os.lseek, fd, at, os.SEEK_HOLE)
+    fails("ENXIO", os.lseek, fd, -1, os.SEEK_DATA); fails("ENXIO", os.lseek, fd, -1, os.SEEK_HOLE)
+    seal(); os.close(fd); assert get("far") == b"x"`,
   "SEEK_DATA and SEEK_HOLE see data up to the end": `
     fd = os.open("sk", os.O_CREAT | os.O_RDWR); os.write(fd, b"x" * 100)
     assert os.lseek(fd, 10, os.SEEK_DATA) == 10 and os.lseek(fd, 10, os.SEEK_HOLE) == 100
