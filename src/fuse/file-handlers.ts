@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { FamfsError, hasCode } from "../base/index.ts";
+import { FamfsError, hasCode, uninterrupted } from "../base/index.ts";
 import { FOPEN, FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_CACHE, WRITE_KILL_SUIDGID } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import { nameOf } from "./node-handlers.ts";
@@ -37,14 +37,29 @@ function discardOpened(on: ServedConnection, opened: Opened): void {
   on.background("release of a file that nobody holds", () => on.operations.release(opened.handle));
 }
 
+/** Nobody can write through it before the answer, and a refused open takes no bits away. */
+async function openedWithoutSetId(
+  on: ServedConnection,
+  opening: Opened | Promise<Opened>,
+  nodeid: number,
+): Promise<Opened> {
+  const opened = await opening;
+  try {
+    await on.clearSetId(nodeid, uninterrupted());
+  } catch (error) {
+    discardOpened(on, opened);
+    throw error;
+  }
+  return opened;
+}
+
 const OPEN: Handler<Opened> = {
   run(on, request, by) {
     const { nodeid, view } = request;
     const flags = view.getUint32(OpenIn.offsets.flags, true);
     const clears = (view.getUint32(OpenIn.offsets.open_flags, true) & OPEN_KILL_SUIDGID) !== 0;
-    const cleared = clears ? on.clearSetId(nodeid, by) : undefined;
-    if (cleared === undefined) return on.operations.open(nodeid, flags, by);
-    return cleared.then(() => on.operations.open(nodeid, flags, by));
+    const opened = on.operations.open(nodeid, flags, by);
+    return clears ? openedWithoutSetId(on, opened, nodeid) : opened;
   },
   write: (reply, opened, request, on) => writeOpened(reply, opened, on, request.nodeid),
   discard: discardOpened,
@@ -138,15 +153,18 @@ const WRITE: Handler<number> = {
 };
 
 const FALLOCATE: Handler<void> = {
-  run(on, request, by) {
+  async run(on, request, by) {
     const { view } = request;
-    return on.operations.allocate(
-      on.handleAt(view, FallocateIn.offsets.fh).opened.handle,
+    const { nodeid, opened } = on.handleAt(view, FallocateIn.offsets.fh);
+    await on.operations.allocate(
+      opened.handle,
       readPosition(view, FallocateIn.offsets.offset),
       readPosition(view, FallocateIn.offsets.length),
       view.getUint32(FallocateIn.offsets.mode, true),
       by,
     );
+    // The request does not say whether the caller may keep set-id bits, as WRITE does: root may.
+    if (by.caller.uid !== 0) await on.clearSetId(nodeid, uninterrupted());
   },
 };
 

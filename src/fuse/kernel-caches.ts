@@ -39,12 +39,12 @@ export class Notifications implements KernelCaches {
   }
 
   invalidateInode(nodeid: number, offset: number, length: number): Promise<void> {
-    const bytes = notification(NOTIFY.INVAL_INODE, NotifyInvalInodeOut.size);
-    // On the wire a negative offset means attributes only, a length of 0 to the end.
-    const attributesOnly = length < 0;
-    const body = { ino: BigInt(nodeid), off: attributesOnly ? -1 : offset, len: attributesOnly ? 0 : length };
-    NotifyInvalInodeOut.encode(body, bytes, OutHeader.size);
-    return this.#send("INVAL_INODE", bytes);
+    return this.#send("INVAL_INODE", invalidInode(nodeid, offset, length));
+  }
+
+  forgetAttributes(nodeid: number): void {
+    const bytes = invalidInode(nodeid, 0, -1);
+    this.#transport.send(bytes, bytes.byteLength);
   }
 
   notifyDelete(parent: number, nodeid: number, name: string): Promise<void> {
@@ -74,6 +74,15 @@ export class Notifications implements KernelCaches {
 /** What a new server sends before it reads: requests its predecessor took are queued again (Linux 6.9). */
 export function resendNotification(): Uint8Array {
   return notification(NOTIFY.RESEND, 0);
+}
+
+/** INVAL_INODE; on the wire a negative offset means attributes only, a length of 0 to the end. */
+function invalidInode(nodeid: number, offset: number, length: number): Uint8Array {
+  const bytes = notification(NOTIFY.INVAL_INODE, NotifyInvalInodeOut.size);
+  const attributesOnly = length < 0;
+  const body = { ino: BigInt(nodeid), off: attributesOnly ? -1 : offset, len: attributesOnly ? 0 : length };
+  NotifyInvalInodeOut.encode(body, bytes, OutHeader.size);
+  return bytes;
 }
 
 function notification(code: number, bodySize: number, name?: string): Uint8Array {

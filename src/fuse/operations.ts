@@ -160,6 +160,11 @@ export interface KernelCaches {
   invalidateEntry(parent: number, name: string): Promise<void>;
   /** Forget attributes, and pages [offset, offset + length); length 0 = to the end, -1 = attributes only. */
   invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
+  /**
+   * Forget the attributes of a node that a request under way is about. From this thread and at once: with pages left
+   * alone the kernel sleeps on nothing, and the answer to the request comes after it.
+   */
+  forgetAttributes(nodeid: number): void;
   /** A name that was removed, so that inotify watchers and open dentries learn of it. */
   notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
   /**

@@ -345,6 +345,8 @@ export class Session implements ServedConnection {
     const change = clearingChange(attributes);
     if (change === undefined) return;
     this.learn(await this.operations.setAttributes(nodeid, change, kernel));
+    // Answers to WRITE, OPEN and FALLOCATE carry no attributes: the kernel would go on with the bits.
+    this.caches.forgetAttributes(nodeid);
   }
 
   read(handle: FileHandle, offset: number, target: Uint8Array): number {
