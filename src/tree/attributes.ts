@@ -1,10 +1,10 @@
-import { ALLOC_UNIT, FamfsError, roundUp } from "../base/index.ts";
+import { FamfsError } from "../base/index.ts";
 import type { Time } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { isUnsealed, type TreeNode } from "./nodes.ts";
 import { refreshTimes, sizeOf } from "./open-file.ts";
 import { extentsOf } from "./space.ts";
-import { totalLength } from "./unsealed-file.ts";
+import { keptLength, totalLength } from "./unsealed-file.ts";
 
 const S_IFMT = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
 
@@ -90,7 +90,7 @@ export class AttributesOfNodes {
     if (node.kind !== "file") return 0;
     const { content } = node;
     if (content.type === "sealed") return totalLength(extentsOf(content.layout));
-    return Math.min(content.capacity, roundUp(sizeOf(node, this.#ctx.options.maps), ALLOC_UNIT));
+    return Math.min(content.capacity, keptLength(content, sizeOf(node, this.#ctx.options.maps)));
   }
 }
 

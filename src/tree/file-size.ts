@@ -1,4 +1,4 @@
-import { ALLOC_UNIT, FamfsError, hasCode, roundUp } from "../base/index.ts";
+import { FamfsError, hasCode } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { Growth } from "./growth.ts";
 import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
@@ -7,7 +7,7 @@ import { pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
-import { UnsealedFile } from "./unsealed-file.ts";
+import { keptLength, UnsealedFile } from "./unsealed-file.ts";
 
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
@@ -216,7 +216,7 @@ export class FileSizes {
     if (content.type !== "unsealed" || file.changing !== undefined) return;
     const { maps } = this.#ctx.options;
     const { open } = file;
-    const keep = () => roundUp(Math.max(sizeOf(file, maps), content.keptBytes), ALLOC_UNIT);
+    const keep = () => keptLength(content, sizeOf(file, maps));
     if (keep() >= content.capacity) return;
     if (open !== undefined) {
       pause(open, maps);

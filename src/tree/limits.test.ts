@@ -139,6 +139,8 @@ test("KEEP_SIZE only reserves; a hole punched or a file shrunk reads as zeroes w
   await node.tree.allocate(opened.handle, 0, 8 * MIB, 1);
   assert.equal(node.tree.getAttributes(entry.attributes.nodeid).size, 0);
   assert.equal(node.maps.state(opened.map).capacity, 8 * MIB);
+  const allocated = () => node.tree.getAttributes(entry.attributes.nodeid).allocatedBytes;
+  assert.equal(allocated(), 8 * MIB);
   await node.write(opened, 0, "0123456789");
   await node.tree.allocate(opened.handle, 2, 3, 3);
   assert.equal(node.read(opened), "01\0\0\x0056789");
@@ -146,8 +148,10 @@ test("KEEP_SIZE only reserves; a hole punched or a file shrunk reads as zeroes w
   await node.tree.setAttributes(entry.attributes.nodeid, { size: 10, handle: opened.handle });
   assert.equal(node.read(opened), "01\0\0\x0056\0\0\0");
   await assert.rejects(node.tree.allocate(opened.handle, 0, 10, 8), { code: "NOT_SUPPORTED" });
+  assert.equal(allocated(), 8 * MIB);
   node.tree.release(opened.handle);
   await node.tree.syncFileSystem();
+  assert.equal(allocated(), ALLOC_UNIT);
   assert.equal(node.tree.status().freeBlocks, (64 * MIB - ALLOC_UNIT) / 4096); // the tail is trimmed
 });
 

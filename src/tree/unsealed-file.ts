@@ -1,3 +1,4 @@
+import { ALLOC_UNIT, roundUp } from "../base/index.ts";
 import type { RegionExtent } from "./space.ts";
 
 /**
@@ -35,6 +36,11 @@ export class UnsealedFile {
   get capacity(): number {
     return totalLength(this.extents);
   }
+}
+
+/** What `content`, at its `size` of now, keeps of its capacity when space is short. */
+export function keptLength(content: UnsealedFile, size: number): number {
+  return roundUp(Math.max(size, content.keptBytes), ALLOC_UNIT);
 }
 
 export function totalLength(extents: readonly RegionExtent[]): number {
