@@ -65,10 +65,12 @@ static napi_value system_unmount(napi_env env, napi_callback_info info) {
   return job_start(env, self, "umount2");
 }
 
-// Attributes are set while the clone is still private: a later remount in this mount namespace would not reach the
-// peers of the target's mount (design 6).
+// Attributes are set while nobody sees the clone: a later remount in this mount namespace would not reach the peers of
+// the target's mount (design 6). The clone of a shared mount is its peer: what is mounted over one bind of a volume
+// would appear over all of them, read-only ones included, so it leaves that group first. It gets one of its own where
+// it is attached to something shared.
 static void run_bind_mount(job *self) {
-  struct mount_attr attributes = {.attr_set = self->flags};
+  struct mount_attr attributes = {.attr_set = self->flags, .propagation = MS_PRIVATE};
   // The access time setting is one field, not a bit: it is set only after it was cleared.
   if ((self->flags & MOUNT_ATTR__ATIME) != 0) attributes.attr_clr = MOUNT_ATTR__ATIME;
   self->what = "open_tree";
@@ -78,8 +80,7 @@ static void run_bind_mount(job *self) {
     return;
   }
   self->what = "mount_setattr";
-  if (self->flags != 0 &&
-      syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+  if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
     self->error = errno;
     close(tree);
     return;

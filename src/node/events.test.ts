@@ -63,28 +63,29 @@ test("pods whose mounts broke are named, and it is told when the volume is well 
   await a.unpublish("v1", "gone");
 
   await a.restart();
-  const message = `the node plugin of a was restarted: the mounts of ${a.target("unnamed")}, pod team/server-0 do not answer`;
+  await eventually("it is told", () => a.events.length === 1 || undefined);
+  const message =
+    `the node plugin of a was restarted: containers of ${a.target("unnamed")}, pod team/server-0 that ran then, ` +
+    "without HostToContainer, have a dead mount";
   assert.deepEqual(a.events, [{ reason: "MountsBroken", volumeId: "v1", message, pods: [pod("server-0")] }]);
   const [condition] = (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
   assert.equal(condition?.type, "a/Abnormal");
   assert.equal(condition.reason, "MountsBroken");
-  assert.match(condition.message, /do not answer; delete these pods/);
+  assert.match(condition.message, /have a dead mount; delete these pods/);
 
   process.kill((await a.plugin.serverPid()) ?? 0, "SIGKILL");
-  await eventually("its death is told", () => a.events.length === 2 || undefined);
-  assert.match(a.events[1]?.message ?? "", /FUSE server of node a died \(killed by SIGKILL\)/);
+  await eventually("its death is told", () => a.events.length === 3 || undefined);
+  assert.match(
+    a.events[1]?.message ?? "",
+    /FUSE server of node a died \(killed by SIGKILL\): its volumes are served again/,
+  );
   assert.deepEqual(a.events[1] && "pods" in a.events[1] && a.events[1].pods, [pod("server-0")]);
+  assert.match(a.events[2]?.message ?? "", /FUSE server of node a died .* have a dead mount/);
 
   for (const target of ["pod", "unnamed"]) await a.unpublish("v1", target);
-  await eventually("it is staged anew", async () => {
-    await a.unstage("v1");
-    return a.stage("v1").then(
-      () => true,
-      () => undefined,
-    );
-  });
-  assert.deepEqual(reasons(a.events), ["MountsBroken", "FuseServerDied", "VolumeHealthy"]);
-  assert.match(a.events[2]?.message ?? "", /well again on node a \(it was FuseServerDied\)/);
+  await eventually("it is over", () => a.events.length === 4 || undefined);
+  assert.deepEqual(reasons(a.events), ["MountsBroken", "FuseServerDied", "MountsBroken", "VolumeHealthy"]);
+  assert.match(a.events[3]?.message ?? "", /well again on node a \(it was MountsBroken\)/);
 });
 
 test("mounts that broke are told until their pods are gone, also when the volume stays staged for others", {

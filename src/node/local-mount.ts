@@ -46,7 +46,7 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
   const fuse = stack.use(await FuseServer.open({ logger }));
   const { fusermount: program } = options;
   const unmount = ({ force }: { readonly force: boolean }) =>
-    program === undefined ? unmountAll(directory, { force }) : fuserunmount(program, directory, { lazy: force });
+    program === undefined ? unmountAll(directory, () => force) : fuserunmount(program, directory, { lazy: force });
   const mount = { source: device.path, readOnly: options.readOnly };
   const fd = program === undefined ? await mountHere(directory, mount) : await fusermount(program, directory, mount);
   stack.defer(() => unmount({ force: true }));

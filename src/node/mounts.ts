@@ -3,7 +3,7 @@ import { basename, dirname, isAbsolute, join, normalize } from "node:path";
 import { FUSE_TYPE, fuseMountArguments, MOUNT_ATTR, native, UMOUNT } from "../../native/index.ts";
 import { FamfsError, fromSystemError, hasCode } from "../base/index.ts";
 import { bounded } from "./bounded.ts";
-import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+import { type MountEntry, mountAt, readMountTable, stackAt } from "./mount-table.ts";
 
 /** Bound of one mount, unmount or question to a file system. */
 const TIMEOUT_MS = 10_000;
@@ -167,23 +167,47 @@ export async function bindVolume(source: string, target: string, options: Readon
   }
 }
 
+/** What a mount was bound with. */
+export function bindOptionsOf(entry: MountEntry): ReadonlySet<BindOption> {
+  return new Set(BIND_OPTION_NAMES.filter((name) => entry.options.has(name)));
+}
+
+/** Dead mounts that a target keeps below the one that answers. */
+const MOST_DEAD = 8;
+
 /**
- * Unmounts everything stacked at `target`. Waits a bounded time for a server that has to write pages back; with
- * `force` a mount that does not answer, or is in use, is aborted and detached.
+ * Binds as `bindVolume` does, over the dead mounts that are at `target`: a container that got one of them with
+ * `mountPropagation: HostToContainer` gets what is mounted over it, and goes on. So they stay while the volume is
+ * published there, up to a number. Mounts of one peer group, as earlier versions made them for all targets of a volume,
+ * are taken away instead: what is bound over one of them would appear over the others too, with its options.
  */
-export async function unmountAll(target: string, options: { force: boolean } = { force: false }): Promise<void> {
+export async function bindVolumeOver(source: string, target: string, options: ReadonlySet<BindOption>): Promise<void> {
+  const table = await readMountTable();
+  const stack = stackAt(table, target);
+  const isOwnGroup = ({ peerGroup }: MountEntry) =>
+    peerGroup === undefined || !table.some((entry) => entry.peerGroup === peerGroup && entry.target !== target);
+  if (stack.length > MOST_DEAD || !stack.every(isOwnGroup)) await unmountAll(target, () => true);
+  await bindVolume(source, target, options);
+}
+
+/**
+ * Unmounts everything stacked at `target`. Waits a bounded time for a server that has to write pages back; what
+ * `force` is true of is aborted and detached when it does not answer, or is in use.
+ */
+export async function unmountAll(target: string, force: (entry: MountEntry) => boolean): Promise<void> {
   // More than a few stacked mounts are not ours to unwind.
-  for (let attempt = 0; attempt < 16; attempt++) {
-    if (mountAt(await readMountTable(), target) === undefined) return;
+  for (let attempt = 0; attempt < 2 * MOST_DEAD; attempt++) {
+    const top = mountAt(await readMountTable(), target);
+    if (top === undefined) return;
     try {
       await system(native.unmount(target, UMOUNT.NOFOLLOW), "umount", target);
     } catch (error) {
       if (errnoOf(error) === "EINVAL") continue; // gone meanwhile: the table tells
-      if (!options.force) throw error;
+      if (!force(top)) throw error;
       await forceUnmount(target);
     }
   }
-  throw new FamfsError("PATH_CONFLICT", `${target}: more than 16 mounts are stacked there`);
+  throw new FamfsError("PATH_CONFLICT", `${target}: more than ${2 * MOST_DEAD} mounts are stacked there`);
 }
 
 async function forceUnmount(target: string): Promise<void> {
@@ -214,5 +238,5 @@ export async function fileSystemNumbers(target: string, signal?: AbortSignal) {
 export async function unmountBelow(directory: string): Promise<void> {
   const table = await readMountTable();
   const ours = table.filter((entry) => entry.type === FUSE_TYPE && `${entry.target}/`.startsWith(`${directory}/`));
-  for (const { target } of ours.reverse()) await unmountAll(target, { force: true });
+  for (const { target } of ours.reverse()) await unmountAll(target, () => true);
 }

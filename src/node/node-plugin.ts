@@ -18,13 +18,13 @@ import { type DeviceOption, Devices } from "./devices.ts";
 import { assertFabric } from "./fabric.ts";
 import { ForcedDetach } from "./forced-detach.ts";
 import type { ServerFigures } from "./fuse-server/figures.ts";
-import { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
+import { FuseServerSupervisor, type Watchdog } from "./fuse-server/supervisor.ts";
 import { LogWatch } from "./log-watch.ts";
 import { nodeService } from "./node-service.ts";
 import { NodeVolumes } from "./node-volumes.ts";
 import { periodically } from "./periodic.ts";
 import { podsOf } from "./pods.ts";
-import { restageAll } from "./restage.ts";
+import { Restager } from "./restage.ts";
 import { lockRunDirectory } from "./run-lock.ts";
 import { StageRecords } from "./stage-records.ts";
 import { clearStaleStaging } from "./staging-claim.ts";
@@ -52,6 +52,8 @@ export interface NodePluginOptions {
   /** How long others count this node as alive after a heartbeat. */
   readonly leaseSeconds?: number;
   readonly maxVolumes?: number;
+  /** Of the FUSE server process. */
+  readonly watchdog?: Watchdog | undefined;
 }
 
 /** What a node plugin counts and measures. */
@@ -149,7 +151,12 @@ export class NodePlugin implements AsyncDisposable {
     const records = await StageRecords.open(join(options.runDir, "volumes"));
     const { leaseSeconds = LEASE_SECONDS, maxVolumes = MAX_VOLUMES } = options;
     // Broker, server, volumes and what follows know each other: these are only called once all of them are there.
-    const parts: { server?: FuseServerSupervisor; volumes?: NodeVolumes; forcedDetach?: ForcedDetach } = {};
+    const parts: {
+      server?: FuseServerSupervisor;
+      volumes?: NodeVolumes;
+      restager?: Restager;
+      forcedDetach?: ForcedDetach;
+    } = {};
     const heartbeat = stack.use(
       await Heartbeat.open(store, {
         node: { ...node, fabric, instance: randomUUID(), leaseSeconds, maxVolumes },
@@ -171,6 +178,7 @@ export class NodePlugin implements AsyncDisposable {
       await FuseServerSupervisor.open({
         logger,
         lock: lock.fd,
+        watchdog: options.watchdog,
         handlers: {
           acquireWriter: (request) => broker.acquire(request),
           releaseWriter: (term) => broker.release(term),
@@ -181,14 +189,7 @@ export class NodePlugin implements AsyncDisposable {
         },
         onLost: (volumeIds, reason) => {
           need(parts.volumes).markLost(volumeIds, reason);
-          for (const volumeId of volumeIds) {
-            const message = `the FUSE server of node ${nodeId} died (${reason}): its mounts do not answer`;
-            const problem = { reason: "FuseServerDied", message, pods: podsOf(records.get(volumeId)) } as const;
-            // Its process is gone, so nothing writes under its grant any more.
-            Promise.all([broker.forget(volumeId), conditions.report(volumeId, problem)]).catch((error: unknown) =>
-              logger.warn({ volumeId, err: error }, "the loss of a volume was not recorded"),
-            );
-          }
+          need(parts.restager).serverDied(volumeIds, reason);
         },
       }),
     );
@@ -213,9 +214,13 @@ export class NodePlugin implements AsyncDisposable {
         const message = `node ${nodeId} serves the volume no more: ${why}`;
         await conditions.report(volumeId, { reason: "VolumeGivenUp", message, pods: podsOf(records.get(volumeId)) });
       },
+      recover: (volumeId, call) => need(parts.restager).served(volumeId, call),
       logger,
     });
     parts.volumes = volumes;
+    const release = (volumeId: string) => broker.forget(volumeId);
+    const restager = stack.use(new Restager({ nodeId, records, volumes, conditions, release, logger }));
+    parts.restager = restager;
     const jobs = stack.use(
       new VolumeJobs({ store, nodeId, device: (uuid) => devices.require(uuid), conditions, logger }),
     );
@@ -235,7 +240,7 @@ export class NodePlugin implements AsyncDisposable {
     const watch = new DeviceWatch({ nodeId, store, devices: () => devices.all(), records, conditions, events });
     stack.use(periodically(() => watch.look(), { what: "a look at the devices", periodMs: LOOK_MS, logger }));
     stack.use(VolumeWatch.start(store, logger, [jobs, broker, volumes, forcedDetach]));
-    await restageAll({ nodeId, records, volumes, conditions, logger });
+    await restager.start();
     const service = nodeService({ nodeId, fabric, maxVolumes, volumes });
     return new NodePlugin(service, { server, heartbeat, devices }, stack.move());
   }

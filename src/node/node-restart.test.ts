@@ -4,9 +4,7 @@ import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
-import { eventually } from "./testing/fixtures.ts";
 import { isRunning, mountsBelow } from "./testing/probes.ts";
 import { testCluster } from "./testing/test-node.ts";
 
@@ -38,32 +36,6 @@ test("every call may come twice, and after a restart of the plugin at every step
   await a.unstage("v1");
   assert.deepEqual(await mountsBelow(cluster.directory), []);
   assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
-});
-
-test("a FUSE server that is killed is replaced; its volumes have a condition until they are staged again", {
-  skip,
-}, async (t) => {
-  const cluster = await testCluster(t);
-  const a = await cluster.node("a");
-  await cluster.volume("v1");
-  await a.stage("v1");
-  await a.publish("v1", "pod");
-  await writeFile(join(a.target("pod"), "f"), "1");
-  await delay(1500); // sealed by now
-  process.kill((await a.plugin.serverPid()) ?? 0, "SIGKILL");
-  const condition = await eventually("the record tells", async () => {
-    return (await cluster.store.get("volumes", "v1"))?.conditions[0];
-  });
-  assert.match(condition.message, /FUSE server of node a died \(killed by SIGKILL\)/);
-  await assert.rejects(readFile(join(a.target("pod"), "f")), { code: "ENOTCONN" });
-  assert.equal((await a.stats("v1", a.target("pod"))).volumeCondition?.abnormal, true);
-  await eventually("a new server is there", async () => {
-    await a.stage("v1").catch(() => undefined);
-    return (await a.stats("v1", a.stagingPath("v1"))).volumeCondition?.abnormal === false || undefined;
-  });
-  await a.publish("v1", "pod");
-  assert.equal(await readFile(join(a.target("pod"), "f"), "utf8"), "1");
-  assert.deepEqual((await cluster.store.get("volumes", "v1"))?.conditions, []);
 });
 
 test("a server that hangs is told as a condition; no call waits for it for long", { skip }, async (t) => {

@@ -51,16 +51,19 @@ export function nodeService({ nodeId, fabric, maxVolumes, volumes }: NodeService
       return {};
     },
 
-    async NodePublishVolume(request) {
-      await volumes.publish({
-        volumeId: requireField(request.volumeId, "volume_id"),
-        targetPath: requirePath(request.targetPath, "target_path"),
-        capability: parseCapability(request.volumeCapability),
-        stagingPath: requirePath(request.stagingTargetPath, "staging_target_path"),
-        readOnly: request.readonly,
-        volumeContext: request.volumeContext,
-        publishContext: request.publishContext,
-      });
+    async NodePublishVolume(request, call) {
+      await volumes.publish(
+        {
+          volumeId: requireField(request.volumeId, "volume_id"),
+          targetPath: requirePath(request.targetPath, "target_path"),
+          capability: parseCapability(request.volumeCapability),
+          stagingPath: requirePath(request.stagingTargetPath, "staging_target_path"),
+          readOnly: request.readonly,
+          volumeContext: request.volumeContext,
+          publishContext: request.publishContext,
+        },
+        call,
+      );
       return {};
     },
 

@@ -14,7 +14,8 @@ import { warnOfOtherGroup } from "./mount-group.ts";
 import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import { isMountOf, makeMountPoint, mountSource, mountVolume, resolveMountPath, unmountAll } from "./mounts.ts";
-import { Publications, type PublishRequest } from "./publications.ts";
+import { type BoundAgain, Publications, type PublishRequest } from "./publications.ts";
+import { formerDevices, mountsOf } from "./stage-mounts.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 import { claimStaging, clearStaging, type NodeIdentity, needsRepair, repairStaging } from "./staging-claim.ts";
 
@@ -38,6 +39,8 @@ export interface NodeVolumesOptions {
   readonly onUnstaged: (volumeId: string) => Promise<void>;
   /** The volume was taken from this node and is served no more: as `onUnstaged`, but its mounts are still there. */
   readonly onGivenUp: (volumeId: string, reason: string) => Promise<void>;
+  /** Sees to it that a staged volume whose server died is served again; waits for that, but not for long. */
+  readonly recover: (volumeId: string, call: CallContext) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -74,7 +77,7 @@ export class NodeVolumes {
   readonly #options: NodeVolumesOptions;
   readonly #locks = new KeyedTryLock();
   readonly #publications: Publications;
-  /** Why a volume's mounts do not answer any more, until it is staged again. */
+  /** Why a volume's mounts do not answer any more, until it is served again. */
   readonly #lost = new Map<string, string>();
   /** What each server was told last. */
   readonly #exclusive = new Map<string, boolean>();
@@ -100,12 +103,16 @@ export class NodeVolumes {
   async giveUp(volumeId: string, reason: string): Promise<boolean> {
     using lock = this.#locks.tryAcquire(volumeId);
     if (lock === undefined) return false;
+    await this.#giveUp(volumeId, reason);
+    return true;
+  }
+
+  async #giveUp(volumeId: string, reason: string): Promise<void> {
     const { server, store, node, onGivenUp } = this.#options;
     await server.detach(volumeId, { seal: false, timeoutMs: GIVE_UP_TIMEOUT_MS });
     this.#lost.set(volumeId, reason);
     await clearStaging(store, volumeId, node.nodeId);
     await onGivenUp(volumeId, reason);
-    return true;
   }
 
   /** With every change of a volume's record: tells its server whether other nodes have it staged. */
@@ -163,13 +170,15 @@ export class NodeVolumes {
       readOnly,
       mountGroup: capability.mountGroup,
       seLinuxContext: capability.seLinuxContext,
-      pods: {},
+      // What was published before its server died is bound again below.
+      ...(await this.#formerly({ volumeId, stagingPath: path })),
     };
     if (await this.#isStaged(wanted)) return;
 
     const claimed = await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
     try {
-      await this.#serveClaimed(claimed, wanted, call.remainingMs());
+      const record = await this.#serveClaimed(claimed, wanted, call.remainingMs());
+      await this.#publications.bindAgain(record);
       await this.#options.onStaged(volumeId);
     } catch (error) {
       await this.#undoStage(wanted);
@@ -177,18 +186,43 @@ export class NodeVolumes {
     }
   }
 
-  /** Serves anew what was staged when the plugin ended; its dead mount is taken away. VOLUME_NOT_READY. */
-  async restage(record: StageRecord): Promise<void> {
-    const { volumeId, stagingPath } = record;
+  /**
+   * Serves anew what the records say is staged, and binds it over the dead mounts where it was published. Undefined:
+   * it is staged no more. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
+   */
+  async restage(volumeId: string): Promise<BoundAgain | undefined> {
     using _lock = this.#lock(volumeId);
-    const { store, node } = this.#options;
-    // Detached by force meanwhile: another node may have been given it.
-    if ((await store.get("volumes", volumeId))?.published[node.nodeId] === undefined) {
-      throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is no longer published to node ${node.nodeId}`);
+    const { store, node, records, server } = this.#options;
+    let record = records.get(volumeId);
+    if (record === undefined) return undefined;
+    if (!server.serves(volumeId)) {
+      await this.#assertPublished(volumeId);
+      const wanted = { ...record, ...(await this.#formerly(record)) };
+      await unmountAll(record.stagingPath, () => true);
+      const claimed = await claimStaging(store, volumeId, node, record.readOnly ? undefined : this.#options);
+      record = await this.#serveClaimed(claimed, wanted, RESTAGE_TIMEOUT_MS);
     }
-    await unmountAll(stagingPath, { force: true });
-    const claimed = await claimStaging(store, volumeId, node, record.readOnly ? undefined : this.#options);
-    await this.#serveClaimed(claimed, record, RESTAGE_TIMEOUT_MS);
+    return await this.#publications.bindAgain(record);
+  }
+
+  /** VOLUME_NOT_READY: it was detached by force meanwhile, and another node may have been given it. VOLUME_NOT_FOUND. */
+  async #assertPublished(volumeId: string): Promise<void> {
+    const { store, node } = this.#options;
+    const volume = await store.get("volumes", volumeId);
+    if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no record of volume ${volumeId}`);
+    if (volume.published[node.nodeId] !== undefined) return;
+    if (rebuiltAt(volume) === undefined) await this.#giveUp(volumeId, "it was detached from this node by force");
+    throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is no longer published to node ${node.nodeId}`);
+  }
+
+  /** What a new record takes over from the present one: the pods that still have the volume, and their dead mounts. */
+  async #formerly(
+    staged: Pick<StageRecord, "volumeId" | "stagingPath">,
+  ): Promise<Pick<StageRecord, "pods" | "former">> {
+    const { records, node } = this.#options;
+    const record = records.get(staged.volumeId);
+    const former = formerDevices(node.nodeId, { ...record, ...staged }, await readMountTable());
+    return { pods: record?.pods ?? {}, ...(former.length > 0 && { former }) };
   }
 
   /** Running pods still have the dead mounts that were at `targets` before the volume was served again. */
@@ -208,7 +242,11 @@ export class NodeVolumes {
       .finally(() => lock[Symbol.dispose]());
   }
 
-  async #serveClaimed(claimed: StoredRecord<"volumes">, wanted: StageRecord, remainingMs: number): Promise<void> {
+  async #serveClaimed(
+    claimed: StoredRecord<"volumes">,
+    wanted: StageRecord,
+    remainingMs: number,
+  ): Promise<StageRecord> {
     const { store, records } = this.#options;
     const { volumeId } = wanted;
     for (const { deviceUuid } of claimed.regions) await this.#options.checkDevice(deviceUuid);
@@ -216,13 +254,15 @@ export class NodeVolumes {
     await records.put(wanted);
     const attachment = makeAttachment(claimed, wanted, this.#options);
     const { device } = await this.#serve(attachment, wanted, remainingMs);
-    await records.put({ ...wanted, device });
+    const record = { ...wanted, device };
+    await records.put(record);
     await heard;
     this.#lost.delete(volumeId);
     this.#exclusive.delete(volumeId);
     // What changed between the claim and the attachment was shown to nobody.
     const now = await store.get("volumes", volumeId);
     if (now !== undefined) this.consider(now);
+    return record;
   }
 
   async unstage(request: { volumeId: string; stagingPath: string }, call: CallContext): Promise<void> {
@@ -238,18 +278,15 @@ export class NodeVolumes {
       // Done before, or never begun: a claim whose answer from the store was lost may still be there.
       return await clearStaging(store, volumeId, node.nodeId);
     }
-    // The mount table is that of the whole host: another cluster's node may have the same name. Without a device nothing
-    // was mounted yet, so nothing can be bound.
-    const { device } = (staged !== undefined && this.#isOurs(staged, volumeId) ? staged : record) ?? {};
-    const isOfIt = (entry: MountEntry) => this.#isOurs(entry, volumeId) && entry.device === device;
-    const targets = table.filter((entry) => isOfIt(entry) && entry.target !== path);
+    const mounts = mountsOf(node.nodeId, { volumeId, stagingPath: request.stagingPath, ...record }, table);
+    const targets = mounts.filter(({ target }) => target !== path);
     if (targets.length > 0) {
       const where = targets.map((entry) => entry.target).join(", ");
       throw new FamfsError("VOLUME_PUBLISHED", `volume ${volumeId} is still published at ${where}`);
     }
     if (server.serves(volumeId)) await this.#seal(volumeId, call);
     if (path !== undefined && staged !== undefined && this.#isOurs(staged, volumeId)) {
-      await unmountAll(path, { force: !server.serves(volumeId) });
+      await unmountAll(path, () => !server.serves(volumeId));
     }
     await this.#detach(volumeId);
     await this.#options.onUnstaged(volumeId);
@@ -258,14 +295,17 @@ export class NodeVolumes {
     this.#lost.delete(volumeId);
   }
 
-  async publish(request: PublishRequest): Promise<void> {
+  async publish(request: PublishRequest, call: CallContext): Promise<void> {
     const { volumeId } = request;
-    using _lock = this.#lock(volumeId);
+    const { records, store, recover } = this.#options;
     checkVolumeContext(request.volumeContext);
     parsePublishContext(request.publishContext);
-    if ((await this.#options.store.get("volumes", volumeId)) === undefined) {
+    if (records.get(volumeId) === undefined && (await store.get("volumes", volumeId)) === undefined) {
       throw new FamfsError("VOLUME_NOT_FOUND", `there is no volume ${volumeId}`);
     }
+    // Its server died: nobody would call NodeStageVolume again while pods have the volume.
+    if (records.get(volumeId) !== undefined && !this.#options.server.serves(volumeId)) await recover(volumeId, call);
+    using _lock = this.#lock(volumeId);
     await this.#publications.publish(request);
   }
 
@@ -289,7 +329,7 @@ export class NodeVolumes {
     const { server } = this.#options;
     if (!server.serves(volumeId)) {
       const reason = this.#lost.get(volumeId) ?? "the node plugin was restarted";
-      return { problem: `nothing serves this volume's mounts since ${reason}; restart the pods that use it` };
+      return { problem: `nothing serves this volume's mounts (${reason}); it is tried again until it is served` };
     }
     try {
       return await server.ask("health", { volumeId }, { timeoutMs: HEALTH_TIMEOUT_MS, signal: call.signal });
@@ -339,7 +379,7 @@ export class NodeVolumes {
       // Somebody unmounted it behind our back.
       await this.#detach(volumeId);
     }
-    if (present !== undefined) await unmountAll(stagingPath, { force: true });
+    if (present !== undefined) await unmountAll(stagingPath, () => true);
     return false;
   }
 
@@ -366,7 +406,7 @@ export class NodeVolumes {
     const { store, node, records, server, logger } = this.#options;
     try {
       await server.detach(volumeId, { seal: false, timeoutMs: SEAL_TIMEOUT_MS });
-      await unmountAll(stagingPath, { force: true });
+      await unmountAll(stagingPath, () => true);
       await clearStaging(store, volumeId, node.nodeId);
       await records.delete(volumeId);
     } catch (error) {

@@ -1,4 +1,4 @@
-import { FamfsError, type Logger } from "../base/index.ts";
+import { FamfsError, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
 import type { EventRecorder, PodName } from "../state/index.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
@@ -7,7 +7,8 @@ import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import {
   type BindOption,
-  bindVolume,
+  bindOptionsOf,
+  bindVolumeOver,
   hasBindOptions,
   isMountOf,
   makeMountPoint,
@@ -17,6 +18,7 @@ import {
   unmountAll,
 } from "./mounts.ts";
 import { podIn } from "./pods.ts";
+import { formerDevices, mountsOf } from "./stage-mounts.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 
 export interface PublicationsOptions {
@@ -39,6 +41,14 @@ export interface PublishRequest {
   readonly capability: Capability;
   readonly volumeContext: Readonly<Record<string, string>>;
   readonly publishContext: Readonly<Record<string, string>>;
+}
+
+/** What became of the targets of a volume that is served again. */
+export interface BoundAgain {
+  /** Those that had a dead mount. */
+  readonly targets: readonly string[];
+  /** What kept others from being bound, in words. */
+  readonly failures: readonly string[];
 }
 
 /** Staged volumes where pods find them: binds of the staging mount. The caller holds the volume's lock. */
@@ -92,13 +102,12 @@ export class Publications {
       throw new FamfsError("PATH_CONFLICT", `volume ${volumeId} is published at ${target} with other options`);
     }
     if (capability.rules.singlePath) assertOnlyTarget(volumeId, target, staged, table);
-    // One of a server that died: nothing answers there.
-    if (present !== undefined) await unmountAll(target, { force: true });
-    await makeMountPoint(target);
-    await bindVolume(staging, target, options);
+    // A dead mount is a directory to the kernel, but its server would have to say so.
+    if (present === undefined) await makeMountPoint(target);
+    await bindVolumeOver(staging, target, options);
     const made = mountAt(await readMountTable(), target);
     if (made?.device !== staged.device || !hasBindOptions(made, options)) {
-      await unmountAll(target);
+      await unmountAll(target, () => false);
       throw new FamfsError("INTERNAL", `${target}: the mount table does not show the mount that was made`);
     }
     await this.#remember(record, target, pod);
@@ -108,24 +117,54 @@ export class Publications {
     const { volumeId } = request;
     const target = await resolveMountPath(request.targetPath, "target_path");
     if (target === undefined) return;
+    const record = this.#options.records.get(volumeId);
     const present = mountAt(await readMountTable(), target);
     if (present !== undefined) {
       if (!this.#isOurs(present, volumeId)) {
         throw new FamfsError("PATH_CONFLICT", `target_path ${target}: volume ${volumeId} is not what is mounted there`);
       }
-      const alive = this.#options.server.serves(volumeId);
+      const live = this.#options.server.serves(volumeId) ? record?.device : undefined;
       // What a pod closed is in the log before its pod is gone.
-      if (alive && !present.options.has("ro")) await this.#options.seal(volumeId, call);
-      await unmountAll(target, { force: !alive });
+      if (present.device === live && !present.options.has("ro")) await this.#options.seal(volumeId, call);
+      // Below what answers are those that died with earlier servers.
+      await unmountAll(target, ({ device }) => device !== live);
     }
     await removeMountPoint(target);
-    const record = this.#options.records.get(volumeId);
-    if (record !== undefined) await this.#remember(record, target, undefined);
+    if (record !== undefined) await this.#forget(record, target);
     this.#isGone(volumeId, target);
   }
 
+  /**
+   * Binds a volume that is served again over the dead mounts that former servers left at its targets, with the same
+   * options. A target that fails keeps no other from it.
+   */
+  async bindAgain(record: StageRecord): Promise<BoundAgain> {
+    const { volumeId, stagingPath } = record;
+    const table = await readMountTable();
+    // Parts of it that the kubelet bound (subPath) are the kubelet's to bind again, when the container starts again.
+    const mounts = mountsOf(this.#options.nodeId, record, table).filter(({ root }) => root === "/");
+    const targets = new Set(mounts.map(({ target }) => target));
+    targets.delete(stagingPath);
+    const bound: string[] = [];
+    const failures: string[] = [];
+    for (const target of targets) {
+      const top = mountAt(table, target);
+      if (top === undefined || top.device === record.device) continue;
+      try {
+        if (!this.#isOurs(top, volumeId)) {
+          throw new FamfsError("PATH_CONFLICT", `${top.type} ${top.source} was mounted over it`);
+        }
+        await bindVolumeOver(stagingPath, target, bindOptionsOf(top));
+        bound.push(target);
+      } catch (error) {
+        failures.push(`${target}: ${messageOf(error)}`);
+      }
+    }
+    return { targets: bound, failures };
+  }
+
   mountsBroke(volumeId: string, targets: readonly string[]): void {
-    this.#broken.set(volumeId, new Set(targets));
+    this.#broken.set(volumeId, new Set([...(this.#broken.get(volumeId) ?? []), ...targets]));
   }
 
   // Pods end also while the store does not answer, so nobody waits for it.
@@ -143,11 +182,20 @@ export class Publications {
     return isMountOf(entry, mountSource(this.#options.nodeId, volumeId));
   }
 
-  /** Which pod a target is for; undefined: none (any more). */
+  /** Which pod a target is for, if anybody said. */
   async #remember(record: StageRecord, target: string, pod: PodName | undefined): Promise<void> {
-    const { [target]: present, ...others } = record.pods;
-    if (present?.uid === pod?.uid) return;
-    await this.#options.records.put({ ...record, pods: pod === undefined ? others : { ...others, [target]: pod } });
+    if (pod === undefined || record.pods[target]?.uid === pod.uid) return;
+    await this.#options.records.put({ ...record, pods: { ...record.pods, [target]: pod } });
+  }
+
+  /** What was known of a target. The devices of mounts that are gone with it may be those of others next. */
+  async #forget({ former: before = [], ...record }: StageRecord, target: string): Promise<void> {
+    const { nodeId, records } = this.#options;
+    const { [target]: pod, ...pods } = record.pods;
+    const still = formerDevices(nodeId, { ...record, former: before }, await readMountTable());
+    const former = before.filter((device) => still.includes(device));
+    if (pod === undefined && former.length === before.length) return;
+    await records.put({ ...record, pods, ...(former.length > 0 && { former }) });
   }
 }
 

@@ -1,72 +1,221 @@
-import type { Logger } from "../base/index.ts";
-import { messageOf } from "../base/index.ts";
-import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
-import { type BindOption, bindVolume, isMountOf, mountSource, unmountAll } from "./mounts.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { FamfsError, hasCode, type Logger, messageOf } from "../base/index.ts";
+import type { CallContext } from "../csi/index.ts";
+import { bounded } from "./bounded.ts";
 import type { NodeVolumes } from "./node-volumes.ts";
 import { podsOf, showPods } from "./pods.ts";
-import type { StageRecord, StageRecords } from "./stage-records.ts";
-import type { VolumeConditions } from "./volume-conditions.ts";
+import type { StageRecords } from "./stage-records.ts";
+import type { VolumeConditions, VolumeProblem } from "./volume-conditions.ts";
 
-export interface RestageOptions {
+export interface RestagerOptions {
   readonly nodeId: string;
-  readonly records: StageRecords;
-  readonly volumes: NodeVolumes;
-  readonly conditions: VolumeConditions;
+  readonly records: Pick<StageRecords, "get" | "all">;
+  readonly volumes: Pick<NodeVolumes, "restage" | "mountsBroke">;
+  readonly conditions: Pick<VolumeConditions, "report" | "over">;
+  /** Nothing writes under the volume's grant any more. */
+  readonly release: (volumeId: string) => Promise<void>;
   readonly logger: Logger;
 }
 
+/** What was tried and failed is tried again after this, then after twice that, and so on. */
+const RETRY_MS = { first: 1_000, most: 60_000 };
+/** Servers that die within this time have something in common: volumes are given to the next one later each time. */
+const CALM_MS = 10 * 60_000;
+const DEATH_DELAY_MS = { first: 1_000, most: 60_000 };
+/** The kubelet calls again. */
+const CALL_TIMEOUT_MS = 15_000;
+
+/** One volume on its way back. */
+interface Recovery {
+  /** Why it is not served: the beginning of a sentence. */
+  cause: string;
+  /** A server died: not before this is over, whoever asks. */
+  notBefore: number;
+  /** Servers that died with it. */
+  deaths: number;
+  /** Targets that had dead mounts and were bound again. */
+  readonly targets: Set<string>;
+  /** Ends the wait for the next attempt. */
+  wake: AbortController;
+  /** What the attempt that is made now, or the next one, fails with; undefined: it is served. Never rejects. */
+  outcome: PromiseWithResolvers<unknown>;
+}
+
+function early({ notBefore }: Recovery): number {
+  return Math.max(0, notBefore - performance.now());
+}
+
 /**
- * At start: serves again what the records say is staged and binds it anew where it was published, so that containers
- * that start from now on work without a call of the CO. Those that run keep the old, dead mount: the volume's condition
- * says that their pods must be restarted, until they are gone or it is staged again. A volume that fails harms no other.
+ * Serves again what the stage records say is staged and nobody serves: at the start of the plugin, when the FUSE server
+ * died, and when a pod is to get such a volume. The CO would not call NodeStageVolume while a pod on this node has it. A
+ * volume that fails is tried again, less and less often, until it is served or unstaged, and harms no other.
  */
-export async function restageAll(options: RestageOptions): Promise<void> {
-  const table = await readMountTable();
-  await Promise.all(options.records.all().map((record) => restage(record, table, options)));
-}
+export class Restager implements AsyncDisposable {
+  readonly #options: RestagerOptions;
+  readonly #stop = new AbortController();
+  readonly #recoveries = new Map<string, Recovery>();
+  readonly #running = new Set<Promise<void>>();
+  #deaths: number[] = [];
 
-async function restage(record: StageRecord, table: readonly MountEntry[], options: RestageOptions): Promise<void> {
-  const { nodeId, volumes, conditions, logger } = options;
-  const { volumeId, stagingPath } = record;
-  const source = mountSource(nodeId, volumeId);
-  const stale = mountAt(table, stagingPath);
-  const device = stale?.device ?? record.device;
-  const ofVolume = (entry: MountEntry) => isMountOf(entry, source) && entry.device === device;
-  const targets = table.filter((entry) => ofVolume(entry) && entry.root === "/" && entry.target !== stagingPath);
-  const said = (saying: Promise<void>) =>
-    saying.catch((error: unknown) =>
-      logger.warn({ volumeId, err: error }, "the volume's record does not say how it is"),
-    );
-  try {
-    await volumes.restage(record);
-    for (const { target, options: attributes } of targets) {
-      await unmountAll(target, { force: true });
-      await bindVolume(stagingPath, target, bindOptionsOf(attributes));
-    }
-  } catch (error) {
-    const message = `not served again after a restart of the node plugin of ${nodeId}: ${messageOf(error)}`;
-    logger.error({ volumeId, err: error }, "not served again after a restart of the node plugin");
-    return await said(conditions.report(volumeId, { reason: "NotServed", message, pods: podsOf(record) }));
+  constructor(options: RestagerOptions) {
+    this.#options = options;
   }
-  logger.info({ volumeId, targets: targets.length }, "served again after a restart of the node plugin");
-  // Not before it is known whether mounts broke: nobody is told that all is well when it is not.
-  if (targets.length === 0) return await said(conditions.over(volumeId));
-  volumes.mountsBroke(
-    volumeId,
-    targets.map(({ target }) => target),
-  );
-  const broken = targets.map(({ target }) => record.pods[target] ?? target);
-  await said(
-    conditions.report(volumeId, {
+
+  /** When the plugin starts: answers when each recorded volume was tried once. */
+  async start(): Promise<void> {
+    const { nodeId, records } = this.#options;
+    const cause = `the node plugin of ${nodeId} was restarted`;
+    await Promise.all(records.all().map(({ volumeId }) => this.#recover(volumeId, cause).outcome.promise));
+  }
+
+  /** The FUSE server died with these volumes. */
+  serverDied(volumeIds: readonly string[], reason: string): void {
+    const { nodeId, records, conditions, release, logger } = this.#options;
+    const now = performance.now();
+    this.#deaths = [...this.#deaths.filter((at) => at > now - CALM_MS), now];
+    const count = this.#deaths.length;
+    const delayMs = count < 2 ? 0 : Math.min(DEATH_DELAY_MS.first * 2 ** (count - 2), DEATH_DELAY_MS.most);
+    const cause = `the FUSE server of node ${nodeId} died (${reason})`;
+    const often = `${count} times within ${CALM_MS / 60_000} minutes`;
+    const next =
+      count < 2 ? "its volumes are served again" : `${often}: its volumes are served again in ${delayMs / 1000} s`;
+    for (const volumeId of volumeIds) {
+      if (records.get(volumeId) === undefined) continue; // it was just being staged: that call fails
+      release(volumeId).catch((error: unknown) =>
+        logger.warn({ volumeId, err: error }, "the writer grant of a lost volume was not given back"),
+      );
+      const pods = podsOf(records.get(volumeId));
+      this.#say(
+        volumeId,
+        conditions.report(volumeId, { reason: "FuseServerDied", message: `${cause}: ${next}`, pods }),
+      );
+      const recovery = this.#recover(volumeId, cause);
+      recovery.cause = cause;
+      recovery.deaths++;
+      recovery.notBefore = now + delayMs;
+    }
+  }
+
+  /** Waits, not for long, until a volume is served again. NODE_UNAVAILABLE: not yet; it is tried on. */
+  async served(volumeId: string, call: CallContext): Promise<void> {
+    const cause = `it was not served on node ${this.#options.nodeId}`;
+    const { outcome } = this.#recover(volumeId, cause);
+    const timeoutMs = Math.min(CALL_TIMEOUT_MS, call.remainingMs() / 2);
+    let error: unknown;
+    try {
+      error = await bounded(outcome.promise, { what: "serving it again", timeoutMs, signal: call.signal });
+    } catch (tooLong) {
+      error = tooLong;
+    }
+    if (error === undefined) return;
+    if (hasCode(error, "VOLUME_BUSY")) throw error;
+    throw new FamfsError(
+      "NODE_UNAVAILABLE",
+      `volume ${volumeId} is not served again yet (${messageOf(error)}); try again`,
+      {
+        cause: error,
+      },
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#running);
+  }
+
+  /** Begins it, or hurries the one that is going on. */
+  #recover(volumeId: string, cause: string): Recovery {
+    const present = this.#recoveries.get(volumeId);
+    if (present !== undefined) {
+      present.wake.abort();
+      return present;
+    }
+    const recovery: Recovery = {
+      cause,
+      notBefore: 0,
+      deaths: 0,
+      targets: new Set(),
+      wake: new AbortController(),
+      outcome: Promise.withResolvers<unknown>(),
+    };
+    this.#recoveries.set(volumeId, recovery);
+    const run = this.#run(volumeId, recovery).finally(() => this.#running.delete(run));
+    this.#running.add(run);
+    return recovery;
+  }
+
+  async #run(volumeId: string, recovery: Recovery): Promise<void> {
+    const stop = this.#stop.signal;
+    const wait = (ms: number, signal = stop) => delay(ms, undefined, { signal }).catch(() => undefined);
+    await Promise.resolve(); // whoever began it says first what happened
+    for (let retryMs = RETRY_MS.first; !stop.aborted; retryMs = Math.min(2 * retryMs, RETRY_MS.most)) {
+      while (early(recovery) > 0 && !stop.aborted) await wait(early(recovery));
+      const { deaths } = recovery;
+      const error = await this.#attempt(volumeId, recovery);
+      const again = recovery.deaths > deaths;
+      if (error === undefined && again) continue;
+      // In one go: whoever comes after this begins anew.
+      if (error === undefined) this.#recoveries.delete(volumeId);
+      const { outcome } = recovery;
+      recovery.outcome = Promise.withResolvers<unknown>();
+      outcome.resolve(error);
+      if (error === undefined) return;
+      recovery.wake = new AbortController();
+      await wait(retryMs, AbortSignal.any([recovery.wake.signal, stop]));
+    }
+    recovery.outcome.resolve(new FamfsError("NODE_UNAVAILABLE", "the node plugin is stopping"));
+  }
+
+  /** What it failed with. */
+  async #attempt(volumeId: string, recovery: Recovery): Promise<unknown> {
+    const { volumes, logger } = this.#options;
+    try {
+      const again = await volumes.restage(volumeId);
+      for (const target of again?.targets ?? []) recovery.targets.add(target);
+      if (again === undefined) return undefined;
+      if (again.failures.length > 0) {
+        throw new FamfsError("NODE_UNAVAILABLE", `it is not mounted again at ${again.failures.join("; ")}`);
+      }
+    } catch (error) {
+      // Another call is about it; or it was taken from this node, which was told as that.
+      if (!hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY")) this.#tellFailure(volumeId, recovery, error);
+      return error;
+    }
+    logger.info({ volumeId, targets: recovery.targets.size, cause: recovery.cause }, "served again");
+    this.#tellServed(volumeId, recovery);
+    return undefined;
+  }
+
+  #tellFailure(volumeId: string, { cause }: Recovery, error: unknown): void {
+    const { conditions, records, logger } = this.#options;
+    logger.error({ volumeId, err: error }, `not served again: ${cause}`);
+    const message = `${cause}, and the volume is not served again yet: ${messageOf(error)}`;
+    this.#say(
+      volumeId,
+      conditions.report(volumeId, { reason: "NotServed", message, pods: podsOf(records.get(volumeId)) }),
+    );
+  }
+
+  #tellServed(volumeId: string, { cause, targets }: Recovery): void {
+    const { conditions, records, volumes } = this.#options;
+    if (targets.size === 0) {
+      this.#say(volumeId, conditions.over(volumeId));
+      return;
+    }
+    volumes.mountsBroke(volumeId, [...targets]);
+    const pods = records.get(volumeId)?.pods ?? {};
+    const broken = [...targets].map((target) => pods[target] ?? target);
+    const problem: VolumeProblem = {
       reason: "MountsBroken",
-      message: `the node plugin of ${nodeId} was restarted: the mounts of ${showPods(broken)} do not answer`,
+      message: `${cause}: containers of ${showPods(broken)} that ran then, without HostToContainer, have a dead mount`,
       pods: broken.filter((each) => typeof each !== "string"),
-    }),
-  );
-}
+    };
+    this.#say(volumeId, conditions.report(volumeId, problem));
+  }
 
-const KEPT: readonly BindOption[] = ["ro", "noexec", "noatime", "nodiratime"];
-
-function bindOptionsOf(attributes: ReadonlySet<string>): ReadonlySet<BindOption> {
-  return new Set(KEPT.filter((name) => attributes.has(name)));
+  #say(volumeId: string, saying: Promise<void>): void {
+    saying.catch((error: unknown) => {
+      this.#options.logger.warn({ volumeId, err: error }, "the volume's record does not say how it is");
+    });
+  }
 }

@@ -20,6 +20,8 @@ export interface StageRecord {
   readonly pods: Readonly<Record<string, PodName>>;
   /** Of its mount and all binds of that, as the mount table shows it; not known before it is mounted. */
   readonly device?: string;
+  /** The same of its former mounts, which died with their servers, as long as a bind of one is somewhere. */
+  readonly former?: readonly string[];
 }
 
 /** One small file per staged volume, replaced as a whole. */
@@ -106,8 +108,10 @@ function parseStageRecord(text: string, path: string): StageRecord {
   if (pods === undefined) throw wrong("pods");
   const device = fields["device"];
   if (device !== undefined && typeof device !== "string") throw wrong("device");
+  const former = fields["former"] ?? [];
+  if (!Array.isArray(former) || !former.every((each) => typeof each === "string")) throw wrong("former");
   const staged = { volumeId, stagingPath, accessMode, readOnly, mountGroup, seLinuxContext, pods };
-  return device === undefined ? staged : { ...staged, device };
+  return { ...staged, ...(device !== undefined && { device }), ...(former.length > 0 && { former }) };
 }
 
 function parsePods(value: unknown): Record<string, PodName> | undefined {

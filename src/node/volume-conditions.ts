@@ -39,13 +39,35 @@ const NOTICED = {
  */
 export class VolumeConditions {
   readonly #options: VolumeConditionsOptions;
+  /** By volume, what is being said: of two things the later one stays. */
+  readonly #saying = new Map<string, Promise<void>>();
 
   constructor(options: VolumeConditionsOptions) {
     this.#options = options;
   }
 
   /** Replaces what was said before. Throws what the store throws; the event is recorded all the same. */
-  async report(volumeId: string, { reason, message, pods = [] }: VolumeProblem): Promise<void> {
+  report(volumeId: string, problem: VolumeProblem): Promise<void> {
+    return this.#inTurn(volumeId, () => this.#report(volumeId, problem));
+  }
+
+  /** What was reported is over; with `reasons`, only if it was one of them. */
+  over(volumeId: string, reasons?: readonly string[]): Promise<void> {
+    return this.#inTurn(volumeId, () => this.#over(volumeId, reasons));
+  }
+
+  async #inTurn(volumeId: string, say: () => Promise<void>): Promise<void> {
+    const before = this.#saying.get(volumeId) ?? Promise.resolve();
+    const saying = before.catch(() => undefined).then(say);
+    this.#saying.set(volumeId, saying);
+    try {
+      await saying;
+    } finally {
+      if (this.#saying.get(volumeId) === saying) this.#saying.delete(volumeId);
+    }
+  }
+
+  async #report(volumeId: string, { reason, message, pods = [] }: VolumeProblem): Promise<void> {
     const { store, nodeId, events } = this.#options;
     const condition: Condition = {
       type: abnormalOn(nodeId),
@@ -76,8 +98,7 @@ export class VolumeConditions {
     }
   }
 
-  /** What was reported is over; with `reasons`, only if it was one of them. */
-  async over(volumeId: string, reasons?: readonly string[]): Promise<void> {
+  async #over(volumeId: string, reasons: readonly string[] | undefined): Promise<void> {
     const { store, nodeId, events } = this.#options;
     let ended: Condition | undefined;
     await updateRecord(store, "volumes", volumeId, ({ conditions, ...record }) => {

@@ -16,21 +16,24 @@ export const EVENT_REASONS = {
   FuseServerDied: {
     type: "Warning",
     about: "volume",
-    means: "the process that serves a node's volumes died: their mounts on that node do not answer",
-    wayOut: "delete the pods that use the volume on this node, so that they are made anew",
+    means:
+      "the process that serves a node's volumes died: their mounts there do not answer until they are served again, by themselves and within seconds",
+    wayOut:
+      "wait; if it comes again and again, the kernel's log of the node (memory) and the log of its node plugin say why",
   },
   MountsBroken: {
     type: "Warning",
     about: "volume",
-    means: "the node plugin was restarted under running pods: the mounts they have do not answer",
-    wayOut: "delete these pods, so that they are made anew",
+    means:
+      "the node plugin, or its FUSE server, was replaced under running pods: containers whose volumeMounts lack mountPropagation HostToContainer have a mount that does not answer",
+    wayOut:
+      "delete these pods, so that they are made anew; with mountPropagation HostToContainer they go on by themselves",
   },
   NotServed: {
     type: "Warning",
     about: "volume",
-    means: "a restarted node plugin could not serve a volume again that was mounted there",
-    wayOut:
-      "mend what is named here, then delete the pods that use the volume on this node, so that they are made anew",
+    means: "a node cannot serve again what pods there have mounted; it is tried on until it can",
+    wayOut: "mend what is named here; nothing else has to be done",
   },
   LogCorrupt: {
     type: "Warning",

@@ -15,16 +15,22 @@ const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.filename)}`, imp
 const START_TIMEOUT_MS = 20_000;
 /** Sealing everything on a clean stop; after that the process is killed. */
 const STOP_TIMEOUT_MS = 15_000;
-/** A process whose main thread does not answer for this long is taken for hung and replaced. */
-const WATCHDOG = { periodMs: 10_000, timeoutMs: 30_000 };
+const WATCHDOG: Watchdog = { periodMs: 10_000, timeoutMs: 30_000 };
 const ANSWER_TIMEOUT_MS = 2_500;
 const RESTART_DELAY_MS = { first: 100, most: 10_000 };
+
+/** A process whose main thread does not answer within `timeoutMs` is taken for hung and replaced. */
+export interface Watchdog {
+  readonly periodMs: number;
+  readonly timeoutMs: number;
+}
 
 export interface SupervisorOptions {
   readonly logger: Logger;
   /** A descriptor that the process keeps open while it lives: the lock of the run directory. */
   readonly lock: number;
   readonly handlers: Omit<Handlers<PluginCalls>, "log">;
+  readonly watchdog?: Watchdog | undefined;
   /** The process died with these volumes; what is mounted for them answers ENOTCONN from now on. */
   readonly onLost: (volumeIds: string[], reason: string) => void;
 }
@@ -225,8 +231,9 @@ export class FuseServerSupervisor implements AsyncDisposable {
   }
 
   #watch(running: Running): void {
+    const { periodMs, timeoutMs } = this.#options.watchdog ?? WATCHDOG;
     running.watchdog = setTimeout(() => {
-      running.channel.call("ready", undefined, { timeoutMs: WATCHDOG.timeoutMs }).then(
+      running.channel.call("ready", undefined, { timeoutMs }).then(
         () => this.#watch(running),
         (error: unknown) => {
           if (this.#stopping || running.child.exitCode !== null) return;
@@ -234,7 +241,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
           running.child.kill("SIGKILL");
         },
       );
-    }, WATCHDOG.periodMs);
+    }, periodMs);
     running.watchdog.unref();
   }
 

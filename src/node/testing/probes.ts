@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { RpcError } from "../../csi/index.ts";
 import { readMountTable } from "../mount-table.ts";
-import { cleanup } from "./fixtures.ts";
+import { cleanup, scratchDirectory } from "./fixtures.ts";
 
 export const run = promisify(execFile);
 
@@ -32,15 +32,43 @@ export async function writeElsewhere(path: string, text: string): Promise<void> 
   await run("sh", ["-c", 'printf %s "$2" > "$1"', "sh", path, text]);
 }
 
-/** A process in a mount namespace of its own that sees what is mounted below `directory` from now on. */
-export async function otherMountNamespace(t: TestContext, directory: string) {
+/** What is mounted below `directory` from now on propagates to other mount namespaces, as below a kubelet's directory. */
+export async function shareMounts(directory: string): Promise<void> {
   await run("mount", ["--bind", directory, directory]);
   await run("mount", ["--make-shared", directory]);
-  const child = spawn("unshare", ["-m", "--propagation", "unchanged", "sh", "-c", "echo ready; exec sleep 600"], {
-    stdio: ["ignore", "pipe", "inherit"],
+}
+
+/** A process in a mount namespace of its own that sees what is mounted below `directory` from now on. */
+export async function otherMountNamespace(t: TestContext, directory: string) {
+  await shareMounts(directory);
+  return await unshared(t, "unchanged", "true");
+}
+
+/**
+ * A process that has `target` as a container has its volume: a bind mount in a mount namespace of its own, with the
+ * `mountPropagation` of the container's volumeMount. `target` is below a directory of `shareMounts`.
+ */
+export async function container(
+  t: TestContext,
+  target: string,
+  mountPropagation: "None" | "HostToContainer" = "HostToContainer",
+) {
+  const data = await scratchDirectory(t);
+  const kind = mountPropagation === "None" ? "rprivate" : "rslave";
+  const made = await unshared(t, "slave", `mount --rbind ${target} ${data} && mount --make-${kind} ${data}`);
+  const sh = async (script: string) => (await made.run("sh", "-c", `cd ${data} && ${script}`)).stdout;
+  return { pid: made.pid, data, sh };
+}
+
+async function unshared(t: TestContext, propagation: string, script: string) {
+  const options = ["-m", "--propagation", propagation, "sh", "-c", `${script} && echo ready; exec sleep 600`];
+  const child = spawn("unshare", options, { stdio: ["ignore", "pipe", "inherit"] });
+  cleanup(t).defer(async () => {
+    child.kill();
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
   });
-  cleanup(t).defer(() => void child.kill());
-  await once(child.stdout, "data");
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  if (line.toString() !== "ready\n") throw new Error(`no mount namespace: ${line.toString()}`);
   const pid = child.pid ?? 0;
   return { pid, run: (...command: string[]) => run("nsenter", ["-t", String(pid), "-m", ...command]) };
 }

@@ -11,6 +11,6 @@ const settings = JSON.parse(process.env["FAMFS_TEST_NODE"] ?? "{}") as {
   clusterDirectory: string;
 };
 const store = await EmbeddedStore.open({ stateDir: join(settings.clusterDirectory, "state") });
-const node = await TestNode.start({ ...settings, store, logger: testLogger });
+const node = await TestNode.start({ ...settings, store, logger: testLogger, watchdog: undefined });
 await node.stage("v1");
 console.log(await node.plugin.serverPid());

@@ -6,7 +6,7 @@ import type { Logger } from "../../base/index.ts";
 import { type AccessMode, CsiClient, CsiServer } from "../../csi/index.ts";
 import type { DriverEvent, FamfsVolume, Store } from "../../state/index.ts";
 import { readMountTable } from "../mount-table.ts";
-import { NodePlugin } from "../node-plugin.ts";
+import { NodePlugin, type NodePluginOptions } from "../node-plugin.ts";
 import { cleanup, eventually, newVolume, openStore, scratchDirectory, testLogger } from "./fixtures.ts";
 
 /** A node with its plugin behind a real socket; can be restarted. */
@@ -20,6 +20,7 @@ export class TestNode {
   readonly #store: Store;
   readonly #device: string;
   readonly #logger: Logger;
+  readonly #watchdog: Watchdog;
   #running: AsyncDisposableStack;
 
   private constructor(fields: Started & Running) {
@@ -29,6 +30,7 @@ export class TestNode {
     this.#store = fields.store;
     this.#device = fields.device;
     this.#logger = fields.logger;
+    this.#watchdog = fields.watchdog;
     this.#running = fields.stack;
     this.client = fields.client;
     this.plugin = fields.plugin;
@@ -52,6 +54,7 @@ export class TestNode {
       store: this.#store,
       device: this.#device,
       logger: this.#logger,
+      watchdog: this.#watchdog,
       events: this.events,
     });
     this.#running = stack;
@@ -121,8 +124,11 @@ interface Started {
   readonly store: Store;
   readonly device: string;
   readonly logger: Logger;
+  readonly watchdog: Watchdog;
   readonly events: DriverEvent[];
 }
+
+type Watchdog = NodePluginOptions["watchdog"];
 
 interface Running {
   readonly stack: AsyncDisposableStack;
@@ -130,7 +136,7 @@ interface Running {
   readonly plugin: NodePlugin;
 }
 
-async function startPlugin({ nodeId, directory, store, device, logger, events }: Started): Promise<Running> {
+async function startPlugin({ nodeId, directory, store, device, logger, watchdog, events }: Started): Promise<Running> {
   await using stack = new AsyncDisposableStack();
   const plugin = stack.use(
     await NodePlugin.start({
@@ -143,6 +149,7 @@ async function startPlugin({ nodeId, directory, store, device, logger, events }:
       runDir: join(directory, "run"),
       logger,
       leaseSeconds: 4,
+      watchdog,
     }),
   );
   const endpoint = `unix://${join(directory, "csi.sock")}`;
@@ -168,8 +175,9 @@ export interface TestCluster {
 /** Nodes over one simulated device and one store; whatever a failing test leaves mounted is taken away. */
 export async function testCluster(
   t: TestContext,
-  { logger = testLogger, deviceSize = "256Mi" } = {},
+  options: { logger?: Logger; deviceSize?: string; watchdog?: Watchdog } = {},
 ): Promise<TestCluster> {
+  const { logger = testLogger, deviceSize = "256Mi", watchdog } = options;
   const directory = await scratchDirectory(t);
   cleanup(t).defer(() => unmountBelow(directory));
   const store = await openStore(t, directory);
@@ -188,6 +196,7 @@ export async function testCluster(
         store: options.store ?? store,
         device: `file://${devicePath}?size=${deviceSize}`,
         logger,
+        watchdog,
       });
       cleanup(t).defer(() => node.stop());
       return node;
