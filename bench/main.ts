@@ -1,137 +1,108 @@
 /**
- * `npm run bench [-- --rounds N] [-- --output json]`: one table, everything measured in one run on one machine. Rounds
- * go over all file systems in turn and medians are compared, so that what the machine does besides hits all alike.
+ * `npm run bench [-- --rounds N] [-- --only TEXT] [-- --output json] [-- --compare FILE]`: one table, everything measured in one run
+ * on one machine. Rounds go over all file systems in turn and medians are compared, so that what the machine does
+ * besides hits all alike.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
-import { cpus } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
+import { cpus, release } from "node:os";
 import { parseArgs } from "node:util";
-import { residentMegabytes } from "./memory.ts";
-import { type Bench, openBench, type Peer } from "./peers.ts";
-import { LOG_ENTRIES, measureReplay } from "./replay.ts";
-import { DATA_FILE, DATA_MIB, MANY_DIRECTORY, MANY_FILES, measureRow, ROWS } from "./rows.ts";
-import { measureSeen } from "./seen.ts";
+import { measureFirstRead } from "./first-read.ts";
+import { LOG_ENTRIES, measureMount } from "./full-log.ts";
+import { measureManyVolumes } from "./many-volumes.ts";
+import { type Bench, openBench } from "./peers.ts";
+import { cpuMilliseconds } from "./process.ts";
+import { prepareFiles, ROWS, type Row } from "./rows.ts";
+import { comparison, limited, type PeerName, type Report, type Result, spreadOf, table } from "./samples.ts";
+import { SHARING_ROWS } from "./sharing.ts";
 
-/** What the aims of the project say where there is no peer to compare with. */
-const REPLAY_MS = 50;
-const SEEN_MS = 50 + 5;
-const MEMORY_MB = 150;
+const { values: flags } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    only: { type: "string" },
+    output: { type: "string" },
+    compare: { type: "string" },
+  },
+});
+const rounds = Math.max(1, Number(flags.rounds) || 5);
+const wanted = (name: string) => flags.only === undefined || name.includes(flags.only);
+const progress = (text: string) => process.stderr.write(`${text}\n`);
 
-type Name = Peer["name"];
-
-interface Result {
-  readonly row: string;
-  readonly unit: string;
-  readonly values: Partial<Record<Name, number>>;
-  readonly aim: string;
-  readonly there: boolean;
+/** One row in one round, on one file system. */
+interface Sample {
+  readonly value: number;
+  readonly serverMicroseconds: number;
 }
 
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-/** The files that the rows read, the same everywhere; sealed on famfs. */
-function prepare(directory: string): void {
-  const mebibyte = Buffer.alloc(2 ** 20, 0x5a);
-  const file = openSync(join(directory, DATA_FILE), "w");
-  for (let i = 0; i < DATA_MIB; i++) writeSync(file, mebibyte);
-  closeSync(file);
-  const many = join(directory, MANY_DIRECTORY);
-  mkdirSync(many);
-  for (let i = 0; i < MANY_FILES; i++) writeFileSync(join(many, String(i)), "x");
-  for (const path of [many, directory]) {
-    const handle = openSync(path, "r");
-    fsyncSync(handle);
-    closeSync(handle);
-  }
-}
-
-async function compare({ measure, peers }: Bench, rounds: number): Promise<Result[]> {
-  const samples = new Map<string, number[]>();
-  const of = (row: string, peer: Name) => {
-    const list = samples.get(`${row}|${peer}`) ?? [];
-    samples.set(`${row}|${peer}`, list);
-    return list;
-  };
+async function measureRows(bench: Bench, rows: readonly Row[]): Promise<Result[]> {
+  const samples = new Map<string, Sample[]>();
+  const of = (row: Row, peer: PeerName) => samples.get(`${row.name}|${peer}`) ?? [];
   for (let round = 0; round <= rounds; round++) {
-    process.stderr.write(`round ${round} of ${rounds}${round === 0 ? " (warms up, not counted)" : ""}\n`);
-    for (const row of ROWS) {
-      for (const { name, directory } of peers) {
-        const value = await measureRow(measure, row, directory);
-        if (round > 0) of(row.name, name).push(value);
+    progress(`round ${round} of ${rounds}${round === 0 ? " (warms up, not counted)" : ""}`);
+    for (const row of rows) {
+      for (const { name, directory, pid } of bench.peers) {
+        const before = pid === undefined ? 0 : cpuMilliseconds(pid);
+        const { value, operations } = await row.measure(bench, directory);
+        const taken = pid === undefined ? Number.NaN : cpuMilliseconds(pid) - before;
+        const sample = { value, serverMicroseconds: (taken * 1e3) / operations };
+        if (round > 0) samples.set(`${row.name}|${name}`, [...of(row, name), sample]);
       }
     }
   }
-  return ROWS.map((row) => {
-    const [famfs, libfuse, tmpfs] = (["famfs", "libfuse", "tmpfs"] as const).map((peer) => median(of(row.name, peer)));
-    return {
-      row: row.name,
-      unit: row.unit,
-      values: { famfs, libfuse, tmpfs } as Record<Name, number>,
-      aim: `${row.aim}x libfuse`,
-      there: (famfs ?? 0) >= row.aim * (libfuse ?? 0),
-    };
+  return rows.map((row) => {
+    const values: Result["values"] = {};
+    const serverMicroseconds: NonNullable<Result["serverMicroseconds"]> = {};
+    for (const { name, pid } of bench.peers) {
+      values[name] = spreadOf(of(row, name).map(({ value }) => value));
+      if (pid === undefined) continue;
+      serverMicroseconds[name] = spreadOf(of(row, name).map((sample) => sample.serverMicroseconds)).median;
+    }
+    const ratioTo = (peer: PeerName) =>
+      spreadOf(of(row, "famfs").map(({ value }, round) => value / (of(row, peer)[round]?.value ?? Number.NaN)));
+    const ratio = ratioTo("libfuse");
+    const { libfuse, tmpfs } = row.aim;
+    const there = ratio.median >= libfuse && (tmpfs === undefined || ratioTo("tmpfs").median >= tmpfs);
+    const aim = `>= ${libfuse}x libfuse${tmpfs === undefined ? "" : `, ${tmpfs}x tmpfs`}`;
+    return { row: row.name, unit: row.unit, better: "more", values, ratio, serverMicroseconds, aim, there };
   });
 }
 
-/** A row where less is better and the aim is a number of its own. */
-function limited(row: string, unit: string, famfs: number, limit: number, more: Result["values"] = {}): Result {
-  return { row, unit, values: { famfs, ...more }, aim: `<= ${limit} ${unit}`, there: famfs <= limit };
+async function measureAll(): Promise<Result[]> {
+  await using bench = await openBench();
+  const { scratch, measure, contend, peers } = bench;
+  const results: Result[] = [];
+  const rows = ROWS.filter(({ name }) => wanted(name));
+  if (rows.length > 0) {
+    for (const { directory } of peers) await prepareFiles(directory);
+    results.push(...(await measureRows(bench, rows)));
+  }
+  if (wanted("first read")) {
+    progress("first read");
+    results.push(...(await measureFirstRead({ scratch, measure, peers, rounds })));
+  }
+  const mount = `mount of a log of ${LOG_ENTRIES.toLocaleString("en")} entries, CPU`;
+  if (wanted(mount)) {
+    progress(mount);
+    results.push(limited(mount, "ms", await measureMount(scratch, rounds), 100));
+  }
+  for (const { name, measure: measureSharing } of SHARING_ROWS) {
+    if (!wanted(name)) continue;
+    progress(name);
+    results.push(...(await measureSharing({ scratch, measure, contend }, Math.min(rounds, 3))));
+  }
+  if (wanted("100 volumes")) {
+    progress("100 volumes");
+    const { megabytes, idlePercent } = await measureManyVolumes(scratch, rounds);
+    results.push(
+      limited("100 volumes, idle", "% of core", idlePercent, 1),
+      limited("100 volumes, 100,000 files, own memory", "MB", megabytes, 200),
+    );
+  }
+  return results;
 }
 
-function show(value: number | undefined): string {
-  if (value === undefined) return "-".padStart(9);
-  const text = value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(value >= 10 ? 1 : 2);
-  return text.padStart(9);
-}
-
-function printTable(results: readonly Result[], rounds: number): void {
-  const model = cpus()[0]?.model ?? "unknown processor";
-  const ratio = (a: number | undefined, b: number | undefined) =>
-    a === undefined || b === undefined ? undefined : a / b;
-  const heads = ["famfs", "libfuse", "tmpfs", "/libfuse", "/tmpfs"].map((head) => head.padStart(9));
-  const lines = results.map(({ row, unit, values: { famfs, libfuse, tmpfs }, aim, there }) =>
-    [
-      row.padEnd(30),
-      unit.padEnd(10),
-      ...[famfs, libfuse, tmpfs, ratio(famfs, libfuse), ratio(famfs, tmpfs)].map(show),
-      ` ${aim.padEnd(11)} ${there ? "yes" : "not yet"}`,
-    ].join(" "),
-  );
-  process.stdout.write(
-    [
-      `medians of ${rounds} rounds on ${cpus().length} x ${model}; libfuse is passthrough_ll in C over tmpfs`,
-      "",
-      ["".padEnd(30), "".padEnd(10), ...heads, " aim         there"].join(" "),
-      ...lines,
-      "",
-    ].join("\n"),
-  );
-}
-
-const { values: flags } = parseArgs({
-  options: { rounds: { type: "string", default: "5" }, output: { type: "string" } },
-});
-const rounds = Math.max(1, Number(flags.rounds) || 5);
-
-await using bench = await openBench();
-for (const { directory } of bench.peers) prepare(directory);
-const results = await compare(bench, rounds);
-
-// After the load, so that it counts what serving it took.
-const memory = Object.fromEntries(
-  bench.peers.flatMap(({ name, pid }) => (pid === undefined ? [] : [[name, residentMegabytes(pid)]])),
-) as Partial<Record<Name, number>>;
-process.stderr.write("replay and visibility\n");
-const replay = median(await measureReplay(bench.scratch, rounds));
-const seen = median(await measureSeen(bench.scratch, rounds * 4));
-
-results.push(
-  limited(`replay of ${LOG_ENTRIES.toLocaleString("en")} log entries`, "ms", replay, REPLAY_MS),
-  limited("sealed to seen on another mount", "ms", seen, SEEN_MS),
-  limited("resident memory", "MB", memory.famfs ?? Number.NaN, MEMORY_MB, memory),
-);
-if (flags.output === "json") process.stdout.write(`${JSON.stringify(results, undefined, 2)}\n`);
-else printTable(results, rounds);
+const before = flags.compare === undefined ? undefined : (JSON.parse(readFileSync(flags.compare, "utf8")) as Report);
+const machine = `${cpus().length} processors, ${process.arch}, Linux ${release().split(".").slice(0, 2).join(".")}`;
+const report: Report = { machine, rounds, results: await measureAll() };
+if (flags.output === "json") process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
+else process.stdout.write(table(report));
+if (before !== undefined) (flags.output === "json" ? process.stderr : process.stdout).write(comparison(before, report));

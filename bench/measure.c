@@ -4,6 +4,8 @@
  *   measure map FILE MILLISECONDS                                        prints bytes per second
  *   measure stat|readdir DIRECTORY FILES MILLISECONDS                    prints operations (names) per second
  *   measure create DIRECTORY FILES                                       prints files per second
+ *   measure first|touch FILE                                             prints bytes per second: all of it, once
+ *   measure fsync FILE ROUNDS                                            prints milliseconds, one line each
  *
  * Blocks below 64 KiB go to random places, others one after the other. stat wants files named 0, 1, 2 ... in DIRECTORY.
  */
@@ -172,6 +174,54 @@ static double measure_create(const char *directory, long files) {
   return (double)files / taken;
 }
 
+/* Once from start to end, by read, or by one look at each page of a mapping. */
+static double measure_first(const char *path, int touch) {
+  const int fd = open(path, O_RDONLY);
+  struct stat st;
+  if (fd < 0 || fstat(fd, &st) != 0) fail(path);
+  const size_t size = (size_t)st.st_size, block = 1 << 20;
+  /* What this kernel has of it in its page cache goes; the memory of a file system in memory stays. */
+  if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0) fail("posix_fadvise");
+  volatile uint64_t sink = 0;
+  char *buffer = malloc(block);
+  if (buffer == NULL) fail("memory");
+  memset(buffer, 0, block);
+  const double start = now();
+  if (touch) {
+    const char *at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) fail("mmap");
+    uint64_t sum = 0;
+    for (size_t i = 0; i < size; i += 4096) sum += (unsigned char)at[i];
+    sink += sum;
+    munmap((void *)at, size);
+  } else {
+    for (ssize_t n; (n = read(fd, buffer, block)) != 0;)
+      if (n < 0) fail("read");
+  }
+  const double taken = now() - start;
+  free(buffer);
+  close(fd);
+  return (double)size / taken;
+}
+
+/* fsync after 4 KiB written at a place that moves. */
+static void measure_fsync(const char *path, long rounds) {
+  const int fd = open(path, O_RDWR);
+  struct stat st;
+  if (fd < 0 || fstat(fd, &st) != 0) fail(path);
+  char block[4096];
+  memset(block, 0x5b, sizeof block);
+  const off_t blocks = st.st_size / (off_t)sizeof block;
+  for (long i = 0; i < rounds; i++) {
+    const off_t offset = (i * 7919) % blocks * (off_t)sizeof block;
+    if (pwrite(fd, block, sizeof block, offset) != (ssize_t)sizeof block) fail("pwrite");
+    const double start = now();
+    if (fsync(fd) != 0) fail("fsync");
+    printf("%.4f\n", (now() - start) * 1e3);
+  }
+  close(fd);
+}
+
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   double result;
@@ -186,6 +236,11 @@ int main(int argc, char **argv) {
     result = measure_readdir(argv[2], atol(argv[3]), atof(argv[4]) / 1e3);
   } else if (argc == 4 && strcmp(what, "create") == 0) {
     result = measure_create(argv[2], atol(argv[3]));
+  } else if (argc == 3 && (strcmp(what, "first") == 0 || strcmp(what, "touch") == 0)) {
+    result = measure_first(argv[2], strcmp(what, "touch") == 0);
+  } else if (argc == 4 && strcmp(what, "fsync") == 0) {
+    measure_fsync(argv[2], atol(argv[3]));
+    return 0;
   } else {
     fprintf(stderr, "usage: see the head of measure.c\n");
     return 64;

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CsiClient } from "../../src/csi/index.ts";
 import { NODE_NAMESPACE } from "../../test/e2e/api-server.ts";
 import { startCommand } from "../../test/support/program.ts";
-import { residentMegabytes } from "../memory.ts";
+import { residentMegabytes } from "../process.ts";
 import type { Population } from "./population.ts";
 
 export interface Times {
