@@ -10,6 +10,7 @@ import { Nodes } from "./nodes.ts";
 import { OpenFiles } from "./open-files.ts";
 import { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
 import { Ownership } from "./ownership.ts";
+import { Places } from "./places.ts";
 import { Sealer } from "./sealing.ts";
 import { Space } from "./space.ts";
 import { msToTime } from "./times.ts";
@@ -60,9 +61,10 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
         term.lost();
         ownerLost(error.message);
       },
-      isBusy: () => files.isBusy,
+      isBusy: () => files.isBusy || places.isAwaiting,
     },
   });
+  const places = new Places(options.clock, () => ownership.changed());
   const transactions = new Transactions({
     sealed: model,
     nodes,
@@ -80,6 +82,7 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     space,
     ownership,
     transactions,
+    places,
     invalidations,
     cpuCaches: new CpuCaches({
       memory: options.memory,

@@ -138,14 +138,19 @@ export class ChangeFeed {
     const parent = nodes.ofSealed(sealed.parent);
     if (parent?.kind !== "directory") return;
     if (live.parent === parent && live.name === sealed.name) return;
+    const isMove = live.parent !== undefined;
     if (live.parent !== undefined) {
       invalidations.name(live.parent.nodeid, live.name);
       this.#touch(live.parent);
       nodes.detach(live);
     }
     const there = parent.children.get(sealed.name);
-    if (there !== undefined) nodes.detach(there);
+    if (there !== undefined) {
+      nodes.detach(there);
+      this.#takenAway(there);
+    }
     nodes.attach(live, parent, sealed.name);
+    if (isMove) this.#takenAway(live);
     this.#touch(parent);
     this.#takeAttributes(live, sealed);
     invalidations.name(parent.nodeid, sealed.name);
@@ -158,11 +163,17 @@ export class ChangeFeed {
     nodes.unbind(live);
     if (parent !== undefined && from !== undefined) {
       nodes.detach(live);
+      this.#takenAway(live);
       this.#touch(parent);
       invalidations.removed(parent.nodeid, live.nodeid, name);
       invalidations.name(parent.nodeid, name);
     }
     if (live.kind !== "file" || live.open === undefined) nodes.forget(live);
+  }
+
+  /** The kernel may still come by the name: before the first replay there is none. */
+  #takenAway(live: TreeNode): void {
+    if (this.#live) this.#ctx.places.takenAway(live);
   }
 
   #takeAttributes(live: TreeNode, sealed: SealedNode): void {

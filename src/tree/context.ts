@@ -5,6 +5,7 @@ import type { Invalidations } from "./invalidations.ts";
 import type { DirectoryNode, Nodes, TreeNode } from "./nodes.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import type { Ownership } from "./ownership.ts";
+import type { Places } from "./places.ts";
 import type { Sealer } from "./sealing.ts";
 import type { Space } from "./space.ts";
 import type { Transactions } from "./transactions.ts";
@@ -19,6 +20,7 @@ export interface TreeContext {
   readonly space: Space;
   readonly ownership: Ownership;
   readonly transactions: Transactions;
+  readonly places: Places;
   readonly invalidations: Invalidations;
   readonly cpuCaches: CpuCaches;
   readonly sizes: FileSizes;

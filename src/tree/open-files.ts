@@ -6,6 +6,7 @@ import { type FileNode, pathOf } from "./nodes.ts";
 import { type Handle, type OpenFile, pause, refreshTimes, resume } from "./open-file.ts";
 import { decideOpen } from "./open-policy.ts";
 import { stale } from "./ownership.ts";
+import { type Place, placeOf } from "./places.ts";
 
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
@@ -61,19 +62,23 @@ export class OpenFiles {
     const truncates = (flags & O_TRUNC) !== 0;
     if (!writable && !truncates) return this.#openedFresh(file, flags, by);
     this.#ctx.requireChangeable();
-    const { dataWriters, writerTimeoutMs } = this.#ctx.settings;
+    const { dataWriters } = this.#ctx.settings;
     if (!truncates && dataWriters === "any" && file.content.type === "sealed" && file.content.size > 0) {
       return this.#openedFresh(file, flags, by);
     }
-    return this.#ctx.ownership.with(writerTimeoutMs, by, () => {
-      const present = this.#ctx.nodes.file(nodeid);
-      if (!truncates) {
-        // The grant may be gone when the caches are dropped.
-        const dropping = this.#ctx.cpuCaches.fresh(present);
-        if (dropping !== undefined) return unlessAborted(dropping, by.signal).then(() => this.open(nodeid, flags, by));
-        return this.#opened(present, writable, true);
-      }
-      return this.#truncate(present, by).then(() => this.#opened(present, writable, true));
+    return this.#openOwning(file, placeOf(file), flags, by);
+  }
+
+  #openOwning(file: FileNode, place: Place, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
+    const { ownership, places, settings, cpuCaches } = this.#ctx;
+    const writable = (flags & O_ACCMODE) !== 0;
+    return ownership.with(settings.writerTimeoutMs, by, () => {
+      places.require(place, by);
+      if ((flags & O_TRUNC) !== 0) return this.#truncate(file, by).then(() => this.#opened(file, writable, true));
+      const dropping = cpuCaches.fresh(file);
+      if (dropping === undefined) return this.#opened(file, writable, true);
+      // The grant may be gone when the caches are dropped.
+      return unlessAborted(dropping, by.signal).then(() => this.#openOwning(file, place, flags, by));
     });
   }
 

@@ -14,6 +14,7 @@ import { checkName, type Names } from "./names.ts";
 import { type DirectoryNode, pathOf, type TreeNode } from "./nodes.ts";
 import type { OpenedFile, OpenFiles, WriteToCome } from "./open-files.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
+import { placeOf } from "./places.ts";
 import type { KernelCaches } from "./ports.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
 
@@ -137,10 +138,9 @@ export class VolumeTree implements AsyncDisposable {
         "only regular files, directories and symlinks; no devices, FIFOs or sockets",
       );
     }
-    return this.#change([parent], by, () => {
-      const node = this.#names.createFile(this.#ctx.nodes.directory(parent), name, mode, by.caller);
-      return this.#entry(node);
-    });
+    return this.#change([parent], by, (directory) =>
+      this.#entry(this.#names.createFile(directory, name, mode, by.caller)),
+    );
   }
 
   create(
@@ -150,12 +150,12 @@ export class VolumeTree implements AsyncDisposable {
     flags: number,
     by: RequestContext,
   ): Promise<{ entry: NodeEntry; opened: OpenedFile }> | { entry: NodeEntry; opened: OpenedFile } {
-    return this.#change([parent], by, () => {
-      const directory = this.#ctx.nodes.directory(parent);
-      const there = directory.children.get(name);
-      if (there !== undefined && (flags & O_EXCL) === 0 && there.kind === "file") {
-        const opened = this.#files.open(there.nodeid, flags, by);
-        return Promise.resolve(opened).then((answer) => ({ entry: this.#entry(there), opened: answer }));
+    return this.#change([parent], by, (directory) => {
+      if ((flags & O_EXCL) === 0 && directory.children.get(name) !== undefined) {
+        // Another node made it, and the kernel did not know: it has to follow it if it is a symlink, and to decide
+        // whether this program may open it.
+        this.#ctx.places.lookAgain(by);
+        throw new FamfsError("NODE_STALE", `"${name}" is there by now: it must be looked up again`);
       }
       const node = this.#names.createFile(directory, name, mode, by.caller);
       const opened = this.#files.openNew(node, flags);
@@ -164,14 +164,14 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   makeDirectory(parent: number, name: string, mode: number, by: RequestContext): NodeEntry | Promise<NodeEntry> {
-    return this.#change([parent], by, () =>
-      this.#entry(this.#names.makeDirectory(this.#ctx.nodes.directory(parent), name, mode, by.caller)),
+    return this.#change([parent], by, (directory) =>
+      this.#entry(this.#names.makeDirectory(directory, name, mode, by.caller)),
     );
   }
 
   makeSymlink(parent: number, name: string, target: string, by: RequestContext): NodeEntry | Promise<NodeEntry> {
-    return this.#change([parent], by, () =>
-      this.#entry(this.#names.makeSymlink(this.#ctx.nodes.directory(parent), name, target, by.caller)),
+    return this.#change([parent], by, (directory) =>
+      this.#entry(this.#names.makeSymlink(directory, name, target, by.caller)),
     );
   }
 
@@ -184,13 +184,13 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   unlink(parent: number, name: string, by = uninterrupted()): void | Promise<void> {
-    return this.#change([parent], by, () => this.#names.unlink(this.#ctx.nodes.directory(parent), name));
+    return this.#change([parent], by, (directory) => this.#names.unlink(directory, name));
   }
 
   removeDirectory(parent: number, name: string, by = uninterrupted()): void | Promise<void> {
     const victim = this.#ctx.nodes.directory(parent).children.get(name)?.nodeid;
-    const locked = victim === undefined ? [parent] : [parent, victim];
-    return this.#change(locked, by, () => this.#names.removeDirectory(this.#ctx.nodes.directory(parent), name));
+    const locked = victim === undefined ? [] : [victim];
+    return this.#change([parent], by, (directory) => this.#names.removeDirectory(directory, name), locked);
   }
 
   rename(
@@ -201,10 +201,7 @@ export class VolumeTree implements AsyncDisposable {
     flags: number,
     by = uninterrupted(),
   ): void | Promise<void> {
-    return this.#change([parent, newParent], by, () => {
-      const { nodes } = this.#ctx;
-      this.#names.rename(nodes.directory(parent), name, nodes.directory(newParent), newName, flags);
-    });
+    return this.#change([parent, newParent], by, (from, to) => this.#names.rename(from, name, to, newName, flags));
   }
 
   // ---- attributes ----
@@ -219,20 +216,22 @@ export class VolumeTree implements AsyncDisposable {
     by = uninterrupted(),
   ): NodeAttributes | Promise<NodeAttributes> {
     this.#requireChangeable();
-    const { nodes, settings, ownership } = this.#ctx;
+    const { nodes, settings, ownership, places } = this.#ctx;
     const { size, handle, ...update } = change;
+    const node = nodes.get(nodeid);
+    const place = placeOf(node);
     const body = async (): Promise<NodeAttributes> => {
+      if (handle === undefined) places.require(place, by);
       if (size !== undefined) {
         await unlessAborted(this.#ctx.sizes.settled(nodes.file(nodeid)), by.signal);
         await this.#ctx.sizes.setSize(nodes.file(nodeid), size);
       }
-      const node = nodes.get(nodeid);
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
     };
     if (handle !== undefined && size !== undefined) this.#files.flush(handle);
-    const node = nodes.get(nodeid);
-    if (size === undefined && (!changesLog(update) || node.parent === undefined) && node !== nodes.root) {
+    const isRemoved = node.parent === undefined && node !== nodes.root && !places.isDoubted(place, by);
+    if (size === undefined && (!changesLog(update) || isRemoved)) {
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
     }
@@ -312,8 +311,12 @@ export class VolumeTree implements AsyncDisposable {
   async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array, by = uninterrupted()): Promise<void> {
     requireSealAttribute(name);
     this.#requireChangeable();
+    const { nodes, places, sealer } = this.#ctx;
+    const node = nodes.get(nodeid);
+    const place = placeOf(node);
     await this.#writable(by);
-    await this.#ctx.sealer.seal([this.#ctx.nodes.get(nodeid)], { forced: true });
+    places.require(place, by);
+    await sealer.seal([node], { forced: true });
   }
 
   removeExtendedAttribute(_nodeid: number, name: string): never {
@@ -362,11 +365,23 @@ export class VolumeTree implements AsyncDisposable {
     this.#ctx.sealer.close();
   }
 
-  /** A change of names: waits for the grant if need be. `directories` have it pending meanwhile. */
-  #change<T>(directories: readonly number[], by: RequestContext, body: () => T | Promise<T>): T | Promise<T> {
+  /** A change of names in `parents`: waits for the grant if need be. They, and `locked`, have it pending meanwhile. */
+  #change<T, const Parents extends readonly number[]>(
+    parents: Parents,
+    by: RequestContext,
+    body: (...directories: { [K in keyof Parents]: DirectoryNode }) => T | Promise<T>,
+    locked: readonly number[] = [],
+  ): T | Promise<T> {
     this.#requireChangeable();
-    const { ownership, settings } = this.#ctx;
-    return this.#holding(directories, () => ownership.with(settings.nameTimeoutMs, by, body));
+    const { nodes, ownership, places, settings } = this.#ctx;
+    const directories = parents.map((nodeid) => nodes.directory(nodeid));
+    const reached = directories.map((directory) => placeOf(directory));
+    return this.#holding([...parents, ...locked], () =>
+      ownership.with(settings.nameTimeoutMs, by, () => {
+        for (const place of reached) places.require(place, by);
+        return body(...(directories as { [K in keyof Parents]: DirectoryNode }));
+      }),
+    );
   }
 
   /** While `work` waits, the kernel holds the locks of `directories`, until the request that it answers is answered. */

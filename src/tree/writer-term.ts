@@ -63,7 +63,7 @@ export class WriterTerm {
 
   /** What is not in the log will never be; readers of open files keep what they have. */
   lost(): void {
-    const { sealer, transactions, nodes, sizes, invalidations, space, staleTimes } = this.#ctx;
+    const { sealer, transactions, nodes, sizes, places, invalidations, space, staleTimes } = this.#ctx;
     this.#files.loseTerm();
     void this.#files.pauseWriters();
     for (const node of sealer.unsealed) {
@@ -73,6 +73,7 @@ export class WriterTerm {
       if (node.sealed !== undefined) continue;
       const { parent, name } = node;
       nodes.detach(node);
+      places.takenAway(node);
       if (parent !== undefined) invalidations.name(parent.nodeid, name);
       if (node.kind === "file" && node.open !== undefined) continue;
       if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
