@@ -55,7 +55,7 @@ const CHOICES: readonly (readonly object[])[] = [
         kubeletDir: "/data/kubelet",
         devices: ["auto"],
         nodeSelector: { memory: "shared" },
-        updateStrategy: { type: "OnDelete" },
+        updateStrategy: { type: "RollingUpdate" },
       },
     },
     {
@@ -64,7 +64,7 @@ const CHOICES: readonly (readonly object[])[] = [
         tolerations: [],
         priorityClassName: "",
         affinity: { nodeAffinity: {} },
-        updateStrategy: { maxUnavailable: "10%" },
+        updateStrategy: { type: "RollingUpdate", maxUnavailable: "10%" },
       },
     },
   ],
@@ -145,6 +145,9 @@ describe("a real API server takes", { skip: skip || missingApiServer(), timeout:
       await dryRun(text);
       const images = [...text.matchAll(/image: (\S+)/g)].map(([, image]) => image);
       assert.deepEqual([...new Set(images)], ["busybox:1.37"], "README.md of the examples names this one alone");
+      const mounts = [...text.matchAll(/mountPath:.*/g)].map(([line]) => line);
+      assert.ok(mounts.length > 0);
+      for (const line of mounts) assert.match(line, /mountPropagation: HostToContainer/);
     });
   }
 });

@@ -1,5 +1,6 @@
 /** Parts that stop and start again while volumes are in use. */
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { pathOf } from "../support/api.ts";
 import { driverValues, helm, NAMESPACE } from "../support/driver.ts";
@@ -15,6 +16,21 @@ interface Volume {
     readonly phase: string;
     readonly regions: readonly { readonly deviceUuid: string; readonly offset: number; readonly length: number }[];
   };
+}
+
+/** The process of the node's plugin that serves its mounts. */
+function fuseServerOf(node: string): number {
+  const found = readdirSync("/proc").find((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      const [line, environment] = ["cmdline", "environ"].map((file) => readFileSync(`/proc/${pid}/${file}`, "latin1"));
+      return /fuse-server\/main\.js/.test(line ?? "") && environment?.split("\0").includes(`NODE_NAME=${node}`);
+    } catch {
+      return false; // ended meanwhile, or not for us to see
+    }
+  });
+  assert.ok(found !== undefined, `no FUSE server on ${node}`);
+  return Number(found);
 }
 
 describeDriver("restarts", (group) => {
@@ -110,6 +126,38 @@ describeDriver("restarts", (group) => {
     await space.deletePods(b, "plugin-new");
   });
 
+  test(
+    "the FUSE server, three times: containers with HostToContainer go on, new pods start at once",
+    limits,
+    async () => {
+      const { space } = group;
+      await space.create(
+        claim("healed"),
+        pod("healed", "healed", { node: "node-a", mountPropagation: "HostToContainer" }),
+      );
+      await space.ready("healed");
+      await space.sh("healed", "echo before > /data/before && sync /data");
+      for (const round of ["1", "2", "3"]) {
+        process.kill(fuseServerOf("node-a"), "SIGKILL");
+        await until(
+          "the container reads again",
+          async () => (await space.sh("healed", "cat /data/before || true")) === "before\n",
+          {
+            timeoutMs: 30_000,
+          },
+        );
+        await space.sh("healed", `echo ${round} > /data/round-${round} && sync /data`);
+        await space.create(pod(`new-${round}`, "healed", { node: "node-a" }));
+        await space.ready(`new-${round}`);
+        assert.equal(await space.sh(`new-${round}`, `cat /data/round-${round}`), `${round}\n`);
+      }
+      await space.event("PersistentVolumeClaim", "healed", /^FuseServerDied: .*3 times within/);
+      // They did not say so, and were there when the server died.
+      await space.event("PersistentVolumeClaim", "healed", /^MountsBroken: .*pod restarts\/new-1\b.*delete these pods/);
+      await space.deletePods("healed", "new-1", "new-2", "new-3");
+    },
+  );
+
   test("a controller that dies in the middle of 20 creations: 20 volumes, none twice, none lost", limits, async (t) => {
     const { cluster, space } = group;
     const { api } = cluster;
@@ -147,7 +195,7 @@ describeDriver("restarts", (group) => {
     await allReady("controller", 2);
   });
 
-  test("helm upgrade replaces every pod of the driver; claims and data stay", limits, async () => {
+  test("helm upgrade with RollingUpdate replaces every pod of the driver; claims and data stay", limits, async () => {
     const { cluster, space } = group;
     await space.create(claim("kept"), pod("before", "kept", { node: "node-a" }));
     await space.ready("before");
@@ -159,7 +207,9 @@ describeDriver("restarts", (group) => {
     };
     const old = new Set(await running());
 
-    await helm(cluster, "upgrade", { ...driverValues(cluster), logLevel: "debug" });
+    const { node, ...values } = driverValues(cluster);
+    const updateStrategy = { type: "RollingUpdate" };
+    await helm(cluster, "upgrade", { ...values, node: { ...node, updateStrategy }, logLevel: "debug" });
     await until("only new pods run", async () => {
       const now = await running();
       return now.length === old.size && now.every((uid) => !old.has(uid));

@@ -85,7 +85,7 @@ export function stockImageContent(): StockImage {
 }
 
 /** What the tests' cluster needs instead of the defaults; where there is one, with a device of the stock tools. */
-export function driverValues(cluster: Cluster, { stockDevice = true } = {}): object {
+export function driverValues(cluster: Cluster, { stockDevice = true } = {}) {
   const [repository, tag] = FAMFS_IMAGE.split(":");
   return {
     fabric: FABRIC,

@@ -37,6 +37,7 @@ export interface PodOptions {
   /** Of the claim in the pod. */
   readonly readOnly?: boolean;
   readonly subPath?: string;
+  readonly mountPropagation?: "HostToContainer";
   /** Past the scheduler, straight to this node. */
   readonly nodeName?: string;
   readonly securityContext?: object;
@@ -47,7 +48,8 @@ export interface PodOptions {
 
 /** A shell with a claim at /data. */
 export function pod(name: string, claimName: string, options: PodOptions = {}): Manifest {
-  const { node, nodeName, readOnly = false, subPath, securityContext, privileged = false, script } = options;
+  const { node, nodeName, readOnly = false, subPath, mountPropagation } = options;
+  const { securityContext, privileged = false, script } = options;
   const claims = Object.entries(options.claims ?? { data: claimName });
   return {
     apiVersion: "v1",
@@ -72,6 +74,7 @@ export function pod(name: string, claimName: string, options: PodOptions = {}): 
             name: directory,
             mountPath: `/${directory}`,
             ...(subPath === undefined ? {} : { subPath }),
+            ...(mountPropagation === undefined ? {} : { mountPropagation }),
           })),
         },
       ],
