@@ -5,6 +5,7 @@ import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
 import { type FileNode, pathOf, type SealedContent } from "./nodes.ts";
 import { pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
+import { withRoom } from "./shortage.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
 import { keptLength, UnsealedFile } from "./unsealed-file.ts";
@@ -28,7 +29,7 @@ export class FileSizes {
   newContent(): UnsealedFile {
     const { space, options } = this.#ctx;
     const content = new UnsealedFile(options.clock.monotonicMs());
-    content.spare = this.#orReclaim(() => space.reserveUnit());
+    content.spare = withRoom(this.#ctx, () => space.reserveUnit());
     return content;
   }
 
@@ -38,13 +39,24 @@ export class FileSizes {
    */
   discard(file: FileNode, content: UnsealedFile): void {
     content.lost = true;
+    this.#growth.forget(file);
     const { changing, open } = file;
     if (changing === undefined && open === undefined) {
       this.#giveBack(content);
       return;
     }
     const unused = open === undefined ? undefined : this.#ctx.options.maps.idle(open.map);
-    void Promise.all([changing, unused]).then(() => this.#giveBack(content));
+    Promise.all([changing, unused])
+      .then(() => this.#giveBack(content))
+      .catch((error) => {
+        // A defect here must not end the process, which serves other volumes, too.
+        this.#ctx.options.logger.error({ err: error, file: pathOf(file) }, "space of a dropped file stays taken");
+      });
+  }
+
+  /** `file` was sealed. */
+  sealed(file: FileNode): void {
+    this.#growth.forget(file);
   }
 
   #giveBack(content: UnsealedFile): void {
@@ -231,16 +243,6 @@ export class FileSizes {
       this.#ctx.space.release(tail);
     }
     if (open !== undefined) resume(open, maps);
-  }
-
-  #orReclaim<T>(attempt: () => T): T {
-    try {
-      return attempt();
-    } catch (error) {
-      if (!hasCode(error, "NO_SPACE")) throw error;
-      this.#ctx.space.reclaim();
-      return attempt();
-    }
   }
 
   #applySize(file: FileNode, content: UnsealedFile, size: number): void {

@@ -6,6 +6,7 @@ import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import type { FileNode } from "./nodes.ts";
 import { pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
+import { withRoom } from "./shortage.ts";
 import type { RegionExtent } from "./space.ts";
 import { mergeAdjacent, rangesOf, totalLength, type UnsealedFile } from "./unsealed-file.ts";
 
@@ -15,9 +16,16 @@ import { mergeAdjacent, rangesOf, totalLength, type UnsealedFile } from "./unsea
  */
 export class Growth {
   readonly #ctx: TreeContext;
+  /** Unsealed files that were given more than the unit of their creation: some of it may be more than they need. */
+  readonly #grown = new Set<FileNode>();
 
   constructor(ctx: TreeContext) {
     this.#ctx = ctx;
+  }
+
+  /** `file` is sealed, or its content was dropped. */
+  forget(file: FileNode): void {
+    this.#grown.delete(file);
   }
 
   /**
@@ -161,21 +169,21 @@ export class Growth {
   }
 
   #show(file: FileNode, content: UnsealedFile): void {
+    this.#grown.add(file);
     if (file.open !== undefined)
       this.#ctx.options.maps.setLayout(file.open.map, mapLayoutOf(content), content.capacity);
   }
 
   /** When space is short, what others hold beyond their size comes back first. */
   async #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
-    const { space, nodes, sizes } = this.#ctx;
+    const { space, sizes } = this.#ctx;
+    const reserve = () => space.reserveGrowth(base, end);
     try {
-      return space.reserveGrowth(base, end);
+      return withRoom(this.#ctx, reserve);
     } catch (error) {
       if (!hasCode(error, "NO_SPACE")) throw error;
     }
-    space.reclaim();
-    const others = [...nodes.all()].filter((node): node is FileNode => node.kind === "file" && node !== file);
-    for (const other of others) await sizes.trim(other);
-    return space.reserveGrowth(base, end);
+    for (const other of [...this.#grown]) if (other !== file) await sizes.trim(other);
+    return reserve();
   }
 }

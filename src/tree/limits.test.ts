@@ -74,6 +74,25 @@ test("a full volume refuses at create; space comes back when files go", async ()
   assert.equal(node.tree.status().freeBlocks, 0);
 });
 
+test("files that were just closed give back what they do not need before anybody is refused", async () => {
+  const volume = new SharedVolume({ dataBytes: 4 * ALLOC_UNIT });
+  const node = volume.serve("a");
+  for (let at = 0; at < 20; at++) await put(node, `empty${at}`, "");
+  await put(node, "f", "old");
+  await node.tree.syncFileSystem();
+  // A new content that is closed takes the place of the old one.
+  const rewrite = await node.tree.open(nodeidOf(node, "f"), O.WRONLY | O.TRUNC);
+  await node.write(rewrite, 0, "new");
+  node.tree.release(rewrite.handle);
+  const { entry, opened } = await node.tree.create(ROOT, "big", 0o644, O.WRONLY, USER);
+  await node.tree.setAttributes(entry.attributes.nodeid, { size: 3 * ALLOC_UNIT, handle: opened.handle });
+  await assert.rejects(put(node, "one more", ""), { code: "NO_SPACE" });
+  assert.equal(list(node).length, 22);
+  assert.equal(await contents(node, "f"), "new");
+  assert.equal(await contents(volume.serve("b"), "f"), "new");
+  assert.deepEqual(volume.replay().findings, []);
+});
+
 test("space of a removed file comes back only when nobody can hold it", async () => {
   const volume = new SharedVolume({ dataBytes: 4 * ALLOC_UNIT });
   volume.exclusive = false;

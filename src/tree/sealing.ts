@@ -79,6 +79,16 @@ export class Sealer {
     }
   }
 
+  /**
+   * Seals at once the files that are closed, which gives back what they have beyond their bytes (a unit even when they
+   * are empty) and what they replace. Nothing while the log may not be written.
+   */
+  sealClosed(): void {
+    if (this.#ctx.ownership.writer === undefined) return;
+    const isClosed = ({ open, changing }: FileNode) => (open?.writers ?? 0) === 0 && changing === undefined;
+    this.#sealNow([...this.#due.keys()].filter((node) => node.kind === "file" && isClosed(node)));
+  }
+
   /** Seals `directory` and what it lies in: what is in the log can only be moved to what is in the log. */
   sealDirectory(directory: DirectoryNode): void {
     const missing: TreeNode[] = [];
@@ -220,6 +230,7 @@ export class Sealer {
     this.#ctx.space.release(tail);
     if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
     file.content = sealedContent(file.sealed, "here");
+    this.#ctx.sizes.sealed(file);
     if (file.open !== undefined) {
       maps.setLayout(file.open.map, mapLayoutOf(file.content), file.content.size);
       maps.setSealed(file.open.map, true);
