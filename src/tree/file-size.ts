@@ -1,4 +1,4 @@
-import { FamfsError, hasCode } from "../base/index.ts";
+import { FamfsError, formatSize, hasCode } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { Growth } from "./growth.ts";
 import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
@@ -7,8 +7,8 @@ import { pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { withRoom } from "./shortage.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
-import type { RegionExtent } from "./space.ts";
-import { keptLength, UnsealedFile } from "./unsealed-file.ts";
+import { extentsOf, type RegionExtent } from "./space.ts";
+import { keptLength, totalLength, UnsealedFile } from "./unsealed-file.ts";
 
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
@@ -66,11 +66,42 @@ export class FileSizes {
     content.spare = undefined;
   }
 
+  /** O_TRUNC. NO_SPACE, LOG_FULL; then the file is whole. */
+  async empty(file: FileNode): Promise<void> {
+    await this.#alone(file, async () => {
+      const { content } = file;
+      if (content.type === "unsealed") await this.#setSize(file, 0);
+      else if (content.size > 0) {
+        await this.#requireRoomForAsMuch(file, content);
+        await this.#unseal(file);
+      }
+    });
+    file.mtime = this.#ctx.now();
+    file.ctime = file.mtime;
+    if (file.content.type === "sealed") this.#ctx.staleTimes.add(file);
+  }
+
   /**
-   * O_TRUNC of a sealed file, or the first growth of an empty one: a new unsealed file under the same nodeid. What
-   * the log has stays there, and its extents stay taken, until the new one seals.
+   * The bytes of a sealed file stay taken until new ones are sealed. Should space end before that, a piece of the new
+   * content would take the place of the old one: refused while the file is whole.
    */
-  async unseal(file: FileNode): Promise<UnsealedFile> {
+  async #requireRoomForAsMuch(file: FileNode, { layout }: SealedContent): Promise<void> {
+    const bytes = totalLength(extentsOf(layout));
+    try {
+      await this.#growth.requireFree(file, bytes);
+    } catch (error) {
+      if (!hasCode(error, "NO_SPACE")) throw error;
+      throw new FamfsError(
+        "NO_SPACE",
+        `${pathOf(file)} keeps its ${formatSize(bytes)} until its new content is sealed, and there is no room for as ` +
+          `many beside them: remove it first. ${error.message}`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** An empty new content for a file that is sealed. What the log has stays there until the new one seals. */
+  async #unseal(file: FileNode): Promise<UnsealedFile> {
     const { transactions } = this.#ctx;
     const isNamed = file.parent !== undefined;
     if (isNamed) transactions.requireForNew(MAX_SLOTS_PER_NODE); // its name was used before
@@ -124,7 +155,7 @@ export class FileSizes {
     const before = file.content;
     if (before.type === "sealed") {
       if (before.size > 0) throw sizeSealed(file, end);
-      await this.unseal(file);
+      await this.#unseal(file);
     }
     const content = requireUnsealed(file);
     try {

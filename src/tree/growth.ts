@@ -174,16 +174,23 @@ export class Growth {
       this.#ctx.options.maps.setLayout(file.open.map, mapLayoutOf(content), content.capacity);
   }
 
-  /** When space is short, what others hold beyond their size comes back first. */
-  async #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
-    const { space, sizes } = this.#ctx;
-    const reserve = () => space.reserveGrowth(base, end);
+  /** NO_SPACE unless `bytes` are free for `file`; nothing is reserved. */
+  async requireFree(file: FileNode, bytes: number): Promise<void> {
+    await this.#orTrimmed(file, () => this.#ctx.space.requireFree(bytes));
+  }
+
+  #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
+    return this.#orTrimmed(file, () => this.#ctx.space.reserveGrowth(base, end));
+  }
+
+  /** When space is short, what others hold beyond their size comes back before `file` is refused. */
+  async #orTrimmed<T>(file: FileNode, attempt: () => T): Promise<T> {
     try {
-      return withRoom(this.#ctx, reserve);
+      return withRoom(this.#ctx, attempt);
     } catch (error) {
       if (!hasCode(error, "NO_SPACE")) throw error;
     }
-    for (const other of [...this.#grown]) if (other !== file) await sizes.trim(other);
-    return reserve();
+    for (const other of [...this.#grown]) if (other !== file) await this.#ctx.sizes.trim(other);
+    return attempt();
   }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ALLOC_UNIT, MIB } from "../base/index.ts";
-import { contents, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
+import { contents, find, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
 import { SharedVolume } from "./testing/shared-volume.ts";
 
 /** At least as many entries of any log are kept for removing and renaming. */
@@ -91,6 +91,56 @@ test("files that were just closed give back what they do not need before anybody
   assert.equal(await contents(node, "f"), "new");
   assert.equal(await contents(volume.serve("b"), "f"), "new");
   assert.deepEqual(volume.replay().findings, []);
+});
+
+test("a file is overwritten only with room for as much again; otherwise it stays as it is", async () => {
+  const volume = new SharedVolume({ dataBytes: 8 * ALLOC_UNIT });
+  const node = volume.serve("a");
+  const make = async (name: string, units: number) => {
+    const { entry, opened } = await node.tree.create(ROOT, name, 0o644, O.WRONLY, USER);
+    await node.tree.setAttributes(entry.attributes.nodeid, { size: units * ALLOC_UNIT, handle: opened.handle });
+    await node.write(opened, 0, name);
+    node.tree.release(opened.handle);
+  };
+  await make("weights", 3);
+  await make("other", 2);
+  await node.tree.syncFileSystem();
+  const { freeBlocks } = node.tree.status(); // three units
+  const nodeid = nodeidOf(node, "weights");
+  const overwrite = await node.tree.open(nodeid, O.WRONLY | O.TRUNC);
+  await node.write(overwrite, 0, "newer");
+  node.tree.release(overwrite.handle);
+  assert.equal(await contents(node, "weights"), "newer");
+  await node.tree.syncFileSystem();
+  await node.tree.unlink(ROOT, "weights");
+  await make("weights", 4);
+  await node.tree.syncFileSystem();
+  const entries = volume.length;
+  await assert.rejects(async () => node.tree.open(nodeidOf(node, "weights"), O.WRONLY | O.TRUNC), {
+    code: "NO_SPACE",
+    message: /weights keeps its 8 MiB until its new content is sealed.*remove it first/,
+  });
+  await volume.clock.advance(2000);
+  assert.equal(volume.length, entries);
+  assert.equal(find(node, "weights")?.attributes.size, 4 * ALLOC_UNIT);
+  assert.equal((await contents(node, "weights")).slice(0, 7), "weights");
+  assert.equal(node.tree.status().freeBlocks, freeBlocks - ALLOC_UNIT / 4096);
+  await node.tree.unlink(ROOT, "other");
+  const another = await node.tree.open(nodeidOf(node, "weights"), O.WRONLY | O.TRUNC);
+  node.tree.release(another.handle);
+});
+
+test("O_TRUNC of a file that is empty in the log costs no entry", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  await put(node, "empty", "");
+  await node.tree.syncFileSystem();
+  for (let at = 0; at < 10; at++) {
+    const opened = await node.tree.open(nodeidOf(node, "empty"), O.WRONLY | O.TRUNC);
+    node.tree.release(opened.handle);
+    await volume.clock.advance(1100);
+  }
+  assert.equal(volume.length, 1);
 });
 
 test("space of a removed file comes back only when nobody can hold it", async () => {

@@ -201,10 +201,7 @@ export class OpenFiles {
 
   async #truncate(file: FileNode, { signal }: RequestContext): Promise<void> {
     await unlessAborted(this.#ctx.sizes.settled(file), signal);
-    if (file.content.type === "sealed") await this.#ctx.sizes.unseal(file);
-    else await this.#ctx.sizes.setSize(file, 0);
-    file.mtime = this.#ctx.now();
-    file.ctime = file.mtime;
+    await this.#ctx.sizes.empty(file);
   }
 
   /** Without the grant, with what other nodes wrote before this. */

@@ -121,6 +121,11 @@ export class Space {
     if (stale && this.#free !== undefined) this.#rebuild();
   }
 
+  /** NO_SPACE unless `bytes` are free now, in however many pieces. */
+  requireFree(bytes: number): void {
+    if (this.#owned().freeBytes < bytes) throw this.#noSpace(bytes);
+  }
+
   /** One unit for a new file. NO_SPACE. */
   reserveUnit(): RegionExtent {
     const extent = this.#owned().allocate(ALLOC_UNIT);
