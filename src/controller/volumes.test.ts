@@ -36,13 +36,18 @@ test("what a controller left half done and nobody asks for again goes away", asy
   const { name: _n, resourceVersion: _r, createdAt: _c, ...like } = kept;
   await at.store.create("volumes", "pending", {
     ...like,
-    uuid: "p",
+    uuid: "00000000-0000-4000-8000-00000000000a",
     phase: "Pending",
     regions: [],
     jobNode: undefined,
   });
   const regions = [{ deviceUuid: at.agent.deviceUuid, offset: 512 * MIB, length: 16 * MIB }];
-  await at.store.create("volumes", "failed", { ...like, uuid: "f", phase: "Failed", regions });
+  await at.store.create("volumes", "failed", {
+    ...like,
+    uuid: "00000000-0000-4000-8000-00000000000f",
+    phase: "Failed",
+    regions,
+  });
   while ((await at.store.list("volumes")).length > 1) await tick();
   assert.deepEqual(await at.store.get("volumes", "kept"), kept);
 });

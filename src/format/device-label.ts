@@ -1,6 +1,5 @@
-import { ALLOC_UNIT, FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
+import { FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
 import { Checked } from "./checked.ts";
-import { sealCrc } from "./crc.ts";
 import {
   DeviceLabelStruct,
   EXTENSION_VERSION,
@@ -12,6 +11,7 @@ import {
 import type { Inspected } from "./finding.ts";
 import { readU64 } from "./integers.ts";
 import { SUPERBLOCK_MAGIC, SuperblockStruct } from "./structs.ts";
+import { encodeForeignSuperblock } from "./superblock.ts";
 
 /** What says whose a managed device is (design 2). */
 export interface DeviceLabel {
@@ -38,27 +38,8 @@ const checked = new Checked({
  */
 export function encodeDeviceLabel(label: DeviceLabel): Uint8Array {
   const bytes = new Uint8Array(LABEL_RECORD_OFFSET + DeviceLabelStruct.size);
-  SuperblockStruct.encode(
-    {
-      ts_magic: SUPERBLOCK_MAGIC,
-      ts_version: LABEL_SUPERBLOCK_VERSION,
-      ts_log_offset: 0,
-      ts_log_len: 0,
-      ts_alloc_unit: ALLOC_UNIT,
-      ts_omf_ver_major: 0,
-      ts_omf_ver_minor: 0,
-      ts_uuid: uuidToBytes(label.uuid),
-      ts_dev_uuid: uuidToBytes(label.uuid),
-      ts_system_uuid: new Uint8Array(16),
-      ts_crc: 0n,
-      ts_sb_flags: 0,
-      dd_size: label.sizeBytes,
-      dd_uuid: uuidToBytes(label.uuid),
-      dd_daxdev: "managed by famfs-csi",
-    },
-    bytes,
-  );
-  sealCrc(bytes, 0, SuperblockStruct.offsets.ts_crc);
+  const front = { uuid: label.uuid, sizeBytes: label.sizeBytes, text: "managed by famfs-csi" };
+  bytes.set(encodeForeignSuperblock({ version: LABEL_SUPERBLOCK_VERSION, ...front }));
   return checked.encode(
     {
       dl_size: DeviceLabelStruct.size,

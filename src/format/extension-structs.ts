@@ -59,12 +59,14 @@ export const MAX_PLACEMENT_HEAP = MAX_SYMLINK_TARGET;
  * The first 2 MiB of an extended volume's region. Stock tools use bytes [0, 200) only.
  *
  *   0         superblock
+ *   2 KiB     erase mark, while the volume that was here is being erased
  *   4 KiB     volume record, and 512 bytes later its origin
  *   8 KiB     guard range: identity line, then one 64-byte claim per owner slot
  *   128 KiB   one 8 KiB detail page per owner slot
  *   1536 KiB  repair copies: superblock, and 4 KiB later the volume record
  *   1600 KiB  ring of changes in place (64 KiB)
  */
+export const ERASE_MARK_OFFSET = 0x800;
 export const VOLUME_RECORD_OFFSET = 0x1000;
 export const VOLUME_ORIGIN_OFFSET = VOLUME_RECORD_OFFSET + 0x200;
 export const GUARD_OFFSET = 0x2000;
@@ -108,6 +110,20 @@ export const VolumeOriginStruct = new Struct("famfs_x_origin", 3072, {
   vo_crc: { at: 3064, type: "u64", show: "hex" }, // of bytes [0, 3064)
 });
 export const VOLUME_ORIGIN_MAGIC = 0x3167726f78666d66n; // "fmfxorg1"
+
+export const EraseMarkStruct = new Struct("famfs_x_erase_mark", 64, {
+  em_magic: { at: 0, type: "u64", show: "hex" },
+  em_version: { at: 8, type: "u32" },
+  em_reserved: { at: 12, type: "pad", length: 4 },
+  em_volume_uuid: { at: 16, type: "bytes", length: 16 },
+  em_generation: { at: 32, type: "size" },
+  em_region_length: { at: 40, type: "size" },
+  em_begun_sec: { at: 48, type: "ssize" },
+  em_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const ERASE_MARK_MAGIC = 0x3173726578666d66n; // "fmfxers1"
+/** `ts_version` in the superblock in front of an erase mark: no volume any more, and yet found where volumes are. */
+export const ERASING_SUPERBLOCK_VERSION = 0x6573617265n; // "erase"
 
 export const IdentityStruct = new Struct("famfs_x_identity", 64, {
   id_magic: { at: 0, type: "u64", show: "hex" },

@@ -3,6 +3,7 @@ export * from "./describe.ts";
 export * from "./device-label.ts";
 export { type Decoded, EntryDecoder } from "./entry-decode.ts";
 export { encodeEntries, encodeEntry, isName } from "./entry-encode.ts";
+export * from "./erase-mark.ts";
 export {
   CHANGE_RING_OFFSET,
   CHANGE_RING_SIZE,

@@ -172,6 +172,16 @@ struct famfs_x_change {
   uint64_t ch_crc;
 };
 
+struct famfs_x_erase_mark {
+  uint64_t em_magic;
+  uint32_t em_version;
+  uint8_t em_reserved[4];
+  uint8_t em_volume_uuid[16];
+  uint64_t em_generation, em_region_length;
+  int64_t em_begun_sec;
+  uint64_t em_crc;
+};
+
 struct famfs_x_device_label {
   uint64_t dl_magic;
   uint32_t dl_version, dl_size;

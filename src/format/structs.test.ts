@@ -89,6 +89,7 @@ test("docs/format-extensions.md has the offsets and sizes of the tables", () => 
 test("the areas of an extended volume's first 2 MiB do not touch each other", () => {
   const areas: [string, number, number][] = [
     ["superblock", 0, stock.SuperblockStruct.size],
+    ["erase mark", extensions.ERASE_MARK_OFFSET, extensions.EraseMarkStruct.size],
     ["volume record", extensions.VOLUME_RECORD_OFFSET, extensions.VolumeRecordStruct.size],
     ["volume origin", extensions.VOLUME_ORIGIN_OFFSET, extensions.VolumeOriginStruct.size],
     ["guard range", extensions.GUARD_OFFSET, 64 * (1 + extensions.MAX_SLOTS)],

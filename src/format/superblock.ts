@@ -1,5 +1,6 @@
 import { ALLOC_UNIT, FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
 import { Checked } from "./checked.ts";
+import { sealCrc } from "./crc.ts";
 import type { Inspected } from "./finding.ts";
 import {
   LOG_OFFSET,
@@ -62,6 +63,38 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array {
     dd_uuid: uuidToBytes(superblock.daxdevUuid),
     dd_daxdev: superblock.daxdev,
   });
+}
+
+/**
+ * A superblock with the stock magic, a valid CRC and a version that no stock tool accepts: their mkfs finds a file
+ * system of another version and refuses to write without force.
+ */
+export function encodeForeignSuperblock(front: {
+  readonly version: bigint;
+  readonly uuid: string;
+  readonly sizeBytes: number;
+  /** For people. */
+  readonly text: string;
+}): Uint8Array {
+  const bytes = SuperblockStruct.encode({
+    ts_magic: SUPERBLOCK_MAGIC,
+    ts_version: front.version,
+    ts_log_offset: 0,
+    ts_log_len: 0,
+    ts_alloc_unit: ALLOC_UNIT,
+    ts_omf_ver_major: 0,
+    ts_omf_ver_minor: 0,
+    ts_uuid: uuidToBytes(front.uuid),
+    ts_dev_uuid: uuidToBytes(front.uuid),
+    ts_system_uuid: new Uint8Array(16),
+    ts_crc: 0n,
+    ts_sb_flags: 0,
+    dd_size: front.sizeBytes,
+    dd_uuid: uuidToBytes(front.uuid),
+    dd_daxdev: front.text,
+  });
+  sealCrc(bytes, 0, SuperblockStruct.offsets.ts_crc);
+  return bytes;
 }
 
 /** The checks of stock in its order (format 8), then what stock forgets: whether log and data fit at all. */

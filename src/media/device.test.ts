@@ -29,6 +29,7 @@ import {
   parseDeviceSpec,
   readLabel,
   scanDevices,
+  scanVolumes,
   showContents,
   VolumeMedia,
 } from "./index.ts";
@@ -160,7 +161,7 @@ describe("a simulated device", () => {
     media.window.copyIn(region.length - 3, Buffer.from("end"));
     assert.equal(Buffer.from(await device.read(TIB - 3, 3)).toString(), "end");
     let last = 0;
-    await eraseRegion(device, region, { onProgress: (done) => (last = done) });
+    await eraseRegion(device, region, volume, { onProgress: (done) => (last = done) });
     assert.equal(last, region.length);
     assert.deepEqual([...(await device.read(TIB - 3, 3))], [0, 0, 0]);
     assert.ok(statSync(at("huge")).blocks * 512 < 16 * MIB);
@@ -217,13 +218,28 @@ describe("what a device holds", () => {
     await using media = await VolumeMedia.open(device, device.whole, { writable: false });
     assert.equal(media.record, undefined);
 
-    await eraseRegion(device, device.whole);
+    await eraseRegion(device, device.whole, volume);
     assert.equal((await device.inspect()).type, "blank");
     await using window = device.mapRegion(device.whole, { writable: true });
     window.copyIn(device.sizeBytes - 1, Uint8Array.of(1));
     assert.match(showContents(await device.inspect()), /unknown data \(at its end\)/);
     window.copyIn(MIB, Uint8Array.of(1));
     assert.match(showContents(await device.inspect()), /not zero at 1048576/);
+  });
+
+  it("is not blank when only its start is, and volumes are behind that", async () => {
+    await using device = await open("wiped", "64Mi");
+    await initDevice(device, label("cccccccc-0000-4000-8000-000000000002"));
+    await formatVolume(device, { offset: 8 * MIB, length: 32 * MIB }, { ...volume, createdSeconds: 10 });
+    await device.zero(0, 2 * MIB);
+    assert.equal((await device.inspect()).type, "blank");
+    const fresh = label("cccccccc-0000-4000-8000-000000000003");
+    await assert.rejects(initDevice(device, fresh), {
+      code: "DEVICE_NOT_BLANK",
+      message: /has lost its label and holds volume v at 8388608; only --force/,
+    });
+    await initDevice(device, { ...fresh, force: true });
+    assert.deepEqual(await scanVolumes(device), []);
   });
 
   it("is recognised by the marks of other formats", () => {

@@ -1,14 +1,19 @@
 import { randomUUID } from "node:crypto";
+import { ALLOC_UNIT } from "../base/index.ts";
 import {
   capacityFor,
+  encodeEraseMark,
   type Formatted,
   formatExtended,
   formatStock,
+  GUARD_OFFSET,
+  IDENTITY_SIZE,
   LOG_OFFSET,
   SUPERBLOCK_COPY_OFFSET,
   type VolumeOrigin,
 } from "../format/index.ts";
 import type { Device, Range, ZeroOptions } from "./device.ts";
+import type { Window } from "./window.ts";
 
 export interface VolumeFormat {
   /** Of the volume record, and of the superblock unless it is a stock file system with a UUID of its own. */
@@ -79,20 +84,53 @@ export async function formatVolume(
   return formatted;
 }
 
+/** The volume that a region was given to: all that may be erased there. */
+export interface ErasedVolume {
+  readonly uuid: string;
+  readonly generation: number;
+}
+
 /**
- * Makes the whole region zero: what a volume leaves to its successor. The superblock goes first. `options.check` is
- * called before each chunk, because the region may have been given away meanwhile.
+ * Makes the whole region zero: what a volume leaves to its successor. An erase mark takes the place of its superblock
+ * first and goes last, so that what a crash leaves is never taken for a volume, nor for another one's. Whether the
+ * region is that volume's the caller has seen (`lookAtRegion`). `options.check` is called before each chunk, because
+ * the region may have been given away meanwhile.
  */
-export async function eraseRegion(device: Device, region: Range, options: ZeroOptions = {}): Promise<void> {
+export async function eraseRegion(
+  device: Device,
+  region: Range,
+  volume: ErasedVolume,
+  options: ZeroOptions = {},
+): Promise<void> {
   await options.check?.();
   {
     await using window = device.mapRegion(region, { writable: true });
-    forgetSuperblocks(window);
+    const mark = encodeEraseMark({
+      volumeUuid: volume.uuid,
+      generation: volume.generation,
+      regionLength: region.length,
+      begunSeconds: Math.floor(Date.now() / 1000),
+    });
+    for (const { offset, bytes } of mark) window.copyInDurable(offset, bytes);
+    // Whoever still has it mapped sees that it is given away.
+    window.zero(GUARD_OFFSET, IDENTITY_SIZE);
+    forgetSuperblockCopy(window);
   }
-  await device.zero(region.offset, region.length, options);
+  const { onProgress } = options;
+  const head = { offset: region.offset, length: ALLOC_UNIT };
+  const rest = { offset: region.offset + ALLOC_UNIT, length: region.length - ALLOC_UNIT };
+  if (rest.length > 0) await device.zero(rest.offset, rest.length, options);
+  await device.zero(head.offset, head.length, {
+    ...options,
+    onProgress: (done) => onProgress?.(rest.length + done),
+  });
 }
 
-function forgetSuperblocks(window: { readonly length: number; zero(offset: number, length: number): void }): void {
+function forgetSuperblocks(window: Pick<Window, "length" | "zero">): void {
   window.zero(0, 4096);
+  forgetSuperblockCopy(window);
+}
+
+function forgetSuperblockCopy(window: Pick<Window, "length" | "zero">): void {
   if (window.length >= LOG_OFFSET) window.zero(SUPERBLOCK_COPY_OFFSET, 4096);
 }

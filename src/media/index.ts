@@ -1,10 +1,13 @@
+export { assertBlank } from "./blank.ts";
 export * from "./device.ts";
 export * from "./device-contents.ts";
 export * from "./device-spec.ts";
 export * from "./format-volume.ts";
+export * from "./init-device.ts";
 export * from "./label.ts";
 export * from "./log-reader.ts";
 export { LogWriter, type Taker } from "./log-writer.ts";
+export { lookAtRegion, type OtherVolume, type RegionContents } from "./region-contents.ts";
 export * from "./scan.ts";
 export * from "./volume-media.ts";
 export * from "./volume-scan.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { silentLogger } from "../base/index.ts";
-import { scanVolumes } from "../media/index.ts";
+import { eraseRegion, scanVolumes } from "../media/index.ts";
 import { type FamfsVolume, loggedEvents, type Store, updateRecord } from "../state/index.ts";
 import type { Devices } from "./devices.ts";
 import { eventually, newVolume, openDevices, openStore, scratchDirectory } from "./testing/fixtures.ts";
@@ -131,8 +131,8 @@ test("jobs of other nodes and adopted volumes are left alone", async (t) => {
   assert.equal((await (await devices.require(deviceUuid)).inspect()).type, "label");
 });
 
-test("what the memory holds without a record is not formatted over, from whichever side", async (t) => {
-  const { create, phase, start, store, devices, deviceUuid } = await setUp(t);
+/** The volume v1, formatted and holding something; its record is lost. Answers where it holds that. */
+async function lostVolume({ create, phase, start, store, devices, deviceUuid }: Setup): Promise<number> {
   await create();
   {
     await using _jobs = start();
@@ -141,22 +141,96 @@ test("what the memory holds without a record is not formatted over, from whichev
   const lost = await store.get("volumes", "v1");
   assert.ok(lost);
   await store.delete("volumes", "v1", lost.resourceVersion);
-  // v2 was placed at its start, v3 in its middle: the records of both were made while v1 had none.
-  const place = (offset: number, length: number) => ({ regions: [{ deviceUuid, offset, length }] });
-  const unit = 2 ** 21;
-  await store.create("volumes", "v2", newVolume(deviceUuid, { uuid: V2, ...place(unit, 16 * unit) }));
-  await store.create("volumes", "v3", newVolume(deviceUuid, { uuid: V3, ...place(17 * unit, 16 * unit) }));
-  await using _jobs = start();
-  for (const name of ["v2", "v3"]) {
-    await eventually(`${name} says why it waits`, async () => {
-      const volume = await store.get("volumes", name);
-      assert.equal(volume?.phase, "Formatting");
-      return (
-        volume.conditions.some(({ message }) => /holds volume v1 at 2097152.*device scan --adopt/.test(message)) ||
-        undefined
-      );
-    });
+  const secret = 30 * UNIT;
+  await using window = (await devices.require(deviceUuid)).mapRegion(
+    { offset: secret, length: UNIT },
+    { writable: true },
+  );
+  window.copyInDurable(0, CONTENT);
+  return secret;
+}
+
+const UNIT = 2 ** 21;
+const CONTENT = Buffer.from("written by its pods");
+
+test("what the memory holds without a record is neither formatted nor erased over, from whichever side", async (t) => {
+  for (const phase of ["Formatting", "Reclaiming"] as const) {
+    const setup = await setUp(t);
+    const { start, store, devices, deviceUuid } = setup;
+    const secret = await lostVolume(setup);
+    // v2 is at its start, v3 in its middle: as records that were made since, or as a restored backup has them.
+    const place = (offset: number, length: number) => ({ regions: [{ deviceUuid, offset, length }], phase });
+    await store.create("volumes", "v2", newVolume(deviceUuid, { uuid: V2, ...place(UNIT, 16 * UNIT) }));
+    await store.create("volumes", "v3", newVolume(deviceUuid, { uuid: V3, ...place(17 * UNIT, 16 * UNIT) }));
+    await using _jobs = start();
+    for (const [name, uuid] of [
+      ["v2", V2],
+      ["v3", V3],
+    ] as const) {
+      await eventually(`${name} says why it waits`, async () => {
+        const volume = await store.get("volumes", name);
+        assert.equal(volume?.phase, phase);
+        const message = volume.conditions[0]?.message ?? "";
+        return /holds volume v1 \(11111111.*\) at 2097152/.test(message) && message.includes(uuid);
+      });
+    }
+    const device = await devices.require(deviceUuid);
+    const { record } = (await scanVolumes(device))[0] ?? {};
+    assert.equal(record?.name, "v1", "it is untouched");
+    assert.deepEqual(Buffer.from(await device.read(secret, CONTENT.length)), CONTENT);
   }
-  const { record } = (await scanVolumes(await devices.require(deviceUuid)))[0] ?? {};
-  assert.equal(record?.name, "v1", "it is untouched");
 });
+
+test("a volume that was never formatted has nothing to be erased: its record goes", async (t) => {
+  const setup = await setUp(t);
+  const { start, store, devices, deviceUuid } = setup;
+  const secret = await lostVolume(setup);
+  const failure = { code: "DEVICE_NOT_FOUND", message: "not then" };
+  await store.create("volumes", "v2", newVolume(deviceUuid, { uuid: V2, phase: "Reclaiming", failure }));
+  await using _jobs = start();
+  await eventually("the record is gone", async () => (await store.get("volumes", "v2")) === undefined);
+  assert.deepEqual(Buffer.from(await (await devices.require(deviceUuid)).read(secret, CONTENT.length)), CONTENT);
+});
+
+test("a volume whose record forgot that it was formatted keeps what is in it", async (t) => {
+  const setup = await setUp(t);
+  const { create, phase, start, devices, deviceUuid } = setup;
+  const secret = await lostVolume(setup);
+  await create(); // as a backup has it that was made a moment earlier
+  await using _jobs = start();
+  await phase("Ready");
+  assert.deepEqual(Buffer.from(await (await devices.require(deviceUuid)).read(secret, CONTENT.length)), CONTENT);
+});
+
+test("an erasing that was cut off goes on, and what others left of one is in nobody's way", async (t) => {
+  const setup = await setUp(t);
+  const { create, phase, start, store, devices, deviceUuid } = setup;
+  const secret = await lostVolume(setup);
+  const device = await devices.require(deviceUuid);
+  const cut = { check: throwsAt(2) };
+  const { regions, uuid, regionGeneration: generation } = newVolume(deviceUuid);
+  for (const region of regions) await assert.rejects(eraseRegion(device, region, { uuid, generation }, cut));
+  assert.deepEqual(Buffer.from(await device.read(secret, CONTENT.length)), CONTENT);
+  await create({ phase: "Reclaiming" });
+  {
+    await using _jobs = start();
+    await eventually("the record is gone", async () => (await store.get("volumes", "v1")) === undefined);
+  }
+  assert.deepEqual(await device.read(secret, CONTENT.length), new Uint8Array(CONTENT.length));
+  // Cut off again, and now its record is lost for good: v2 begins inside.
+  for (const region of regions)
+    await assert.rejects(eraseRegion(device, region, { uuid, generation }, { check: throwsAt(2) }));
+  await create({ uuid: V2, regions: [{ deviceUuid, offset: 9 * UNIT, length: 16 * UNIT }] });
+  await using _jobs = start();
+  await phase("Ready");
+  assert.deepEqual(
+    (await scanVolumes(device)).map(({ record }) => record?.volumeUuid),
+    [V2],
+  );
+});
+
+function throwsAt(call: number): () => void {
+  return () => {
+    if (--call === 0) throw new Error("killed");
+  };
+}

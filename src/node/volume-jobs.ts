@@ -1,6 +1,21 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type ErrorCode, FamfsError, hasCode, isFamfsError, type Logger, messageOf } from "../base/index.ts";
-import { type Device, eraseRegion, formatVolume, scanVolumes } from "../media/index.ts";
+import {
+  ALLOC_UNIT,
+  type ErrorCode,
+  FamfsError,
+  hasCode,
+  isFamfsError,
+  type Logger,
+  messageOf,
+} from "../base/index.ts";
+import {
+  type Device,
+  eraseRegion,
+  formatVolume,
+  lookAtRegion,
+  type OtherVolume,
+  type RegionContents,
+} from "../media/index.ts";
 import { parseVolumeParameters, type Region, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import type { VolumeConditions } from "./volume-conditions.ts";
 
@@ -126,8 +141,16 @@ export class VolumeJobs implements AsyncDisposable {
         logLength: logLengthBytes,
         origin: { csiName: volume.csiName, fabric: volume.fabric, parameters: volume.parameters },
       };
-      await this.#assertNoneLost(device, region, volume);
-      await formatVolume(device, region, format, { signal: this.#stop.signal, check: () => this.#check(volume) });
+      const { own, other, leftovers } = await this.#look(device, region, volume);
+      if (other !== undefined) throw recordsLost(region, volume, other);
+      // Formatted before; what its record forgot since (a backup was restored, say) its pods may have filled.
+      if (own === "volume") return undefined;
+      const options = { signal: this.#stop.signal, check: () => this.#check(volume) };
+      for (const { offset } of leftovers) {
+        // Nobody goes on erasing what has no record, and who looks for volumes would skip this one with the rest of it.
+        if (offset < region.offset) await device.zero(offset, ALLOC_UNIT, options);
+      }
+      await formatVolume(device, region, format, options);
       return undefined;
     } catch (error) {
       if (this.#stop.signal.aborted || (isFamfsError(error) && TRANSIENT.has(error.code))) throw error;
@@ -139,7 +162,14 @@ export class VolumeJobs implements AsyncDisposable {
     const { store, logger } = this.#options;
     const started = performance.now();
     const { device, region } = await this.#place(volume);
-    await eraseRegion(device, region, { signal: this.#stop.signal, check: () => this.#check(volume) });
+    const { other } = await this.#look(device, region, volume);
+    // One that was never formatted has nothing there: only its record goes.
+    if (other !== undefined && volume.failure === undefined) throw recordsLost(region, volume, other);
+    if (other === undefined) {
+      const { uuid, regionGeneration: generation } = volume;
+      const check = () => this.#check(volume);
+      await eraseRegion(device, region, { uuid, generation }, { signal: this.#stop.signal, check });
+    }
     const now = await store.get("volumes", volume.name);
     if (now === undefined || !this.#isMine(now)) return;
     await store.delete("volumes", volume.name, now.resourceVersion);
@@ -157,27 +187,12 @@ export class VolumeJobs implements AsyncDisposable {
     return { device: await this.#options.device(region.deviceUuid), region };
   }
 
-  /**
-   * The last guard of volumes whose records were lost: what the memory shows there is not formatted over. Volumes may
-   * begin before the region, so the search does where the last volume with a record ends.
-   */
-  async #assertNoneLost(device: Device, region: Region, volume: Volume): Promise<void> {
-    const before = [...this.#regions.values()]
-      .flat()
-      .filter((each) => each.deviceUuid === region.deviceUuid && each.offset < region.offset)
-      .map((each) => each.offset + each.length);
-    const from = Math.max(0, ...before.filter((end) => end <= region.offset));
-    const found = await scanVolumes(device, { within: { from, end: region.offset + region.length } });
-    for (const {
-      record,
-      region: { offset, length },
-    } of found) {
-      if (record === undefined || record.volumeUuid === volume.uuid || offset + length <= region.offset) continue;
-      throw new FamfsError(
-        "RECORDS_LOST",
-        `device ${region.deviceUuid} holds volume ${record.name} at ${offset}, where ${volume.name} was placed, and the record of ${record.name} is lost`,
-      );
-    }
+  /** The last guard of volumes whose records were lost: what is there is asked of the memory, not of the store. */
+  #look(device: Device, region: Region, { name, uuid, regionGeneration }: Volume): Promise<RegionContents> {
+    const known = [...this.#regions]
+      .filter(([other]) => other !== name)
+      .flatMap(([, regions]) => regions.filter(({ deviceUuid }) => deviceUuid === region.deviceUuid));
+    return lookAtRegion(device, region, { uuid, generation: regionGeneration }, { signal: this.#stop.signal, known });
   }
 
   /** Before every chunk: the region must still be this volume's, and the job ours (design 5, quarantine). */
@@ -188,4 +203,12 @@ export class VolumeJobs implements AsyncDisposable {
       throw new FamfsError("CONFLICT", `the job for volume ${volume.name} is over: its record has changed`);
     }
   }
+}
+
+function recordsLost({ deviceUuid }: Region, { name, uuid, regionGeneration }: Volume, other: OtherVolume): FamfsError {
+  const found = `volume ${other.name === "" ? "without a readable name" : other.name} (${other.uuid}, generation ${other.generation})`;
+  return new FamfsError(
+    "RECORDS_LOST",
+    `device ${deviceUuid} holds ${found} at ${other.offset}, where ${name} (${uuid}, generation ${regionGeneration}) is by its record: records were lost, and nothing is written there`,
+  );
 }

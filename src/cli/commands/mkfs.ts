@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
 import { FamfsError, formatSize, GIB } from "../../base/index.ts";
 import { capacityFor } from "../../format/index.ts";
-import { formatVolume, openDevice, showContents } from "../../media/index.ts";
+import { assertBlank, formatVolume, openDevice } from "../../media/index.ts";
 import { integer, octal, size } from "../arguments.ts";
 import { globals } from "../globals.ts";
 import { print, printJson } from "../output.ts";
@@ -45,13 +45,7 @@ refused. For several volumes on one device use "famfs-csi device init" and let t
       const { output } = globals(command);
       await using device = await openDevice(name, { writable: true });
       await using _lock = await device.lock();
-      const contents = await device.inspect();
-      if (contents.type !== "blank" && options.force !== true) {
-        throw new FamfsError(
-          "DEVICE_NOT_BLANK",
-          `${device.path} ${showContents(contents)}; --force overwrites it, and what it holds is lost`,
-        );
-      }
+      if (options.force !== true) await assertBlank(device);
       if (options.stock === true && device.sizeBytes < STOCK_MINIMUM) {
         throw new FamfsError(
           "DEVICE_TOO_SMALL",

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import type { Command } from "commander";
 import { FamfsError, fromSystemError } from "../../base/index.ts";
-import { formatVolume, openDevice, showContents } from "../../media/index.ts";
+import { assertBlank, formatVolume, openDevice, showContents } from "../../media/index.ts";
 import { findFusermount, localMountPoint, mountLocally } from "../../node/local.ts";
 import { globals } from "../globals.ts";
 import { localNode } from "../local-volume.ts";
@@ -97,6 +97,7 @@ async function formatIfBlank(name: string, options: MountOptions): Promise<void>
     );
   }
   await using _lock = await device.lock();
+  await assertBlank(device);
   await formatVolume(device, device.whole, {
     uuid: randomUUID(),
     name: "",

@@ -102,7 +102,7 @@ export class TestAgent implements AsyncDisposable {
         found.phase === "Formatting" ? { ...found, phase: "Ready", jobNode: undefined } : undefined,
       );
     } else if (volume.phase === "Reclaiming" && Object.keys(volume.staged).length === 0) {
-      await eraseRegion(this.device, region);
+      await eraseRegion(this.device, region, { uuid: volume.uuid, generation: volume.regionGeneration });
       await this.#store.delete("volumes", volume.name, volume.resourceVersion);
     }
   }
