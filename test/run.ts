@@ -93,6 +93,13 @@ const SUITES: readonly Suite[] = [
     timeoutMinutes: 3,
   },
   {
+    name: "sharing",
+    what: "nodes that write one volume by turns: what is acknowledged holds",
+    files: ["test/sharing/*.test.ts"],
+    mounts: true,
+    timeoutMinutes: 5,
+  },
+  {
     name: "sanity",
     what: "csi-sanity against standalone",
     files: ["test/sanity/*.test.ts"],

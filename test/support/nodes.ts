@@ -6,33 +6,53 @@ import { setTimeout } from "node:timers/promises";
 import { type AccessMode, CsiClient } from "../../src/csi/index.ts";
 import { unmountBelow } from "../../src/node/index.ts";
 import { EmbeddedStore } from "../../src/state/index.ts";
-import { type Running, simulatedDevice, startProgram } from "./program.ts";
+import { type Running, type SimulatedDevice, simulatedDevice, startProgram } from "./program.ts";
 import { capability } from "./standalone.ts";
 
 const START_MS = 60_000;
 
+interface Started {
+  readonly program: Running;
+  readonly client: CsiClient;
+}
+
+/** Which processes of a node: the plugin, its FUSE server, or all as on a host that hangs. */
+export type Part = "plugin" | "server" | "node";
+
 export class NodeProcess {
   readonly nodeId: string;
   readonly directory: string;
-  readonly program: Running;
-  readonly client: CsiClient;
+  readonly #start: () => Promise<Started>;
+  #started: Started;
 
-  constructor(nodeId: string, directory: string, program: Running, client: CsiClient) {
+  private constructor(nodeId: string, directory: string, start: () => Promise<Started>, started: Started) {
     this.nodeId = nodeId;
     this.directory = directory;
-    this.program = program;
-    this.client = client;
+    this.#start = start;
+    this.#started = started;
   }
 
-  /** Of the plugin and its FUSE server. */
-  get #pids(): number[] {
+  static async launch(nodeId: string, directory: string, start: () => Promise<Started>): Promise<NodeProcess> {
+    return new NodeProcess(nodeId, directory, start, await start());
+  }
+
+  get program(): Running {
+    return this.#started.program;
+  }
+
+  get client(): CsiClient {
+    return this.#started.client;
+  }
+
+  #pids(part: Part): number[] {
     const { pid = 0 } = this.program.child;
-    return [...readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number), pid];
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
+    return [...(part === "plugin" ? [] : children.map(Number)), ...(part === "server" ? [] : [pid])];
   }
 
-  /** Everything of the node stands still, as on a host that hangs. Disposing lets it go on. */
-  freeze(): Disposable {
-    const pids = this.#pids;
+  /** Part of the node stands still; everything of it, as on a host that hangs. Disposing lets it go on. */
+  freeze(part: Part = "node"): Disposable {
+    const pids = this.#pids(part);
     for (const pid of pids) process.kill(pid, "SIGSTOP");
     let frozen = true;
     const thaw = () => {
@@ -44,8 +64,20 @@ export class NodeProcess {
 
   /** As on a host that loses power. */
   async die(): Promise<void> {
-    for (const pid of this.#pids) process.kill(pid, "SIGKILL");
+    for (const pid of this.#pids("node")) process.kill(pid, "SIGKILL");
     await this.program.ended;
+  }
+
+  killServer(): void {
+    for (const pid of this.#pids("server")) process.kill(pid, "SIGKILL");
+  }
+
+  /** Kills the plugin alone, and starts another one, as a kubelet does. */
+  async replacePlugin(): Promise<void> {
+    this.program.child.kill("SIGKILL");
+    await this.program.ended;
+    this.client[Symbol.dispose]();
+    this.#started = await this.#start();
   }
 
   staging(volumeId: string): string {
@@ -73,14 +105,14 @@ export class Nodes implements AsyncDisposable {
   readonly store: EmbeddedStore;
   readonly controller: CsiClient;
   readonly #directory: string;
-  readonly #device: string;
+  readonly #device: SimulatedDevice;
   readonly #resources: AsyncDisposableStack;
 
   private constructor(fields: {
     store: EmbeddedStore;
     controller: CsiClient;
     directory: string;
-    device: string;
+    device: SimulatedDevice;
     resources: AsyncDisposableStack;
   }) {
     this.store = fields.store;
@@ -103,7 +135,12 @@ export class Nodes implements AsyncDisposable {
       `--state-dir=${stateDir}`,
     ]);
     const store = resources.use(await EmbeddedStore.open({ stateDir }));
-    return new Nodes({ store, controller, directory, device: device.url, resources: resources.move() });
+    return new Nodes({ store, controller, directory, device, resources: resources.move() });
+  }
+
+  /** Where the memory of all nodes is. */
+  get device(): SimulatedDevice {
+    return this.#device;
   }
 
   async node(name: string): Promise<NodeProcess> {
@@ -111,22 +148,27 @@ export class Nodes implements AsyncDisposable {
     const nodeId = `${name}-${process.pid}`;
     const directory = join(this.#directory, name);
     mkdirSync(directory);
-    const { program, client } = await start(this.#resources, join(directory, "csi.sock"), [
+    const arguments_ = [
       "node",
       "--store=embedded",
       `--state-dir=${join(this.#directory, "state")}`,
       `--node-id=${nodeId}`,
-      `--device=${this.#device}`,
-    ]);
-    return new NodeProcess(nodeId, directory, program, client);
+      `--device=${this.#device.url}`,
+    ];
+    return NodeProcess.launch(nodeId, directory, () => start(this.#resources, join(directory, "csi.sock"), arguments_));
   }
 
-  async create(name: string, bytes: number, mode: AccessMode): Promise<string> {
+  async create(
+    name: string,
+    bytes: number,
+    mode: AccessMode,
+    parameters: Record<string, string> = {},
+  ): Promise<string> {
     const { volume } = await this.controller.call("controller", "CreateVolume", {
       name,
       capacityRange: { requiredBytes: BigInt(bytes) },
       volumeCapabilities: [capability(mode)],
-      parameters: {},
+      parameters,
     });
     return volume?.volumeId ?? "";
   }
@@ -145,7 +187,7 @@ export class Nodes implements AsyncDisposable {
   }
 }
 
-async function start(resources: AsyncDisposableStack, socket: string, args: readonly string[]) {
+async function start(resources: AsyncDisposableStack, socket: string, args: readonly string[]): Promise<Started> {
   const program = startProgram(...args, `--endpoint=unix://${socket}`);
   resources.defer(async () => {
     if (program.child.exitCode === null && program.child.signalCode === null) await program.stop();
