@@ -4,6 +4,7 @@ import type { TreeContext } from "./context.ts";
 import { isUnsealed, type TreeNode } from "./nodes.ts";
 import { refreshTimes, sizeOf } from "./open-file.ts";
 import { extentsOf } from "./space.ts";
+import { sameTime } from "./times.ts";
 import { keptLength, totalLength } from "./unsealed-file.ts";
 
 const S_IFMT = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
@@ -42,9 +43,9 @@ export class AttributesOfNodes {
 
   get(node: TreeNode): NodeAttributes {
     const { maps } = this.#ctx.options;
-    if (node.kind === "file" && refreshTimes(node, maps) && node.sealed !== undefined) this.#ctx.staleTimes.add(node);
+    this.#refreshTimes(node);
     const { mountGroup } = this.#ctx.settings;
-    const linked = node.parent !== undefined || node === this.#ctx.nodes.root;
+    const linked = this.#isLinked(node);
     return {
       nodeid: node.nodeid,
       mode: S_IFMT[node.kind] | (mountGroup === undefined ? node.mode : withGroupRights(node)),
@@ -60,8 +61,25 @@ export class AttributesOfNodes {
     };
   }
 
+  /**
+   * Whether `update` needs an entry: what is in the log changes. Scripts that start pods chown and chmod all of a volume
+   * that is right already; the access and the change time live in memory only.
+   */
+  needsLog(node: TreeNode, { mode, uid, gid, mtime }: AttributeUpdate): boolean {
+    // What has no name any more may be in the log until what replaces it is: there is no place to log it at.
+    if (isUnsealed(node) || !this.#isLinked(node)) return false;
+    this.#refreshTimes(node);
+    return (
+      (mode !== undefined && (mode & 0o7777) !== node.mode) ||
+      (uid !== undefined && uid !== node.uid) ||
+      (gid !== undefined && gid !== node.gid) ||
+      (mtime !== undefined && (mtime === "now" || !sameTime(mtime, node.mtime)))
+    );
+  }
+
   /** chmod, chown, utimes. What the log has changes there first, in one entry. Needs the log for that. */
   set(node: TreeNode, update: AttributeUpdate): void {
+    const needsLog = this.needsLog(node, update);
     const now = this.#ctx.now();
     const mtime = update.mtime === "now" ? now : (update.mtime ?? node.mtime);
     const next = {
@@ -70,7 +88,7 @@ export class AttributesOfNodes {
       gid: update.gid ?? node.gid,
       mtime,
     };
-    if (!isUnsealed(node) && changesLog(update)) {
+    if (needsLog) {
       const { transactions } = this.#ctx;
       const relink = transactions.relink(node);
       if (relink.type !== "relink") throw new FamfsError("INTERNAL", "a RELINK was expected");
@@ -80,10 +98,19 @@ export class AttributesOfNodes {
     Object.assign(node, next);
     node.ctime = now;
     if (update.atime !== undefined) node.atime = update.atime === "now" ? now : update.atime;
-    if (update.mtime !== undefined) {
-      if (node.kind === "file" && node.open !== undefined) node.open.timesSetMs = this.#ctx.options.clock.wallMs();
-      this.#ctx.staleTimes.delete(node);
+    if (update.mtime !== undefined && node.kind === "file" && node.open !== undefined) {
+      node.open.timesSetMs = this.#ctx.options.clock.wallMs();
     }
+    if (needsLog) this.#ctx.staleTimes.delete(node); // the entry has the time of now
+  }
+
+  #isLinked(node: TreeNode): boolean {
+    return node.parent !== undefined || node === this.#ctx.nodes.root;
+  }
+
+  #refreshTimes(node: TreeNode): void {
+    if (node.kind !== "file" || !refreshTimes(node, this.#ctx.options.maps)) return;
+    if (node.sealed !== undefined) this.#ctx.staleTimes.add(node);
   }
 
   #allocated(node: TreeNode): number {
@@ -100,11 +127,4 @@ const S_ISGID = 0o2000;
 function withGroupRights(node: TreeNode): number {
   const mode = node.mode | ((node.mode & 0o700) >> 3);
   return node.kind === "directory" ? mode | S_ISGID : mode;
-}
-
-/** The access time lives in memory only. */
-export function changesLog(update: AttributeUpdate): boolean {
-  return (
-    update.mode !== undefined || update.uid !== undefined || update.gid !== undefined || update.mtime !== undefined
-  );
 }

@@ -1,13 +1,7 @@
 import { FamfsError, messageOf, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
 import type { Time } from "../format/index.ts";
 import { assembleTree } from "./assemble.ts";
-import {
-  type AttributesOfNodes,
-  type AttributeUpdate,
-  changesLog,
-  type NodeAttributes,
-  UNTIL_INVALIDATED,
-} from "./attributes.ts";
+import { type AttributesOfNodes, type AttributeUpdate, type NodeAttributes, UNTIL_INVALIDATED } from "./attributes.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import type { TreeContext } from "./context.ts";
 import { checkName, type Names } from "./names.ts";
@@ -230,8 +224,9 @@ export class VolumeTree implements AsyncDisposable {
       return this.#attributes.get(node);
     };
     if (handle !== undefined && size !== undefined) this.#files.flush(handle);
-    const isRemoved = node.parent === undefined && node !== nodes.root && !places.isDoubted(place, by);
-    if (size === undefined && (!changesLog(update) || isRemoved)) {
+    // What already is as asked is judged by what other nodes have done until now.
+    if (ownership.writer === undefined) this.poll();
+    if (size === undefined && !places.isDoubted(place, by) && !this.#attributes.needsLog(node, update)) {
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
     }
