@@ -127,7 +127,7 @@ export class ServedVolume implements VolumeServer {
   }
 
   seal(): Promise<void> {
-    return this.tree.syncFileSystem();
+    return this.tree.seal();
   }
 
   abandon(): void {

@@ -5,6 +5,7 @@ import type { TreeContext } from "./context.ts";
 import { CpuCaches } from "./cpu-caches.ts";
 import { FileSizes } from "./file-size.ts";
 import { Invalidations } from "./invalidations.ts";
+import { Losses } from "./losses.ts";
 import { Names } from "./names.ts";
 import { Nodes } from "./nodes.ts";
 import { OpenFiles } from "./open-files.ts";
@@ -83,6 +84,7 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     ownership,
     transactions,
     places,
+    losses: new Losses(),
     invalidations,
     cpuCaches: new CpuCaches({
       memory: options.memory,

@@ -2,6 +2,7 @@ import type { SealedTree, Time } from "../format/index.ts";
 import type { CpuCaches } from "./cpu-caches.ts";
 import type { FileSizes } from "./file-size.ts";
 import type { Invalidations } from "./invalidations.ts";
+import type { Losses } from "./losses.ts";
 import type { DirectoryNode, Nodes, TreeNode } from "./nodes.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import type { Ownership } from "./ownership.ts";
@@ -21,6 +22,7 @@ export interface TreeContext {
   readonly ownership: Ownership;
   readonly transactions: Transactions;
   readonly places: Places;
+  readonly losses: Losses;
   readonly invalidations: Invalidations;
   readonly cpuCaches: CpuCaches;
   readonly sizes: FileSizes;

@@ -8,6 +8,8 @@ export interface OpenFile {
   handles: number;
   /** Handles that can write. */
   writers: number;
+  /** Those of them that lost the grant they were opened under: while there are any, no worker writes by itself. */
+  lostWriters: number;
   /** Who has stopped the writes of workers; they go on when nobody does. */
   pauses: number;
   /** Bytes were zeroed by fallocate, which leaves no trace in the map. */
@@ -20,8 +22,11 @@ export interface Handle {
   readonly id: number;
   readonly file: FileNode;
   readonly writable: boolean;
-  /** Take-over under which it was opened for write; undefined when it needed no grant. */
-  readonly term: number | undefined;
+  /**
+   * Whether it writes under the grant: it keeps it here, until it is closed. After a hand-over it takes the grant
+   * again before it writes; after a loss it never writes again, whoever has the grant by then.
+   */
+  grant: "not needed" | "needed" | "lost";
 }
 
 /** From now on writes of workers come to `prepareWrite`; `idle` tells when the last one is done. */

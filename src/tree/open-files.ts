@@ -74,6 +74,7 @@ export class OpenFiles {
     const writable = (flags & O_ACCMODE) !== 0;
     return ownership.with(settings.writerTimeoutMs, by, () => {
       places.require(place, by);
+      if (file.content.type === "unsealed" && file.content.lost) throw stale();
       if ((flags & O_TRUNC) !== 0) return this.#truncate(file, by).then(() => this.#opened(file, writable, true));
       const dropping = cpuCaches.fresh(file);
       if (dropping === undefined) return this.#opened(file, writable, true);
@@ -93,25 +94,35 @@ export class OpenFiles {
    * nothing does, OWNER_STALE, OWNER_BUSY. Growing goes on when the request is interrupted: nobody sees room behind
    * the end of a file.
    */
-  async prepareWrite(id: number, { offset, end }: WriteToCome, by: RequestContext): Promise<number> {
+  async prepareWrite(id: number, { offset, end, isWriteBack }: WriteToCome, by: RequestContext): Promise<number> {
     const handle = this.handle(id);
     const { file } = handle;
     if (!handle.writable) throw new FamfsError("NOT_PERMITTED", `${pathOf(file)} was opened for reading`);
     if (file.content.type === "sealed" && offset >= file.content.size && file.content.size > 0) {
       throw writePastEnd(file, offset, end);
     }
-    if (handle.term !== undefined) {
+    if (handle.grant !== "not needed") {
       this.#ctx.ownership.verify();
-      this.#requireTerm(handle);
+      this.#requireWrite(handle, isWriteBack);
       await this.#acquire(by);
-      this.#requireTerm(handle);
     }
+    this.#requireWrite(handle, isWriteBack);
     await unlessAborted(this.#ctx.sizes.settled(file), by.signal);
     if (file.content.type === "sealed" && file.content.size === 0) {
       this.#ctx.requireChangeable();
       await this.#acquire(by);
     }
     return await unlessAborted(this.#ctx.sizes.ensureCapacity(file, offset, end), by.signal);
+  }
+
+  #requireWrite(handle: Handle, isWriteBack: boolean): void {
+    const { file } = handle;
+    // Which mapping changed the pages is not known: it may be one that lost the grant.
+    if (isWriteBack && file.open !== undefined && file.open.lostWriters > 0) {
+      this.#ctx.invalidations.content(file.nodeid); // readers here would see the pages, and nobody else
+      throw stale();
+    }
+    this.requireGrant(handle);
   }
 
   async #acquire({ budget, signal }: RequestContext): Promise<void> {
@@ -121,15 +132,18 @@ export class OpenFiles {
   /** What can be known of errors to come: OWNER_STALE. */
   flush(id: number): void {
     const handle = this.handle(id);
-    if (handle.writable) this.#requireTerm(handle);
+    if (handle.writable) this.requireGrant(handle);
   }
 
   fsync(id: number): void {
     const handle = this.handle(id);
     const { file } = handle;
-    if (!handle.writable) return;
-    this.#requireTerm(handle);
-    this.#announce(file);
+    if (handle.writable) {
+      this.requireGrant(handle);
+      this.#announce(file);
+    }
+    const lost = this.#ctx.losses.takeSync(file);
+    if (lost !== undefined) throw lost;
   }
 
   /** After the last close and munmap of a handle; the file seals or goes when it was the last one. */
@@ -151,9 +165,10 @@ export class OpenFiles {
       file.open = undefined;
       maps.destroy(open.map);
     }
+    if (handle.grant === "lost" && --open.lostWriters === 0) resume(open, maps);
     if (open.writers === 0 && handle.writable) this.#ctx.sealer.changed(file);
     if (file.open === undefined && file.parent === undefined) this.#gone(file);
-    if (handle.term !== undefined && handle.term === this.#ctx.ownership.term) this.#granted--;
+    if (handle.grant === "needed") this.#granted--;
     this.#ctx.ownership.changed();
   }
 
@@ -165,8 +180,8 @@ export class OpenFiles {
   /** Stops what workers write by themselves, and waits until none is at it. */
   async pauseWriters(): Promise<void> {
     const { maps } = this.#ctx.options;
-    for (const { term, file } of this.#handles.values()) {
-      if (term === undefined || file.open === undefined || this.#paused.has(file.open)) continue;
+    for (const { grant, file } of this.#handles.values()) {
+      if (grant === "not needed" || file.open === undefined || this.#paused.has(file.open)) continue;
       this.#paused.add(file.open);
       pause(file.open, maps);
     }
@@ -178,24 +193,21 @@ export class OpenFiles {
     this.#paused.clear();
   }
 
-  /** A new ownership: handles of the one before count again, unless it was lost. */
-  startTerm(): void {
-    this.#granted = 0;
+  /** This node owns the log again: data writes check that it still does. */
+  setGuards(): void {
     const { maps } = this.#ctx.options;
     for (const { file } of this.#handles.values())
       if (file.open !== undefined) maps.setGuard(file.open.map, this.#guard());
-    for (const [id, handle] of this.#handles) {
-      if (handle.term === undefined || this.#lostTerms.has(handle.term)) continue;
-      this.#handles.set(id, { ...handle, term: this.#ctx.ownership.term });
-      this.#granted++;
-    }
   }
 
-  readonly #lostTerms = new Set<number>();
-
-  /** What was opened for write under the ownership of now can write no more. */
-  loseTerm(): void {
-    this.#lostTerms.add(this.#ctx.ownership.term);
+  /** What was opened for write under the grant writes no more: neither by workers nor by `prepareWrite`. */
+  lose(): void {
+    for (const handle of this.#handles.values()) {
+      const { open } = handle.file;
+      if (handle.grant !== "needed" || open === undefined) continue;
+      handle.grant = "lost";
+      if (open.lostWriters++ === 0) pause(open, this.#ctx.options.maps);
+    }
     this.#granted = 0;
   }
 
@@ -230,14 +242,14 @@ export class OpenFiles {
         capacity: content.type === "sealed" ? content.size : content.capacity,
         sealed: content.type === "sealed",
       });
-      file.open = { map, handles: 0, writers: 0, pauses: 0, zeroed: false, timesSetMs: 0 };
+      file.open = { map, handles: 0, writers: 0, lostWriters: 0, pauses: 0, zeroed: false, timesSetMs: 0 };
     }
     file.open.handles++;
     if (writable) file.open.writers++;
     const id = this.#nextHandle++;
-    const term = writable && granted ? this.#ctx.ownership.term : undefined;
-    if (term !== undefined) this.#granted++;
-    this.#handles.set(id, { id, file, writable, term });
+    const grant = writable && granted ? "needed" : "not needed";
+    if (grant === "needed") this.#granted++;
+    this.#handles.set(id, { id, file, writable, grant });
     if (writable) this.#ctx.sealer.changed(file);
     return { handle: id, map: file.open.map, writable, ...decideOpen(writable, this.#ctx.settings) };
   }
@@ -249,9 +261,10 @@ export class OpenFiles {
     return this.#ctx.ownership.yieldingWriter?.guard ?? memory.regionGuard;
   }
 
-  #requireTerm(handle: Handle): void {
-    if (handle.file.content.type === "unsealed" && handle.file.content.lost) throw stale();
-    if (handle.term !== undefined && this.#lostTerms.has(handle.term)) throw stale();
+  /** OWNER_STALE. */
+  requireGrant(handle: Handle): void {
+    const { content } = handle.file;
+    if (handle.grant === "lost" || (content.type === "unsealed" && content.lost)) throw stale();
   }
 
   /** Other nodes may have pages of what was rewritten. */

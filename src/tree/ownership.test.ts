@@ -90,6 +90,7 @@ test("after losing the log writes fail with OWNER_STALE, nothing is logged, and 
   assert.equal(await contents(a, "sealed"), "old");
   assert.equal(a.maps.count, 0);
   await put(a, "next", "works again");
+  await assert.rejects(a.tree.syncFileSystem(), { code: "OWNER_STALE" }); // what was lost is told once
   await a.tree.syncFileSystem();
   assert.deepEqual(volume.replay().findings, []);
 });

@@ -41,17 +41,11 @@ export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #closing = new AbortController();
   #phase: Phase = { name: "none" };
-  /** Counts take-overs: a handle remembers in which it wrote. */
-  #term = 0;
   #stalled: PromiseWithResolvers<void> | undefined;
   #wanted: { readonly check: () => void } | undefined;
 
   constructor(options: OwnershipOptions) {
     this.#options = options;
-  }
-
-  get term(): number {
-    return this.#term;
   }
 
   /** Waits until the lease is renewed, at most as long as an operation may wait. */
@@ -197,7 +191,6 @@ export class Ownership {
       writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
       await this.#options.events.catchUp();
       this.#closing.signal.throwIfAborted();
-      this.#term++;
       this.#phase = { name: "held", writer, sinceMs: this.#options.clock.monotonicMs() };
       this.#options.events.gained(writer);
       return writer;

@@ -1,4 +1,4 @@
-import { FamfsError, messageOf, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
+import { FamfsError, hasCode, messageOf, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
 import type { Time } from "../format/index.ts";
 import { assembleTree } from "./assemble.ts";
 import { type AttributesOfNodes, type AttributeUpdate, type NodeAttributes, UNTIL_INVALIDATED } from "./attributes.ts";
@@ -216,6 +216,7 @@ export class VolumeTree implements AsyncDisposable {
     const place = placeOf(node);
     const body = async (): Promise<NodeAttributes> => {
       if (handle === undefined) places.require(place, by);
+      else if (size !== undefined) this.#files.flush(handle);
       if (size !== undefined) {
         await unlessAborted(this.#ctx.sizes.settled(nodes.file(nodeid)), by.signal);
         await this.#ctx.sizes.setSize(nodes.file(nodeid), size);
@@ -258,10 +259,12 @@ export class VolumeTree implements AsyncDisposable {
 
   async allocate(handle: number, offset: number, length: number, mode: number, by = uninterrupted()): Promise<void> {
     this.#files.flush(handle);
-    const { file, term } = this.#files.handle(handle);
+    const open = this.#files.handle(handle);
+    const { file, grant } = open;
     const { ownership, settings, sizes } = this.#ctx;
-    if (term !== undefined) await ownership.acquire(by.budget.leftMs(settings.writerTimeoutMs), by.signal);
+    if (grant !== "not needed") await ownership.acquire(by.budget.leftMs(settings.writerTimeoutMs), by.signal);
     await unlessAborted(sizes.settled(file), by.signal);
+    this.#files.requireGrant(open);
     await sizes.allocate(file, offset, length, mode);
   }
 
@@ -273,11 +276,21 @@ export class VolumeTree implements AsyncDisposable {
 
   /** fsync of a directory: what lies in it is in the log afterwards, but for files still being written. */
   async syncDirectory(nodeid: number, by = uninterrupted()): Promise<void> {
-    await this.#holding([nodeid], () => this.#writable(by));
-    await this.#ctx.sealer.sealAll({ forced: false, within: this.#ctx.nodes.directory(nodeid) });
+    const { losses, nodes, sealer } = this.#ctx;
+    const directory = nodes.directory(nodeid);
+    const seal = async () => {
+      await this.#holding([nodeid], () => this.#writable(by));
+      await sealer.sealAll({ forced: false, within: directory });
+    };
+    await telling(seal(), () => losses.takeSync(directory));
   }
 
   async syncFileSystem(by = uninterrupted()): Promise<void> {
+    await telling(this.seal(by), () => this.#ctx.losses.takeVolume());
+  }
+
+  /** Everything is in the log afterwards, but for files still being written. What was lost before is not told. */
+  async seal(by = uninterrupted()): Promise<void> {
     await this.#writable(by);
     await this.#ctx.sealer.sealAll({ forced: false });
   }
@@ -306,12 +319,12 @@ export class VolumeTree implements AsyncDisposable {
   async setExtendedAttribute(nodeid: number, name: string, _value: Uint8Array, by = uninterrupted()): Promise<void> {
     requireSealAttribute(name);
     this.#requireChangeable();
-    const { nodes, places, sealer } = this.#ctx;
+    const { losses, nodes, places, sealer } = this.#ctx;
     const node = nodes.get(nodeid);
     const place = placeOf(node);
     await this.#writable(by);
     places.require(place, by);
-    await sealer.seal([node], { forced: true });
+    await telling(sealer.seal([node], { forced: true }), () => losses.takeSeal(node));
   }
 
   removeExtendedAttribute(_nodeid: number, name: string): never {
@@ -433,4 +446,16 @@ export class VolumeTree implements AsyncDisposable {
     // Whoever took the volume from us says why.
     if (!this.#abandoned) this.#ctx.options.onCondition?.({ code, message });
   }
+}
+
+/** Fails with what was lost before. What is lost by `work` itself is told by that. */
+async function telling(work: Promise<void>, take: () => FamfsError | undefined): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (hasCode(error, "OWNER_STALE")) take();
+    throw error;
+  }
+  const lost = take();
+  if (lost !== undefined) throw lost;
 }

@@ -28,7 +28,7 @@ export class WriterTerm {
 
   gained(writer: LogWriter): void {
     this.#ctx.space.attach(writer);
-    this.#files.startTerm();
+    this.#files.setGuards();
     if (!this.#ctx.ownership.isStalled) this.#files.resumeWriters();
   }
 
@@ -63,15 +63,14 @@ export class WriterTerm {
 
   /** What is not in the log will never be; readers of open files keep what they have. */
   lost(): void {
-    const { sealer, transactions, nodes, sizes, places, invalidations, space, staleTimes } = this.#ctx;
-    this.#files.loseTerm();
-    void this.#files.pauseWriters();
-    for (const node of sealer.unsealed) {
+    const { sealer, transactions, nodes, sizes, places, losses, invalidations, space, staleTimes } = this.#ctx;
+    this.#files.lose();
+    const dropped = sealer.unsealed.map((node) => ({ node, parent: node.parent, name: node.name }));
+    for (const { node, parent, name } of dropped) {
       sealer.forget(node);
       transactions.withdraw(node);
       if (node.kind === "file" && node.content.type === "unsealed") node.content.lost = true;
       if (node.sealed !== undefined) continue;
-      const { parent, name } = node;
       nodes.detach(node);
       places.takenAway(node);
       if (parent !== undefined) invalidations.name(parent.nodeid, name);
@@ -81,6 +80,7 @@ export class WriterTerm {
     }
     staleTimes.clear();
     this.#feed.restore();
+    losses.add(dropped.flatMap(({ node, parent, name }) => [node, parent, parent?.children.get(name)]));
     space.detach();
   }
 }

@@ -1,6 +1,8 @@
 /** Serial sharing (design 6) on two real mounts of one memory: the writer moves, and nothing waits for itself. */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { FamfsError } from "../../src/base/index.ts";
@@ -15,7 +17,8 @@ const skip = skipWithoutMounts();
 /** A store with one field: who writes. The holder is asked to hand over, as the node plugin asks it. */
 class Writer {
   readonly nodes = new Map<string, MountedVolume>();
-  #holder: string | undefined;
+  /** undefined: whoever comes next takes the log over without asking, as after a lease that ran out. */
+  holder: string | undefined;
   #epoch = 0;
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -23,12 +26,12 @@ class Writer {
     return {
       acquire: ({ timeoutMs, highestEpoch }: { timeoutMs: number; highestEpoch: number }) => {
         const turn = this.#queue.then(async () => {
-          const holder = this.#holder;
+          const { holder } = this;
           if (holder !== undefined && holder !== name) {
             const signal = AbortSignal.timeout(timeoutMs);
             if ((await this.nodes.get(holder)?.served.handOver({ forced: false, signal })) !== true) throw busy(holder);
           }
-          this.#holder = name;
+          this.holder = name;
           this.#epoch = Math.max(this.#epoch, highestEpoch) + 1;
           return { epoch: this.#epoch };
         });
@@ -36,7 +39,7 @@ class Writer {
         return turn;
       },
       release: async () => {
-        if (this.#holder === name) this.#holder = undefined;
+        if (this.holder === name) this.holder = undefined;
       },
     };
   }
@@ -46,7 +49,13 @@ function busy(nodeId: string): FamfsError {
   return new FamfsError("OWNER_BUSY", `${nodeId} kept the grant`, { details: { nodeId } });
 }
 
-async function pair(coherent = true): Promise<AsyncDisposable & { a: MountedVolume; b: MountedVolume }> {
+interface Pair extends AsyncDisposable {
+  readonly a: MountedVolume;
+  readonly b: MountedVolume;
+  readonly writer: Writer;
+}
+
+async function pair(coherent = true): Promise<Pair> {
   await using stack = new AsyncDisposableStack();
   const fuse = stack.use(await FuseServer.open({ workers: 2 }));
   const volume = stack.use(await simulatedVolume({ dataBytes: 256 * 2 ** 20 }));
@@ -69,7 +78,7 @@ async function pair(coherent = true): Promise<AsyncDisposable & { a: MountedVolu
   const [a, b] = mounts;
   if (a === undefined || b === undefined) throw new Error("two mounts were made");
   const owned = stack.move();
-  return { a, b, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { a, b, writer, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 const shell = (script: string, ...mounts: MountedVolume[]) =>
@@ -194,3 +203,56 @@ test("a file that was replaced while its next writer waited is not what that wri
     mounts.b,
   );
 });
+
+test("a descriptor and a mapping that lost the log never write again, whoever writes the file since", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  await using mounts = await pair();
+  const { a, b, writer } = mounts;
+  await shell(`printf 0123456789 > $1/f; sleep 0.5; cat $2/f`, a, b);
+  const program = spawn("python3", ["-uc", LATE_WRITER, a.path], { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface(program.stdout)[Symbol.asyncIterator]();
+  const next = async () => (await lines.next()).value as string;
+  assert.equal(await next(), "open");
+  writer.holder = undefined;
+  await shell(`printf BBBBBBBBBB | dd of=$2/f conv=notrunc status=none; mkdir $1/unrelated`, a, b);
+  program.stdin.end("\n");
+  assert.equal(await next(), "write ESTALE");
+  assert.equal(await next(), "other handle ok");
+  assert.equal(await next(), "msync ESTALE");
+  assert.equal(await next(), "fsync of the directory ESTALE 0");
+  await once(program, "exit");
+  await shell(`for on in $1 $2; do until test "$(cat $on/f)" = BBBBBBBBBC; do sleep 0.02; done; done`, a, b);
+});
+
+const LATE_WRITER = `
+import errno, mmap, os, sys
+path = sys.argv[1] + "/f"
+def outcome(call, *args):
+    try:
+        call(*args)
+        return "ok"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def sync():
+    directory = os.open(sys.argv[1], os.O_RDONLY)
+    try:
+        os.fsync(directory)
+        return "0"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    finally:
+        os.close(directory)
+fd = os.open(path, os.O_RDWR)
+memory = mmap.mmap(fd, 10)
+unsealed = open(sys.argv[1] + "/never sealed", "w")
+print("open")
+input()
+print("write", outcome(os.pwrite, fd, b"late", 0))
+other = os.open(path, os.O_RDWR)
+print("other handle", outcome(os.pwrite, other, b"C", 9))
+memory[0:4] = b"late"
+print("msync", outcome(memory.flush))
+print("fsync of the directory", sync(), sync())
+`;

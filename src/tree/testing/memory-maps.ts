@@ -73,9 +73,14 @@ export class MemoryMaps implements FileMaps {
 
   /** As a worker does; false when the request has to go to `prepareWrite` first. */
   write(map: number, offset: number, data: Uint8Array): boolean {
+    return !this.state(map).paused && this.writePrepared(map, offset, data);
+  }
+
+  /** As the main thread does after `prepareWrite`, while workers may be paused; false when the map has no room. */
+  writePrepared(map: number, offset: number, data: Uint8Array): boolean {
     const state = this.state(map);
     const end = offset + data.byteLength;
-    if (state.paused || end > (state.sealed ? state.size : state.capacity)) return false;
+    if (end > (state.sealed ? state.size : state.capacity)) return false;
     let done = 0;
     for (const range of this.#locate(state, offset, end)) {
       this.#bytes.write(range.offset, data.subarray(done, done + range.length));

@@ -196,7 +196,8 @@ export class SharedVolume {
         const write = { offset, end: offset + bytes.byteLength, isWriteBack: false };
         const end = await tree.prepareWrite(handle.handle, write);
         const part = bytes.subarray(0, end - offset);
-        if (!maps.write(handle.map, offset, part)) throw new Error("prepareWrite did not make the write possible");
+        if (!maps.writePrepared(handle.map, offset, part))
+          throw new Error("prepareWrite did not make the write possible");
         return part.byteLength;
       },
       read: (handle) => Buffer.from(maps.read(handle.map, 0, 2 ** 30)).toString("latin1"),
