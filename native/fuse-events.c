@@ -186,12 +186,33 @@ struct notifier {
 static struct notifier *notifiers;
 static pthread_mutex_t notifier_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int send_notification(const struct event *event) {
+// Sends the notifications of `event` one after the other. Those that the kernel refused stay in it, each with the
+// errno in place of its `unique`, which is 0 on the wire.
+static void send_notifications(struct event *event) {
   int fd = connection_acquire(event->connection);
-  if (fd < 0) return ENODEV;
-  int error = write(fd, event->bytes, event->length) < 0 ? errno : 0;
-  connection_release(event->connection);
-  return error;
+  size_t kept = 0;
+  struct fuse_out_header header;
+  for (size_t at = 0; at < event->length && fd >= 0; at += header.len) {
+    memcpy(&header, event->bytes + at, sizeof header);
+    if (write(fd, event->bytes + at, header.len) >= 0) continue;
+    header.unique = (uint64_t)errno;
+    memmove(event->bytes + kept, event->bytes + at, header.len);
+    memcpy(event->bytes + kept, &header, sizeof header);
+    kept += header.len;
+  }
+  if (fd >= 0) connection_release(event->connection);
+  event->length = kept;
+}
+
+static bool are_notifications(const uint8_t *bytes, size_t length) {
+  struct fuse_out_header header;
+  while (length >= sizeof header) {
+    memcpy(&header, bytes, sizeof header);
+    if (header.len < sizeof header || header.len > length) return false;
+    bytes += header.len;
+    length -= header.len;
+  }
+  return length == 0;
 }
 
 static void *notifier_run(void *argument) {
@@ -205,9 +226,9 @@ static void *notifier_run(void *argument) {
     if (self->head == NULL) self->tail = &self->head;
     bool stopping = self->stopping;
     pthread_mutex_unlock(&notifier_lock);
-    event->error = stopping ? ENODEV : send_notification(event);
+    if (stopping) event->length = 0;
+    else send_notifications(event);
     event->next = NULL;
-    event->length = 0;
     event_queue(event);
     pthread_mutex_lock(&notifier_lock);
   }
@@ -224,11 +245,15 @@ static void *notifier_run(void *argument) {
 }
 
 // Called with the lock held.
-static struct notifier *notifier_of(uint32_t connection, bool create) {
+static struct notifier *notifier_of(uint32_t connection) {
   for (struct notifier *notifier = notifiers; notifier != NULL; notifier = notifier->next)
     if (notifier->connection == connection && !notifier->stopping) return notifier;
-  struct notifier *notifier = create ? calloc(1, sizeof *notifier) : NULL;
-  if (notifier == NULL) return NULL;
+  return NULL;
+}
+
+static int notifier_start(uint32_t connection) {
+  struct notifier *notifier = calloc(1, sizeof *notifier);
+  if (notifier == NULL) return ENOMEM;
   notifier->connection = connection;
   notifier->tail = &notifier->head;
   pthread_cond_init(&notifier->more, NULL);
@@ -238,18 +263,31 @@ static struct notifier *notifier_of(uint32_t connection, bool create) {
   // A notification may hang in the kernel until the connection is aborted: nobody joins this thread.
   pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&detached, 128 * 1024);
+  pthread_mutex_lock(&notifier_lock);
   int error = pthread_create(&thread, &detached, notifier_run, notifier);
-  pthread_attr_destroy(&detached);
-  if (error != 0) {
+  if (error == 0) {
+    notifier->next = notifiers;
+    notifiers = notifier;
+  } else {
     free(notifier);
-    return NULL;
   }
-  notifier->next = notifiers;
-  notifiers = notifier;
-  return notifier;
+  pthread_mutex_unlock(&notifier_lock);
+  pthread_attr_destroy(&detached);
+  return error;
 }
 
-// fuseNotify(connection, token, bytes): queues a notification; EVENT_NOTIFIED with `token` tells how it went
+// fuseStartNotifier(connection): before anything is cached, so that no notification fails for want of a thread
+static napi_value fuse_start_notifier(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  size_t count = 1;
+  uint32_t connection;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  if (!arg_u32(env, argument, &connection)) return NULL;
+  int error = notifier_start(connection);
+  return error != 0 ? throw_errno(env, error, "pthread_create") : NULL;
+}
+
+// fuseNotify(connection, token, bytes): queues notifications; EVENT_NOTIFIED with `token` brings those that were refused
 static napi_value fuse_notify(napi_env env, napi_callback_info info) {
   napi_value arguments[3];
   size_t count = 3, length;
@@ -259,10 +297,11 @@ static napi_value fuse_notify(napi_env env, napi_callback_info info) {
   if (!arg_u32(env, arguments[0], &connection) || !arg_u32(env, arguments[1], &token) ||
       !arg_bytes(env, arguments[2], &bytes, &length))
     return NULL;
+  if (!are_notifications(bytes, length)) return throw_errno(env, EINVAL, "fuseNotify");
   struct event *event = event_new(EVENT_NOTIFIED, connection, token, 0, bytes, length);
   if (event == NULL) return throw_errno(env, ENOMEM, "fuseNotify");
   pthread_mutex_lock(&notifier_lock);
-  struct notifier *notifier = notifier_of(connection, true);
+  struct notifier *notifier = notifier_of(connection);
   if (notifier != NULL) {
     *notifier->tail = event;
     notifier->tail = &event->next;
@@ -271,7 +310,7 @@ static napi_value fuse_notify(napi_env env, napi_callback_info info) {
   pthread_mutex_unlock(&notifier_lock);
   if (notifier == NULL) {
     free(event);
-    return throw_errno(env, EAGAIN, "pthread_create");
+    return throw_errno(env, ENODEV, "fuseNotify");
   }
   return NULL;
 }
@@ -284,7 +323,7 @@ static napi_value fuse_stop_notifier(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
   if (!arg_u32(env, argument, &connection)) return NULL;
   pthread_mutex_lock(&notifier_lock);
-  struct notifier *notifier = notifier_of(connection, false);
+  struct notifier *notifier = notifier_of(connection);
   if (notifier != NULL) {
     notifier->stopping = true;
     pthread_cond_signal(&notifier->more);
@@ -297,6 +336,7 @@ void fuse_events_register(napi_env env, napi_value exports) {
   export_function(env, exports, "fuseListen", fuse_listen);
   export_function(env, exports, "fuseUnlisten", fuse_unlisten);
   export_function(env, exports, "fuseTake", fuse_take);
+  export_function(env, exports, "fuseStartNotifier", fuse_start_notifier);
   export_function(env, exports, "fuseNotify", fuse_notify);
   export_function(env, exports, "fuseStopNotifier", fuse_stop_notifier);
 }

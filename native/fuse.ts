@@ -51,7 +51,12 @@ export interface FuseCalls {
   fuseUnlisten(): void;
   /** Kind of the next event (FUSE_EVENT), 0 when there is none; `state` = [connection, token, errno, length]. */
   fuseTake(buffer: Uint8Array, state: Uint32Array): number;
-  /** Queues a notification for the connection's notifier thread. */
+  /** Starts the thread that sends the connection's notifications. EAGAIN, ENOMEM. */
+  fuseStartNotifier(connection: number): void;
+  /**
+   * Queues notifications, one behind the other in `bytes`, for that thread. The event `notified` brings back those that
+   * the kernel refused, each with its errno as `unique`. ENODEV when the connection is over, ENOMEM.
+   */
   fuseNotify(connection: number, token: number, bytes: Uint8Array): void;
   fuseStopNotifier(connection: number): void;
 }

@@ -135,13 +135,13 @@ input()
   server.fileMaps.setPaused(map, true); // its writes ask `prepareWrite`
   const written = on.files.closeGate();
   let told = false;
-  const invalidated = on.session.caches.invalidateInode(nodeid, 0, 0).then(() => {
+  const invalidated = on.session.caches.forget([{ type: "content", nodeid }]).then(() => {
     told = true;
   });
   await written; // the notification itself makes the kernel write the page
   assert.equal(told, false, "it waits for that WRITE");
   await fs.writeFile(join(on.path, "meanwhile"), "");
-  await other.session.caches.invalidateInode(1, 0, 0); // has a notifier of its own
+  await other.session.caches.forget([{ type: "content", nodeid: 1 }]); // has a notifier of its own
   assert.equal(told, false);
   on.files.openGate();
   await invalidated;

@@ -258,20 +258,20 @@ test("what the kernel caches is forgotten when it is told so", options, async ()
   assert.equal((await fs.readFile(path))[0], 0);
   native.copyIn(on.files.window, 0, Buffer.from("x"));
   assert.equal((await fs.readFile(path))[0], 0, "the page is cached");
-  await on.session.caches.invalidateInode(nodeid, 0, 0);
+  await on.session.caches.forget([{ type: "content", nodeid }]);
   assert.equal((await fs.readFile(path, "latin1"))[0], "x");
 
   on.files.unlink(1, "file");
   await fs.stat(path); // still cached
-  await on.session.caches.invalidateEntry(1, "file");
+  await on.session.caches.forget([{ type: "name", parent: 1, name: "file" }]);
   await assert.rejects(fs.stat(path), { code: "ENOENT" });
-  await on.session.caches.invalidateEntry(1, "never heard of"); // ENOENT is success
+  await on.session.caches.forget([{ type: "name", parent: 1, name: "never heard of" }]); // ENOENT is success
 
   const other = on.files.addFile(1, "other");
   assert.deepEqual(await fs.readdir(on.path), ["other"]);
   on.files.unlink(1, "other");
-  await on.session.caches.notifyDelete(1, other, "other");
-  await on.session.caches.invalidateInode(1, 0, 0); // its listing
+  await on.session.caches.forget([{ type: "removed", parent: 1, nodeid: other, name: "other" }]);
+  await on.session.caches.forget([{ type: "content", nodeid: 1 }]); // its listing
   assert.deepEqual(await fs.readdir(on.path), []);
 });
 
@@ -308,13 +308,13 @@ test(
     const exited = once(child, "exit");
     await pendingRequest(on.session);
     let sent = false;
-    const invalidated = on.session.caches.invalidateEntry(1, "x").then(() => {
+    const invalidated = on.session.caches.forget([{ type: "name", parent: 1, name: "x" }]).then(() => {
       sent = true;
     });
     await delay(50);
     assert.equal(sent, false, "INVAL_ENTRY sleeps until the directory's pending request is answered");
     await fs.writeFile(join(other.path, "meanwhile"), "served");
-    await other.session.caches.invalidateEntry(1, "y"); // its notifier is another thread
+    await other.session.caches.forget([{ type: "name", parent: 1, name: "y" }]); // its notifier is another thread
     resolve();
     assert.deepEqual(await exited, [0, null]);
     await invalidated;

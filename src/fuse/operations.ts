@@ -154,19 +154,28 @@ export interface Operations {
   removeExtendedAttribute(nodeid: number, name: string, by: RequestContext): Answer<void>;
 }
 
-/** What a file system may tell the kernel. Sent by a thread that answers nothing; promises settle when it was sent. */
+/** Something that the kernel may have cached and shall forget. */
+export type Forgettable =
+  /** A name (and, when it is a directory, what is below). */
+  | { readonly type: "name"; readonly parent: number; readonly name: string }
+  /** A name that was removed, so that inotify watchers and open dentries learn of it. */
+  | { readonly type: "removed"; readonly parent: number; readonly name: string; readonly nodeid: number }
+  | { readonly type: "attributes"; readonly nodeid: number }
+  /** Attributes and all pages. */
+  | { readonly type: "content"; readonly nodeid: number };
+
+/** What a file system may tell the kernel. */
 export interface KernelCaches {
-  /** Forget a name (and, when it is a directory, what is below). */
-  invalidateEntry(parent: number, name: string): Promise<void>;
-  /** Forget attributes, and pages [offset, offset + length); length 0 = to the end, -1 = attributes only. */
-  invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
+  /**
+   * Sent by a thread that answers nothing. Resolves when all of it was sent: never rejects, for what cannot be told
+   * to the kernel ends the connection.
+   */
+  forget(what: readonly Forgettable[]): Promise<void>;
   /**
    * Forget the attributes of a node that a request under way is about. From this thread and at once: with pages left
    * alone the kernel sleeps on nothing, and the answer to the request comes after it.
    */
   forgetAttributes(nodeid: number): void;
-  /** A name that was removed, so that inotify watchers and open dentries learn of it. */
-  notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
   /**
    * Every cached name is asked for again before it is used. Waits for nothing, so it may be called before a reply
    * that directories wait for. False where the kernel cannot (below FUSE 7.44).

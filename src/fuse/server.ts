@@ -2,7 +2,7 @@ import { closeSync, writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { FUSE_EVENT, native } from "../../native/index.ts";
-import { FamfsError, type Logger, silentLogger } from "../base/index.ts";
+import { FamfsError, fromSystemError, type Logger, silentLogger } from "../base/index.ts";
 import { DataPath } from "./data-path.ts";
 import { ERRNO } from "./errno.ts";
 import { FileHandles } from "./file-handles.ts";
@@ -22,6 +22,7 @@ import type { WorkerData, WorkerReady } from "./worker-data.ts";
 const INIT_TIMEOUT_MS = 10_000;
 /** Events served before other work of the main thread gets its turn. */
 const BATCH = 256;
+const NO_BYTES = new Uint8Array(0);
 
 export interface FuseServerOptions {
   readonly workers?: number;
@@ -50,7 +51,7 @@ export class FuseServer implements AsyncDisposable {
   readonly #buffer = new Uint8Array(MAX_WRITE + 4096);
   readonly #state = new Uint32Array(4);
   readonly #sessions = new Map<number, Session>();
-  readonly #notifications = new Map<number, (errno: number) => void>();
+  readonly #notifications = new Map<number, (refused: Uint8Array) => void>();
   readonly #workers: { thread: Worker; exited: Promise<void>; id: number }[] = [];
   #nextToken = 0;
   #closed: Promise<void> | undefined;
@@ -115,6 +116,12 @@ export class FuseServer implements AsyncDisposable {
       closeSync(fd);
       throw error;
     }
+    try {
+      native.fuseStartNotifier(connection);
+    } catch (error) {
+      native.fuseDisconnect(connection);
+      throw fromSystemError(error, "start of a thread for notifications");
+    }
     const counters = new WorkerCounters(this.#memory, connection);
     const session = new Session({
       connection,
@@ -155,7 +162,7 @@ export class FuseServer implements AsyncDisposable {
     native.fuseIdleStop();
     this.#path.close();
     native.fuseUnlisten();
-    for (const settle of this.#notifications.values()) settle(ERRNO.ENODEV);
+    for (const settle of this.#notifications.values()) settle(NO_BYTES);
     this.#notifications.clear();
   }
 
@@ -201,9 +208,14 @@ export class FuseServer implements AsyncDisposable {
       notify: (bytes) => {
         const token = this.#nextToken;
         this.#nextToken = (token + 1) % 2 ** 32;
-        return new Promise((resolve) => {
-          this.#notifications.set(token, resolve);
-          native.fuseNotify(connection, token, bytes);
+        return new Promise((resolve, reject) => {
+          try {
+            native.fuseNotify(connection, token, bytes);
+            this.#notifications.set(token, resolve);
+          } catch (error) {
+            if ((error as { code?: unknown }).code === "ENODEV") resolve(NO_BYTES);
+            else reject(fromSystemError(error, "fuseNotify"));
+          }
         });
       },
       close: () => {
@@ -226,7 +238,7 @@ export class FuseServer implements AsyncDisposable {
           this.#sessions.get(connection)?.end(errno);
           break;
         case FUSE_EVENT.notified:
-          this.#notifications.get(token)?.(errno);
+          this.#notifications.get(token)?.(this.#buffer.slice(0, length));
           this.#notifications.delete(token);
           break;
         default:

@@ -299,19 +299,67 @@ test("reading extended attributes is ENOSYS unless asked for, so that the kernel
   assert.equal(kernel.answered(kernel.send("GETXATTR", 1, get, "user.other")).errno, ERRNO.ENODATA);
 });
 
-test("notifications are encoded for the kernel; what it does not cache is no error", async () => {
+test("notifications are encoded for the kernel and go out together; what it does not cache is no error", async () => {
   using setup = setUp();
   const { kernel } = setup;
   kernel.notifyErrno = ERRNO.ENOENT;
-  await kernel.session.caches.invalidateEntry(7, "name");
-  await kernel.session.caches.invalidateInode(9, 4096, -1);
-  const [entry = new Uint8Array(), inode = new Uint8Array()] = kernel.notifications;
+  await kernel.session.caches.forget([
+    { type: "name", parent: 7, name: "name" },
+    { type: "removed", parent: 7, nodeid: 8, name: "gone" },
+  ]);
+  kernel.notifyErrno = 0;
+  await kernel.session.caches.forget([
+    { type: "attributes", nodeid: 9 },
+    { type: "content", nodeid: 10 },
+  ]);
+  const [entry = new Uint8Array(), gone = new Uint8Array(), attributes = new Uint8Array(), content = new Uint8Array()] =
+    kernel.notifications;
   assert.equal(OutHeader.decode(entry).error, 3);
   assert.equal(entry.byteLength, OutHeader.size + NotifyInvalEntryOut.size + 5);
   assert.equal(NotifyInvalEntryOut.decode(entry, OutHeader.size).parent, 7n);
-  assert.equal(NotifyInvalInodeOut.decode(inode, OutHeader.size).off, -1);
+  assert.equal(OutHeader.decode(gone).error, 6);
+  assert.equal(NotifyInvalInodeOut.decode(attributes, OutHeader.size).off, -1);
+  assert.deepEqual(NotifyInvalInodeOut.decode(content, OutHeader.size), { ino: 10n, off: 0, len: 0 });
+  assert.equal(kernel.notifications.length, 4);
+});
+
+test("an inode that the kernel is about to make is told again; a notification that is refused ends the connection", async (t) => {
+  using setup = setUp();
+  const { kernel } = setup;
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const later = async (ms: number) => {
+    t.mock.timers.tick(ms);
+    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  };
+  kernel.notifyErrno = ERRNO.ENOENT;
+  await kernel.session.caches.forget([
+    { type: "name", parent: 1, name: "never heard of" },
+    { type: "attributes", nodeid: 9 },
+  ]);
+  kernel.notifications.length = 0;
+  await later(10);
+  assert.equal(kernel.notifications.length, 1, "the inode only");
+  assert.deepEqual(NotifyInvalInodeOut.decode(kernel.notifications[0] ?? new Uint8Array(), OutHeader.size), {
+    ino: 9n,
+    off: -1,
+    len: 0,
+  });
+  assert.equal(OutHeader.decode(kernel.notifications[0] ?? new Uint8Array()).unique, 0n);
+  for (const ms of [100, 1000, 10_000]) await later(ms);
+  assert.equal(kernel.notifications.length, 3, "then it has no such inode");
+
+  kernel.notifyErrno = ERRNO.ENOMEM;
+  const told = kernel.session.caches.forget([{ type: "name", parent: 1, name: "x" }]);
+  await later(0);
+  await later(10);
+  kernel.notifyErrno = 0;
+  await later(100);
+  await told;
   kernel.notifyErrno = ERRNO.EINVAL;
-  await assert.rejects(kernel.session.caches.notifyDelete(1, 2, "x"), { code: "SYSTEM" });
+  const refused = kernel.session.caches.forget([{ type: "removed", parent: 1, nodeid: 2, name: "x" }]);
+  for (const ms of [0, 10, 100, 1000]) await later(ms);
+  await refused;
+  await kernel.session.ended;
 });
 
 test("when the connection ends, open files are released and waiting requests forgotten", async () => {

@@ -84,7 +84,11 @@ export class Session implements ServedConnection {
     this.#parts = parts;
     this.operations = parts.operations;
     this.fileMaps = parts.fileMaps;
-    this.caches = new Notifications(parts.transport, () => this.#kernel?.minor ?? 0);
+    this.caches = new Notifications({
+      transport: parts.transport,
+      minor: () => this.#kernel?.minor ?? 0,
+      lost: (error) => this.#endStale(error),
+    });
     this.ended = this.#over.promise;
     this.#ready.promise.catch(() => {}); // whoever awaits `ready` sees it
     if (parts.options.resume !== undefined) this.#agree(parts.options.resume);
@@ -160,6 +164,13 @@ export class Session implements ServedConnection {
   }
 
   /** What still waits is not carried out. */
+  /** What the kernel caches would be served for ever: rather nothing at all (ENOTCONN). */
+  #endStale(error: unknown): void {
+    if (this.#isOver) return;
+    this.#parts.logger.error({ err: error }, "the kernel cannot be told what to forget: the connection is ended");
+    this.end(ERRNO.EIO);
+  }
+
   #finish(reason: FamfsError): void {
     if (this.#isOver) return;
     this.#isOver = true;

@@ -5,8 +5,11 @@ export interface Transport {
    * for it any more: the request was given up, or the connection is gone.
    */
   send(bytes: Uint8Array, length: number): boolean;
-  /** Sends a notification from a thread that answers nothing; resolves with the errno, 0 when it was taken. */
-  notify(bytes: Uint8Array): Promise<number>;
+  /**
+   * Sends notifications, one behind the other in `bytes`, from a thread that answers nothing. Resolves with those that
+   * the kernel refused, each with its errno as `unique`; with none when the connection is over.
+   */
+  notify(bytes: Uint8Array): Promise<Uint8Array>;
   /** Nothing arrives and nothing is sent any more. */
   close(): void;
 }

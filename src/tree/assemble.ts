@@ -1,8 +1,8 @@
 import type { SealedTree } from "../format/index.ts";
 import { AttributesOfNodes } from "./attributes.ts";
 import { ChangeFeed } from "./change-feed.ts";
+import { Coherence } from "./coherence.ts";
 import type { TreeContext } from "./context.ts";
-import { CpuCaches } from "./cpu-caches.ts";
 import { FileSizes } from "./file-size.ts";
 import { Invalidations } from "./invalidations.ts";
 import { Losses } from "./losses.ts";
@@ -74,7 +74,6 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     logger: options.logger,
     capacity: options.logCapacity,
   });
-  const invalidations = new Invalidations(options.clock, options.logger);
   const ctx: TreeContext = {
     options,
     settings,
@@ -85,11 +84,14 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     transactions,
     places,
     losses: new Losses(),
-    invalidations,
-    cpuCaches: new CpuCaches({
+    coherence: new Coherence({
       memory: options.memory,
+      maps: options.maps,
+      clock: options.clock,
       logger: options.logger,
-      dropped: ({ nodeid }) => invalidations.content(nodeid),
+      kernel: new Invalidations(options.clock),
+      nodes,
+      writer: () => ownership.yieldingWriter,
     }),
     staleTimes: new Set(),
     now,

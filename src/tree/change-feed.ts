@@ -16,6 +16,8 @@ export class ChangeFeed {
   /** The model was begun anew and is not whole yet: live nodes are bound to it when it is. */
   #restarting = false;
   #completeAt: number;
+  /** A run of fillers came: the log was taken over from an owner that did not say what it had done. */
+  #uncleanRun = false;
 
   constructor(ctx: TreeContext) {
     this.#ctx = ctx;
@@ -36,6 +38,7 @@ export class ChangeFeed {
   /** Reads what is new. Returns how many entries were applied. */
   poll(): number {
     const { log, onCondition } = this.#ctx.options;
+    using _together = this.#ctx.coherence.kernel.gather();
     let applied = 0;
     let news: LogNews;
     do {
@@ -47,7 +50,10 @@ export class ChangeFeed {
     } while (news.more);
     if (this.#restarting) this.#rebind();
     this.#restarting = false;
-    this.#contentChanged(news);
+    this.#ctx.coherence.heard(news.contentChanges);
+    // Before the first look nothing is cached.
+    if (this.#uncleanRun && this.#live) this.#ctx.coherence.ownerChanged({ clean: false });
+    this.#uncleanRun = false;
     const isNews = news.corruptAt !== this.#corruptAt;
     this.#corruptAt = news.corruptAt;
     if (isNews) onCondition?.(this.condition);
@@ -61,6 +67,7 @@ export class ChangeFeed {
     let applied = 0;
     for (const { index, entry } of entries) {
       if (index < sealed.nextIndex) continue; // this node's own
+      if (entry.type === "filler") this.#uncleanRun = true;
       const { changes, findings } = sealed.apply(index, entry);
       for (const finding of findings) options.logger.warn({ finding }, "log entry was refused");
       if (!this.#restarting) for (const change of changes) this.#apply(change);
@@ -73,9 +80,9 @@ export class ChangeFeed {
   restore(): void {
     for (const node of this.#ctx.sealed.byIndex.values()) {
       if (node.parent === undefined) continue;
-      const live = this.#ctx.nodes.ofSealed(node) ?? this.#create(node);
-      if (live.kind === "file" && live.content.type === "unsealed") this.#restoreContent(live, live.content, node);
-      this.#place(live, node);
+      const live = this.#ctx.nodes.ofSealed(node);
+      if (live?.kind === "file" && live.content.type === "unsealed") this.#restoreContent(live, live.content, node);
+      this.#place(node);
     }
   }
 
@@ -92,10 +99,7 @@ export class ChangeFeed {
       if (live.sealed === undefined) continue;
       const node = sealed.byIndex.get(live.sealed.index);
       if (node === undefined) this.#remove(live, live.parent && { parent: live.sealed, name: live.name });
-      else {
-        nodes.bind(live, node);
-        if (live.kind === "file") this.#ctx.cpuCaches.doubt(live);
-      }
+      else nodes.bind(live, node);
     }
     space.recount();
     this.restore();
@@ -106,10 +110,10 @@ export class ChangeFeed {
     switch (change.type) {
       case "added":
         space.sealedAdded(change.node);
-        if (change.node.parent !== undefined) this.#place(this.#create(change.node), change.node);
+        this.#place(change.node);
         return;
       case "moved":
-        this.#place(nodes.ofSealed(change.node) ?? this.#create(change.node), change.node);
+        this.#place(change.node);
         return;
       case "removed":
       case "replaced": {
@@ -127,20 +131,18 @@ export class ChangeFeed {
     }
   }
 
-  #create(sealed: SealedNode): TreeNode {
-    return this.#ctx.nodes.fromLog(sealed, this.#ctx.now());
-  }
-
-  /** Puts `live` where the log has it, and tells the kernel of both names. */
-  #place(live: TreeNode, sealed: SealedNode): void {
-    const { nodes, invalidations } = this.#ctx;
+  /** Puts the node of `sealed` where the log has it, and tells the kernel of both names. */
+  #place(sealed: SealedNode): void {
+    const { nodes, coherence } = this.#ctx;
     if (sealed.parent === undefined) return;
     const parent = nodes.ofSealed(sealed.parent);
     if (parent?.kind !== "directory") return;
+    const known = nodes.ofSealed(sealed);
+    const live = known ?? nodes.fromLog(sealed, this.#ctx.now());
     if (live.parent === parent && live.name === sealed.name) return;
     const isMove = live.parent !== undefined;
     if (live.parent !== undefined) {
-      invalidations.name(live.parent.nodeid, live.name);
+      coherence.kernel.name(live.parent.nodeid, live.name);
       this.#touch(live.parent);
       nodes.detach(live);
     }
@@ -152,12 +154,12 @@ export class ChangeFeed {
     nodes.attach(live, parent, sealed.name);
     if (isMove) this.#takenAway(live);
     this.#touch(parent);
-    this.#takeAttributes(live, sealed);
-    invalidations.name(parent.nodeid, sealed.name);
+    if (known !== undefined) this.#takeAttributes(live, sealed);
+    coherence.kernel.name(parent.nodeid, sealed.name);
   }
 
   #remove(live: TreeNode, from: SealedPlace | undefined): void {
-    const { nodes, invalidations, staleTimes } = this.#ctx;
+    const { nodes, coherence, staleTimes } = this.#ctx;
     const { parent, name } = live;
     staleTimes.delete(live);
     nodes.unbind(live);
@@ -165,8 +167,7 @@ export class ChangeFeed {
       nodes.detach(live);
       this.#takenAway(live);
       this.#touch(parent);
-      invalidations.removed(parent.nodeid, live.nodeid, name);
-      invalidations.name(parent.nodeid, name);
+      coherence.kernel.removed(parent.nodeid, live.nodeid, name);
     }
     if (live.kind !== "file" || live.open === undefined) nodes.forget(live);
   }
@@ -180,44 +181,23 @@ export class ChangeFeed {
     const { mode, uid, gid, mtime } = attributesOf(sealed, live.mtime);
     Object.assign(live, { mode, uid, gid, mtime });
     if (this.#live) live.ctime = this.#ctx.now();
-    this.#ctx.invalidations.attributes(live.nodeid);
+    this.#ctx.coherence.kernel.attributes(live.nodeid);
   }
 
   #touch(directory: DirectoryNode): void {
     if (!this.#live) return;
     directory.mtime = this.#ctx.now();
     directory.ctime = directory.mtime;
-    this.#ctx.invalidations.content(directory.nodeid); // the kernel keeps pages of listings
+    this.#ctx.coherence.kernel.content(directory.nodeid); // the kernel keeps pages of listings
   }
 
   #restoreContent(live: FileNode, unsealed: UnsealedFile, sealed: SealedNode): void {
-    live.content = sealedContent(sealed, "elsewhere");
+    live.content = sealedContent(sealed, 0);
     if (live.open !== undefined) {
       this.#ctx.sizes.showContent(live);
-      this.#ctx.cpuCaches.refresh(live);
-      this.#ctx.invalidations.content(live.nodeid);
+      this.#ctx.coherence.refresh(live);
+      this.#ctx.coherence.kernel.content(live.nodeid);
     }
     this.#ctx.sizes.discard(live, unsealed);
-  }
-
-  #contentChanged(news: LogNews): void {
-    const { nodes, invalidations, cpuCaches, sealed: tree } = this.#ctx;
-    if (news.contentChanges === "all") {
-      for (const node of nodes.all()) {
-        if (node.kind !== "file" || node.sealed === undefined) continue;
-        cpuCaches.doubt(node);
-        invalidations.content(node.nodeid);
-      }
-      return;
-    }
-    for (const { index, mtime } of news.contentChanges) {
-      const sealed = tree.byIndex.get(index);
-      const live = sealed === undefined ? undefined : nodes.ofSealed(sealed);
-      if (live === undefined) continue;
-      live.mtime = mtime;
-      live.ctime = mtime;
-      if (live.kind === "file") cpuCaches.doubt(live);
-      invalidations.content(live.nodeid);
-    }
   }
 }

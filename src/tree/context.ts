@@ -1,7 +1,6 @@
 import type { SealedTree, Time } from "../format/index.ts";
-import type { CpuCaches } from "./cpu-caches.ts";
+import type { Coherence } from "./coherence.ts";
 import type { FileSizes } from "./file-size.ts";
-import type { Invalidations } from "./invalidations.ts";
 import type { Losses } from "./losses.ts";
 import type { DirectoryNode, Nodes, TreeNode } from "./nodes.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
@@ -23,8 +22,7 @@ export interface TreeContext {
   readonly transactions: Transactions;
   readonly places: Places;
   readonly losses: Losses;
-  readonly invalidations: Invalidations;
-  readonly cpuCaches: CpuCaches;
+  readonly coherence: Coherence;
   readonly sizes: FileSizes;
   readonly sealer: Sealer;
   /** Sealed nodes whose mtime here is newer than in the log. */

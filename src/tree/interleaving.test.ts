@@ -3,7 +3,8 @@ import { test } from "node:test";
 import { MIB } from "../base/index.ts";
 import type { Layout } from "../format/index.ts";
 import { contents, find, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
-import { type ServedNode, SharedVolume } from "./testing/shared-volume.ts";
+import type { ServedNode } from "./testing/served-node.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
 
 const CHUNK = 2 * MIB;
 const SETTINGS = { striping: { nbuckets: 4, nstrips: 3, chunkSize: CHUNK } };

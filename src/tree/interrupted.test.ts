@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FamfsError, type RequestContext, uninterrupted } from "../base/index.ts";
 import { nodeidOf, O, put, ROOT, snapshot, USER } from "./testing/actions.ts";
-import { type ServedNode, SharedVolume } from "./testing/shared-volume.ts";
+import type { ServedNode } from "./testing/served-node.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
 
 const INTERRUPTED = new FamfsError("CANCELLED", "the program that asked was interrupted");
 

@@ -1,5 +1,4 @@
-import type { Logger } from "../base/index.ts";
-import type { Clock, KernelCaches } from "./ports.ts";
+import type { Clock, Forgettable, KernelCaches } from "./ports.ts";
 
 /** The longest a take-over waits for notifications; the kernel may hold one back for a request of ours. */
 const DELIVERY_MS = 250;
@@ -11,15 +10,15 @@ const DELIVERY_MS = 250;
  */
 export class Invalidations {
   readonly #clock: Clock;
-  readonly #logger: Logger;
   #caches: KernelCaches | undefined;
   readonly #busy = new Map<number, number>();
-  readonly #deferred = new Map<number, (() => void)[]>();
+  readonly #deferred = new Map<number, Forgettable[]>();
+  /** Set while one look at the log goes on: what it finds is sent together, and each thing once. */
+  #gathered: Map<string, Forgettable> | undefined;
   readonly #underWay = new Set<Promise<void>>();
 
-  constructor(clock: Clock, logger: Logger) {
+  constructor(clock: Clock) {
     this.#clock = clock;
-    this.#logger = logger;
   }
 
   /** Before there is a kernel, there is nothing to forget. */
@@ -40,6 +39,18 @@ export class Invalidations {
     };
   }
 
+  /** Until it is disposed of, what is to be forgotten is kept, to be sent together. Not to be held over an await. */
+  gather(): Disposable {
+    const gathered = new Map<string, Forgettable>();
+    this.#gathered = gathered;
+    return {
+      [Symbol.dispose]: () => {
+        this.#gathered = undefined;
+        this.#send([...gathered.values()]);
+      },
+    };
+  }
+
   /**
    * Resolves when the kernel has forgotten what it was told to forget so far, so that whoever waited for a take-over
    * sees what other nodes did before it. What cannot be delivered before the reply is covered by doubting all names.
@@ -56,28 +67,31 @@ export class Invalidations {
   }
 
   name(parent: number, name: string): void {
-    this.#later(parent, (caches) => caches.invalidateEntry(parent, name));
+    this.#later(parent, { type: "name", parent, name });
   }
 
+  /** Also forgets the name. */
   removed(parent: number, nodeid: number, name: string): void {
-    this.#later(parent, (caches) => caches.notifyDelete(parent, nodeid, name));
+    this.#later(parent, { type: "removed", parent, nodeid, name });
   }
 
   attributes(nodeid: number): void {
-    this.#send((caches) => caches.invalidateInode(nodeid, 0, -1));
+    this.#forget({ type: "attributes", nodeid });
   }
 
   /** Attributes and all pages. */
   content(nodeid: number): void {
-    this.#send((caches) => caches.invalidateInode(nodeid, 0, 0));
+    this.#forget({ type: "content", nodeid });
   }
 
-  #later(directory: number, notify: (caches: KernelCaches) => Promise<void>): void {
-    if (this.#busy.has(directory)) {
-      const list = this.#deferred.get(directory) ?? [];
-      list.push(() => this.#send(notify));
-      this.#deferred.set(directory, list);
-    } else this.#send(notify);
+  #later(directory: number, what: Forgettable): void {
+    if (!this.#busy.has(directory)) {
+      this.#forget(what);
+      return;
+    }
+    const list = this.#deferred.get(directory) ?? [];
+    list.push(what);
+    this.#deferred.set(directory, list);
   }
 
   #leave(directory: number): void {
@@ -89,16 +103,29 @@ export class Invalidations {
     this.#busy.delete(directory);
     const list = this.#deferred.get(directory) ?? [];
     this.#deferred.delete(directory);
-    for (const send of list) send();
+    this.#send(list);
   }
 
-  #send(notify: (caches: KernelCaches) => Promise<void>): void {
+  #forget(what: Forgettable): void {
     if (this.#caches === undefined) return;
-    const sent = notify(this.#caches)
-      .catch((error: unknown) => {
-        this.#logger.debug({ err: error }, "the kernel did not take an invalidation");
-      })
-      .finally(() => this.#underWay.delete(sent));
+    if (this.#gathered === undefined) {
+      this.#send([what]);
+      return;
+    }
+    const key = keyOf(what);
+    const before = this.#gathered.get(key);
+    // To forget the content is to forget the attributes, too; a removal says more than a name.
+    if (before?.type === "content" || (before?.type === "removed" && what.type === "name")) return;
+    this.#gathered.set(key, what);
+  }
+
+  #send(what: readonly Forgettable[]): void {
+    if (this.#caches === undefined || what.length === 0) return;
+    const sent = this.#caches.forget(what).finally(() => this.#underWay.delete(sent));
     this.#underWay.add(sent);
   }
+}
+
+function keyOf(what: Forgettable): string {
+  return what.type === "name" || what.type === "removed" ? `${what.parent}/${what.name}` : `${what.nodeid}`;
 }

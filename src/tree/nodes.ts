@@ -37,8 +37,11 @@ export interface SealedContent {
   readonly size: number;
   /** undefined for an empty file. */
   readonly layout: Layout | undefined;
-  /** Other nodes wrote it: CPU caches of this host may have what was in its extents before. See `CpuCaches`. */
-  mayBeCached: boolean;
+  /**
+   * The generation of `Coherence` in which the processors of this host had nothing old of it. In a later one, or with
+   * 0, they may have what was in its extents before another node wrote it.
+   */
+  freshIn: number;
 }
 
 export interface SymlinkNode extends NodeBase {
@@ -169,6 +172,10 @@ export class Nodes {
     return this.#bySealedIndex.get(sealed.index);
   }
 
+  ofIndex(index: number): TreeNode | undefined {
+    return this.#bySealedIndex.get(index);
+  }
+
   all(): Iterable<TreeNode> {
     return this.#byId.values();
   }
@@ -202,7 +209,7 @@ export class Nodes {
           : {
               kind: "file",
               ...base,
-              content: sealedContent(sealed, "elsewhere"),
+              content: sealedContent(sealed, 0),
               open: undefined,
               changing: undefined,
             };
@@ -261,8 +268,8 @@ export class Nodes {
   }
 }
 
-export function sealedContent(sealed: SealedNode, written: "here" | "elsewhere"): SealedContent {
-  return { type: "sealed", size: sealed.size, layout: sealed.layout, mayBeCached: written === "elsewhere" };
+export function sealedContent(sealed: SealedNode, freshIn: number): SealedContent {
+  return { type: "sealed", size: sealed.size, layout: sealed.layout, freshIn };
 }
 
 /** Mode, owner and times as the log has them; `now` where a stock entry has no time. */

@@ -12,8 +12,10 @@ export interface OpenFile {
   lostWriters: number;
   /** Who has stopped the writes of workers; they go on when nobody does. */
   pauses: number;
-  /** Bytes were zeroed by fallocate, which leaves no trace in the map. */
+  /** Bytes were zeroed by fallocate, which leaves no trace in the map, and other nodes were not told. */
   zeroed: boolean;
+  /** Wall clock, when other nodes were last told that the file was rewritten in place. */
+  namedMs: number;
   /** Wall clock, when times were last set explicitly: data writes until then do not count. */
   timesSetMs: number;
 }

@@ -70,13 +70,13 @@ export class OpenFiles {
   }
 
   #openOwning(file: FileNode, place: Place, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
-    const { ownership, places, settings, cpuCaches } = this.#ctx;
+    const { ownership, places, settings, coherence } = this.#ctx;
     const writable = (flags & O_ACCMODE) !== 0;
     return ownership.with(settings.writerTimeoutMs, by, () => {
       places.require(place, by);
       if (file.content.type === "unsealed" && file.content.lost) throw stale();
       if ((flags & O_TRUNC) !== 0) return this.#truncate(file, by).then(() => this.#opened(file, writable, true));
-      const dropping = cpuCaches.fresh(file);
+      const dropping = coherence.fresh(file);
       if (dropping === undefined) return this.#opened(file, writable, true);
       // The grant may be gone when the caches are dropped.
       return unlessAborted(dropping, by.signal).then(() => this.#openOwning(file, place, flags, by));
@@ -119,7 +119,7 @@ export class OpenFiles {
     const { file } = handle;
     // Which mapping changed the pages is not known: it may be one that lost the grant.
     if (isWriteBack && file.open !== undefined && file.open.lostWriters > 0) {
-      this.#ctx.invalidations.content(file.nodeid); // readers here would see the pages, and nobody else
+      this.#ctx.coherence.kernel.content(file.nodeid); // readers here would see the pages, and nobody else
       throw stale();
     }
     this.requireGrant(handle);
@@ -140,7 +140,8 @@ export class OpenFiles {
     const { file } = handle;
     if (handle.writable) {
       this.requireGrant(handle);
-      this.#announce(file);
+      if (refreshTimes(file, this.#ctx.options.maps) && file.sealed !== undefined) this.#ctx.staleTimes.add(file);
+      this.#ctx.coherence.synced(file);
     }
     const lost = this.#ctx.losses.takeSync(file);
     if (lost !== undefined) throw lost;
@@ -193,6 +194,11 @@ export class OpenFiles {
     this.#paused.clear();
   }
 
+  /** Before the log is given up: what is open for write and was rewritten in place is named to the other nodes. */
+  nameRewritten(): void {
+    for (const { file, writable } of this.#handles.values()) if (writable) this.#ctx.coherence.synced(file);
+  }
+
   /** This node owns the log again: data writes check that it still does. */
   setGuards(): void {
     const { maps } = this.#ctx.options;
@@ -220,12 +226,12 @@ export class OpenFiles {
   #openedFresh(file: FileNode, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
     const { nodeid, content } = file;
     const opened = () => this.#opened(file, (flags & O_ACCMODE) !== 0, false);
-    const dropping = this.#ctx.cpuCaches.fresh(file);
+    const dropping = this.#ctx.coherence.fresh(file);
     if (dropping === undefined) return opened();
     return unlessAborted(dropping, by.signal).then(() => {
       if (this.#ctx.nodes.file(nodeid).content !== content) return this.open(nodeid, flags, by);
       const answer = opened();
-      this.#ctx.cpuCaches.refresh(file); // of changes since, while it was not open
+      this.#ctx.coherence.refresh(file); // of changes since, while it was not open
       return answer;
     });
   }
@@ -242,7 +248,7 @@ export class OpenFiles {
         capacity: content.type === "sealed" ? content.size : content.capacity,
         sealed: content.type === "sealed",
       });
-      file.open = { map, handles: 0, writers: 0, lostWriters: 0, pauses: 0, zeroed: false, timesSetMs: 0 };
+      file.open = { map, handles: 0, writers: 0, lostWriters: 0, pauses: 0, zeroed: false, timesSetMs: 0, namedMs: 0 };
     }
     file.open.handles++;
     if (writable) file.open.writers++;
@@ -267,24 +273,13 @@ export class OpenFiles {
     if (handle.grant === "lost" || (content.type === "unsealed" && content.lost)) throw stale();
   }
 
-  /** Other nodes may have pages of what was rewritten. */
-  #announce(file: FileNode): void {
-    if (!this.#isRewritten(file) || file.sealed === undefined) return;
-    this.#ctx.ownership.yieldingWriter?.recordChanged(file.sealed.index, file.mtime);
-  }
-
   /** A close cannot report errors, and the handle goes in any case: others would wait for the grant for ever. */
   #closedAfterWrite(file: FileNode): void {
     try {
-      this.#announce(file);
+      this.#ctx.coherence.synced(file);
     } catch (error) {
       this.#ctx.options.logger.error({ err: error, file: pathOf(file) }, "a file was rewritten unknown to other nodes");
     }
-  }
-
-  #isRewritten({ content, open }: FileNode): boolean {
-    if (content.type !== "sealed" || open === undefined) return false;
-    return open.zeroed || this.#ctx.options.maps.lastWriteMs(open.map) > 0;
   }
 
   /** Unlinked, and nobody has it open any more. */

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MIB } from "../base/index.ts";
 import { contents, find, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
-import { type ServedNode, SharedVolume } from "./testing/shared-volume.ts";
+import type { ServedNode } from "./testing/served-node.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
 
 /** Two nodes of a volume; each gives the grant up when the other wants it. */
 function pair(settings = {}): { volume: SharedVolume; a: ServedNode; b: ServedNode } {

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type RequestContext, uninterrupted } from "../base/index.ts";
 import { contents, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
-import { type ServedNode, SharedVolume } from "./testing/shared-volume.ts";
+import type { ServedNode } from "./testing/served-node.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
 
 const PROGRAM = uninterrupted({ uid: 1000, gid: 1000, pid: 7 });
 const OTHER_PROGRAM = uninterrupted({ uid: 1000, gid: 1000, pid: 8 });

@@ -134,11 +134,18 @@ export interface FileMaps {
   destroy(map: number): void;
 }
 
-/** The session's notifications (`KernelCaches` of src/fuse). Sent by a thread that answers nothing. */
+/** Something that the kernel may have cached and shall forget (`Forgettable` of src/fuse). */
+export type Forgettable =
+  | { readonly type: "name"; readonly parent: number; readonly name: string }
+  | { readonly type: "removed"; readonly parent: number; readonly name: string; readonly nodeid: number }
+  | { readonly type: "attributes"; readonly nodeid: number }
+  /** Attributes and all pages. */
+  | { readonly type: "content"; readonly nodeid: number };
+
+/** The session's notifications (`KernelCaches` of src/fuse). */
 export interface KernelCaches {
-  invalidateEntry(parent: number, name: string): Promise<void>;
-  invalidateInode(nodeid: number, offset: number, length: number): Promise<void>;
-  notifyDelete(parent: number, nodeid: number, name: string): Promise<void>;
+  /** Sent by a thread that answers nothing; never rejects. */
+  forget(what: readonly Forgettable[]): Promise<void>;
   /** Every cached name is asked for again before it is used; waits for nothing. False where the kernel cannot. */
   doubtNames(): boolean;
 }

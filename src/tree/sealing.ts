@@ -229,13 +229,13 @@ export class Sealer {
     this.#ctx.space.sealed(content.extents);
     this.#ctx.space.release(tail);
     if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
-    file.content = sealedContent(file.sealed, "here");
+    file.content = sealedContent(file.sealed, this.#ctx.coherence.generation);
     this.#ctx.sizes.sealed(file);
     if (file.open !== undefined) {
       maps.setLayout(file.open.map, mapLayoutOf(file.content), file.content.size);
       maps.setSealed(file.open.map, true);
     }
-    if (tail.length > 0) this.#ctx.invalidations.attributes(file.nodeid);
+    if (tail.length > 0) this.#ctx.coherence.kernel.attributes(file.nodeid);
   }
 }
 

@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { ALLOC_UNIT, isFamfsError } from "../base/index.ts";
 import { find, O, snapshot, USER } from "./testing/actions.ts";
 import { type ModelFile, PosixModel, Refused } from "./testing/posix-model.ts";
-import { type ServedNode, SharedVolume } from "./testing/shared-volume.ts";
+import type { ServedNode } from "./testing/served-node.ts";
+import { SharedVolume } from "./testing/shared-volume.ts";
 
 const names = fc.constantFrom("a", "b", "c", "n".repeat(90));
 const paths = fc.array(names, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("/"));

@@ -63,7 +63,7 @@ export class VolumeTree implements AsyncDisposable {
   /** From now on the kernel is told what it must forget. `directIoAllowMmap` is what it negotiated. */
   attachKernel(caches: KernelCaches, negotiated: Pick<TreeSettings, "directIoAllowMmap">): void {
     Object.assign(this.#ctx.settings, negotiated);
-    this.#ctx.invalidations.attach(caches);
+    this.#ctx.coherence.kernel.attach(caches);
   }
 
   /** The volume was taken from this node: what is not in the log will never be. */
@@ -398,7 +398,7 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   async #whilePending<T>(directories: readonly number[], work: () => T | Promise<T>): Promise<T> {
-    using _pending = this.#ctx.invalidations.pending(directories);
+    using _pending = this.#ctx.coherence.kernel.pending(directories);
     return await work();
   }
 

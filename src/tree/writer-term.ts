@@ -22,8 +22,7 @@ export class WriterTerm {
   /** Whoever waited for the grant then sees what other nodes did before. */
   async catchUp(): Promise<void> {
     this.#feed.poll();
-    await this.#ctx.cpuCaches.settled();
-    await this.#ctx.invalidations.delivered();
+    await this.#ctx.coherence.settled();
   }
 
   gained(writer: LogWriter): void {
@@ -35,6 +34,7 @@ export class WriterTerm {
   async yielding(forced: boolean): Promise<void> {
     if (forced) await this.#files.pauseWriters();
     await this.#ctx.sealer.sealAll({ forced });
+    this.#files.nameRewritten();
     this.#persistTimes();
   }
 
@@ -63,7 +63,7 @@ export class WriterTerm {
 
   /** What is not in the log will never be; readers of open files keep what they have. */
   lost(): void {
-    const { sealer, transactions, nodes, sizes, places, losses, invalidations, space, staleTimes } = this.#ctx;
+    const { sealer, transactions, nodes, sizes, places, losses, coherence, space, staleTimes } = this.#ctx;
     this.#files.lose();
     const dropped = sealer.unsealed.map((node) => ({ node, parent: node.parent, name: node.name }));
     for (const { node, parent, name } of dropped) {
@@ -73,7 +73,7 @@ export class WriterTerm {
       if (node.sealed !== undefined) continue;
       nodes.detach(node);
       places.takenAway(node);
-      if (parent !== undefined) invalidations.name(parent.nodeid, name);
+      if (parent !== undefined) coherence.kernel.name(parent.nodeid, name);
       if (node.kind === "file" && node.open !== undefined) continue;
       if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
       nodes.forget(node);

@@ -47,8 +47,9 @@ export class FakeKernel {
       transport: {
         send: (bytes, length) => this.#take(bytes.slice(0, length)),
         notify: (bytes) => {
-          this.notifications.push(bytes);
-          return Promise.resolve(this.notifyErrno);
+          this.notifications.push(...split(bytes));
+          if (this.notifyErrno === 0) return Promise.resolve(new Uint8Array(0));
+          return Promise.resolve(Buffer.concat(split(bytes).map((one) => refuse(one, this.notifyErrno))));
         },
         close: () => {},
       },
@@ -123,5 +124,21 @@ export function request(opcode: number, unique: bigint, nodeid: number, parts: (
     bytes,
   );
   bytes.set(body, InHeader.size);
+  return bytes;
+}
+
+function split(bytes: Uint8Array): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < bytes.byteLength; ) {
+    const { len } = OutHeader.decode(bytes, at);
+    parts.push(bytes.slice(at, at + len));
+    at += len;
+  }
+  return parts;
+}
+
+function refuse(notification: Uint8Array, errno: number): Uint8Array {
+  const bytes = Uint8Array.from(notification);
+  OutHeader.encode({ ...OutHeader.decode(bytes), unique: BigInt(errno) }, bytes);
   return bytes;
 }

@@ -1,6 +1,6 @@
 import { uninterrupted } from "../../base/index.ts";
 import type { NodeEntry } from "../volume-tree.ts";
-import type { ServedNode } from "./shared-volume.ts";
+import type { ServedNode } from "./served-node.ts";
 
 /** Callers and flags of tests. */
 export const USER = uninterrupted({ uid: 1000, gid: 1000, pid: 1 });

@@ -36,27 +36,21 @@ export function incoherentMemory(length: number): SharedMemory {
   rmSync(folder, { recursive: true });
   ftruncateSync(file, length);
   const of = (host: string | undefined, through: WindowOptions["through"]) =>
-    new WindowMemory(file, length, host, through);
+    new WindowMemory(
+      Window.map(file, { offset: 0, length }, { writable: true, through, what: `memory of ${host}`, host }),
+    );
   return {
     memory: of(undefined, "nothing"),
     of: (node, dataWriters) => of(node, dataWriters === "any" ? "all" : "stores"),
   };
 }
 
-class WindowMemory implements NodeMemory {
+/** What is seen through a window. */
+export class WindowMemory implements NodeMemory {
   readonly #window: Window;
 
-  constructor(file: number, length: number, host: string | undefined, through: WindowOptions["through"]) {
-    this.#window = Window.map(
-      file,
-      { offset: 0, length },
-      {
-        writable: true,
-        through,
-        what: `memory of ${host}`,
-        host,
-      },
-    );
+  constructor(window: Window) {
+    this.#window = window;
   }
 
   read(offset: number, length: number): Uint8Array {

@@ -15,7 +15,8 @@ import type { ContentChange, IndexedEntry, LogReader, LogWriter, TreeCondition, 
 import { VolumeTree } from "../volume-tree.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { MemoryMaps } from "./memory-maps.ts";
-import { coherentMemory, incoherentMemory, type NodeMemory, type SharedMemory } from "./node-memory.ts";
+import { coherentMemory, incoherentMemory, type SharedMemory } from "./node-memory.ts";
+import { type ServedNode, servedNode } from "./served-node.ts";
 
 const LOG_END = 10 * MIB;
 /** Entries of one delivery, so that every test sees a log come in pieces. */
@@ -26,18 +27,6 @@ let coherentByDefault = true;
 /** From now on volumes are not `coherent`. For files that run the tests of others once more (`incoherent.test.ts`). */
 export function useIncoherentMemory(): void {
   coherentByDefault = false;
-}
-
-/** A node that serves the volume: its tree, what its workers do, and what its kernel was told. */
-export interface ServedNode {
-  readonly tree: VolumeTree;
-  readonly maps: MemoryMaps;
-  readonly conditions: TreeCondition[];
-  readonly told: string[];
-  readonly memory: NodeMemory;
-  /** As processes write: the worker first, `prepareWrite` where it may not. Bytes that were written. */
-  write(handle: { handle: number; map: number }, offset: number, data: Uint8Array | string): Promise<number>;
-  read(handle: { map: number }): string;
 }
 
 /** One volume in a buffer that several nodes serve: entries go through the codec, ownership is an epoch. */
@@ -129,7 +118,6 @@ export class SharedVolume {
     const memory = this.memory.of(name, settings.dataWriters ?? "one");
     const maps = new MemoryMaps(memory, () => this.clock.wallMs());
     const conditions: TreeCondition[] = [];
-    const told: string[] = [];
     const tree = new VolumeTree({
       log: this.#reader(),
       memory: {
@@ -175,33 +163,7 @@ export class SharedVolume {
       exclusive: () => this.exclusive,
       onCondition: (condition) => void (condition && conditions.push(condition)),
     });
-    tree.attachKernel(
-      {
-        invalidateEntry: async (parent, entry) => void told.push(`entry ${parent} ${entry}`),
-        invalidateInode: async (nodeid, offset, length) => void told.push(`inode ${nodeid} ${offset} ${length}`),
-        notifyDelete: async (parent, nodeid, entry) => void told.push(`delete ${parent} ${nodeid} ${entry}`),
-        doubtNames: () => told.push("all names") > 0,
-      },
-      { directIoAllowMmap: true },
-    );
-    return {
-      tree,
-      maps,
-      conditions,
-      told,
-      memory,
-      async write(handle, offset, data) {
-        const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
-        if (maps.write(handle.map, offset, bytes)) return bytes.byteLength;
-        const write = { offset, end: offset + bytes.byteLength, isWriteBack: false };
-        const end = await tree.prepareWrite(handle.handle, write);
-        const part = bytes.subarray(0, end - offset);
-        if (!maps.writePrepared(handle.map, offset, part))
-          throw new Error("prepareWrite did not make the write possible");
-        return part.byteLength;
-      },
-      read: (handle) => Buffer.from(maps.read(handle.map, 0, 2 ** 30)).toString("latin1"),
-    };
+    return { ...servedNode(tree, maps), conditions, memory };
   }
 
   #createSealed(): SealedTree {

@@ -1,0 +1,37 @@
+import type { SimulatedVolume } from "../../../test/support/simulated-volume.ts";
+import { silentLogger } from "../../base/index.ts";
+import type { VolumeMedia } from "../../media/index.ts";
+import { alwaysMine, openVolumeTree } from "../open-volume.ts";
+import type { TreeSettings } from "../options.ts";
+import type { TreeCondition } from "../ports.ts";
+import { MemoryMaps } from "./memory-maps.ts";
+import { WindowMemory } from "./node-memory.ts";
+import { type ServedNode, servedNode } from "./served-node.ts";
+
+export interface MediaNode extends ServedNode {
+  readonly media: VolumeMedia;
+}
+
+/** A node that serves a volume in (simulated) memory, as production does; it takes the log whenever it wants. */
+export async function serveMedia(
+  volume: SimulatedVolume,
+  slot: number,
+  options: { readonly host?: string; readonly settings?: Partial<TreeSettings> } = {},
+): Promise<MediaNode> {
+  const { host, settings = {} } = options;
+  const media = await volume.open(host === undefined ? {} : { host });
+  const memory = new WindowMemory(media.window);
+  const maps = new MemoryMaps(memory, Date.now);
+  const conditions: TreeCondition[] = [];
+  const tree = openVolumeTree({
+    media,
+    node: { nodeId: `node-${slot}`, bootId: "boot", slot },
+    terms: alwaysMine,
+    maps,
+    exclusive: () => false,
+    logger: silentLogger,
+    settings: { shared: true, minimumHoldMs: 0, ...settings },
+    onCondition: (condition) => void (condition && conditions.push(condition)),
+  });
+  return { ...servedNode(tree, maps), media, memory, conditions };
+}
