@@ -45,7 +45,7 @@ export function openVolumeTree(options: OpenVolumeOptions): VolumeTree {
       new SealedTree({
         regionLength: media.region.length,
         dataOffset: media.dataOffset,
-        allocUnit: ALLOC_UNIT,
+        allocUnit: media.superblock.allocUnit,
         extended: media.extended,
         rootUid: record?.rootUid ?? 0,
         rootGid: record?.rootGid ?? 0,

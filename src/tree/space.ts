@@ -280,13 +280,11 @@ export class Space {
   }
 }
 
-/** Whole units that a layout of the primary region occupies. */
+/** What a layout occupies of the primary region; replay takes only whole allocation units of the volume. */
 export function extentsOf(layout: Layout | undefined): RegionExtent[] {
   if (layout === undefined) return [];
   const extents = layout.type === "simple" ? layout.extents : layout.strips;
-  return extents
-    .filter((extent) => extent.devindex === 0)
-    .map((extent) => ({ offset: extent.offset, length: roundUp(extent.length, ALLOC_UNIT) }));
+  return extents.filter((extent) => extent.devindex === 0).map(({ offset, length }) => ({ offset, length }));
 }
 
 /** `length`, then half of it and so on, in whole units down to one. */
