@@ -127,8 +127,7 @@ export class Names {
     for (const node of [a, b]) if (node.sealed === undefined) this.#promiseMost(node);
     const steps: Step[] = [];
     if (a.sealed !== undefined && b.sealed !== undefined) {
-      const hidden = { parent: nodes.root, name: standInPath(transactions.nextIndex) };
-      steps.push({ entry: transactions.relink(a, hidden) });
+      steps.push({ entry: transactions.relink(a, { parent: nodes.root, name: this.#unusedName() }) });
     }
     if (b.sealed !== undefined) steps.push({ entry: transactions.relink(b, { parent: parentA, name: nameA }) });
     if (a.sealed !== undefined) steps.push({ entry: transactions.relink(a, { parent: parentB, name: nameB }) });
@@ -141,6 +140,15 @@ export class Names {
     b.ctime = a.ctime;
     this.#ctx.touchDirectory(parentA);
     this.#ctx.touchDirectory(parentB);
+  }
+
+  /** A name of the root that the log does not have: a RELINK to one that it has would replace what is there. */
+  #unusedName(): string {
+    const { nodes, transactions } = this.#ctx;
+    for (let index = transactions.nextIndex; ; index++) {
+      const name = standInPath(index);
+      if (nodes.root.sealed?.children?.has(name) !== true) return name;
+    }
   }
 
   /** At its new place `node`, and what is below it, may need a stand-in to seal. LOG_FULL. */
