@@ -44,6 +44,7 @@ export const ERROR_CODES = [
   "VOLUME_BUSY", // an operation on this volume is pending
   "VOLUME_PUBLISHED", // still published somewhere
   "VOLUME_NOT_STAGED",
+  "MOUNT_BUSY", // somebody uses what is to be unmounted
   "VOLUME_NOT_READY",
   "NODE_NOT_FOUND",
   "NODE_FULL", // as many volumes are published to the node as it takes

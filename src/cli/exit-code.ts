@@ -56,6 +56,7 @@ export const EXIT_CODE = {
   VOLUME_BUSY: EXIT.tryAgain,
   VOLUME_PUBLISHED: EXIT.tryAgain,
   VOLUME_NOT_STAGED: EXIT.noInput,
+  MOUNT_BUSY: EXIT.tryAgain,
   VOLUME_NOT_READY: EXIT.tryAgain,
   NODE_NOT_FOUND: EXIT.noInput,
   NODE_FULL: EXIT.cannotCreate,

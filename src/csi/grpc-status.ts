@@ -45,6 +45,7 @@ export const GRPC_STATUS = {
   VOLUME_BUSY: status.ABORTED, // CSI "Operation pending for volume"
   VOLUME_PUBLISHED: status.FAILED_PRECONDITION,
   VOLUME_NOT_STAGED: status.FAILED_PRECONDITION,
+  MOUNT_BUSY: status.UNAVAILABLE, // the CO calls again until nobody is in the way
   VOLUME_NOT_READY: status.UNAVAILABLE,
   NODE_NOT_FOUND: status.NOT_FOUND,
   NODE_FULL: status.RESOURCE_EXHAUSTED, // CSI ControllerPublishVolume "Max volumes attached"

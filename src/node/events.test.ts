@@ -20,6 +20,7 @@ import {
   openStore,
   scratchDirectory,
 } from "./testing/fixtures.ts";
+import { container, mountsBelow, shareMounts } from "./testing/probes.ts";
 import { capability, testCluster } from "./testing/test-node.ts";
 import { VolumeConditions } from "./volume-conditions.ts";
 
@@ -43,6 +44,7 @@ const stageRecord = (volumeId: string): StageRecord => {
     readOnly: false,
     mountGroup: undefined,
     seLinuxContext: undefined,
+    targets: [],
     pods: {},
   };
 };
@@ -54,64 +56,55 @@ function recorder() {
 
 test("pods whose mounts broke are named, and it is told when the volume is well again", { skip }, async (t) => {
   const cluster = await testCluster(t);
+  await shareMounts(cluster.directory);
   const a = await cluster.node("a");
   await cluster.volume("v1");
   await a.stage("v1");
   await a.publish("v1", "pod", { volumeContext: podContext("server-0") });
-  await a.publish("v1", "gone", { volumeContext: podContext("server-1") });
-  await a.publish("v1", "unnamed");
-  await a.unpublish("v1", "gone");
+  await a.publish("v1", "other");
+  const old = await container(t, a.target("pod"), "None");
+  const heals = await container(t, a.target("other"));
 
   await a.restart();
+  await heals.sh("echo 1 > f");
+  await assert.rejects(old.sh("cat f"));
+  const broken = `containers of process ${old.pid} (sleep) that ran then still have a dead mount`;
   await eventually("it is told", () => a.events.length === 1 || undefined);
-  const message =
-    `the node plugin of a was restarted: containers of ${a.target("unnamed")}, pod team/server-0 that ran then, ` +
-    "without HostToContainer, have a dead mount";
-  assert.deepEqual(a.events, [{ reason: "MountsBroken", volumeId: "v1", message, pods: [pod("server-0")] }]);
-  const [condition] = (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
+  const message = `the node plugin of a was restarted: ${broken}`;
+  assert.deepEqual(a.events, [{ reason: "MountsBroken", volumeId: "v1", message, pods: [] }]);
+  const conditions = async () => (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
+  const [condition] = await conditions();
   assert.equal(condition?.type, "a/Abnormal");
   assert.equal(condition.reason, "MountsBroken");
   assert.match(condition.message, /have a dead mount; delete these pods/);
+  await a.restart();
+  await heals.sh("echo 2 > f");
+  assert.deepEqual(reasons(a.events), ["MountsBroken"], "nobody was told in between that all is well");
 
   process.kill((await a.plugin.serverPid()) ?? 0, "SIGKILL");
   await eventually("its death is told", () => a.events.length === 3 || undefined);
-  assert.match(
-    a.events[1]?.message ?? "",
-    /FUSE server of node a died \(killed by SIGKILL\): its volumes are served again/,
-  );
-  assert.deepEqual(a.events[1] && "pods" in a.events[1] && a.events[1].pods, [pod("server-0")]);
-  assert.match(a.events[2]?.message ?? "", /FUSE server of node a died .* have a dead mount/);
+  const died = "the FUSE server of node a died (killed by SIGKILL)";
+  assert.deepEqual(a.events.slice(1), [
+    {
+      reason: "FuseServerDied",
+      volumeId: "v1",
+      message: `${died}: its volumes are served again`,
+      pods: [pod("server-0")],
+    },
+    { reason: "MountsBroken", volumeId: "v1", message: `${died}: ${broken}`, pods: [] },
+  ]);
 
-  for (const target of ["pod", "unnamed"]) await a.unpublish("v1", target);
-  await eventually("it is over", () => a.events.length === 4 || undefined);
-  assert.deepEqual(reasons(a.events), ["MountsBroken", "FuseServerDied", "MountsBroken", "VolumeHealthy"]);
-  assert.match(a.events[3]?.message ?? "", /well again on node a \(it was MountsBroken\)/);
-});
-
-test("mounts that broke are told until their pods are gone, also when the volume stays staged for others", {
-  skip,
-}, async (t) => {
-  const cluster = await testCluster(t);
-  const a = await cluster.node("a");
-  await cluster.volume("v1");
-  await a.stage("v1");
-  for (const name of ["one", "two"]) await a.publish("v1", name, { volumeContext: podContext(name) });
-  const conditions = async () => (await cluster.store.get("volumes", "v1"))?.conditions ?? [];
-  for (let round = 0; round < 2; round++) await a.restart();
-  assert.deepEqual(reasons(a.events), ["MountsBroken"], "nobody was told in between that all is well");
-  await a.publish("v1", "after", { volumeContext: podContext("after") });
-  await a.unpublish("v1", "one");
-  assert.deepEqual(
-    (await conditions()).map(({ reason }) => reason),
-    ["MountsBroken"],
-  );
-  await a.unpublish("v1", "two");
+  await heals.end();
+  await a.unpublish("v1", "other");
+  assert.equal((await conditions()).length, 1);
+  await old.end();
+  await a.unpublish("v1", "pod");
   await eventually("it is over", async () => (await conditions()).length === 0 || undefined);
-  await eventually("it is told", () => reasons(a.events).at(-1) === "VolumeHealthy" || undefined);
-  await a.restart();
-  assert.deepEqual(reasons(a.events), ["MountsBroken", "VolumeHealthy", "MountsBroken"]);
-  await a.unpublish("v1", "after");
+  await eventually("it is told", () => a.events.length === 4 || undefined);
+  assert.equal(a.events[3]?.reason, "VolumeHealthy");
+  assert.match(a.events[3].message, /well again on node a \(it was MountsBroken\)/);
   await a.unstage("v1");
+  assert.deepEqual(await mountsBelow(a.directory), []);
 });
 
 test("a volume that is well tells nothing", { skip }, async (t) => {

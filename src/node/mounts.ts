@@ -1,12 +1,15 @@
 import { mkdir, readFile, rmdir } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { FUSE_TYPE, fuseMountArguments, MOUNT_ATTR, native, UMOUNT } from "../../native/index.ts";
 import { FamfsError, fromSystemError, hasCode } from "../base/index.ts";
 import { bounded } from "./bounded.ts";
 import { type MountEntry, mountAt, readMountTable, stackAt } from "./mount-table.ts";
+import { isFollowed, type MountNamespace, usersOf } from "./mount-users.ts";
 
 /** Bound of one mount, unmount or question to a file system. */
 const TIMEOUT_MS = 10_000;
+const BUSY = { attempts: 5, delayMs: 200 };
 const PATH_MAX = 4096;
 const NAME_MAX = 255;
 
@@ -172,21 +175,29 @@ export function bindOptionsOf(entry: MountEntry): ReadonlySet<BindOption> {
   return new Set(BIND_OPTION_NAMES.filter((name) => entry.options.has(name)));
 }
 
-/** Dead mounts that a target keeps below the one that answers. */
-const MOST_DEAD = 8;
+/** Mounts that may be stacked at one target: those of servers that died, below the one that answers. */
+const MOST_STACKED = 16;
 
 /**
  * Binds as `bindVolume` does, over the dead mounts that are at `target`: a container that got one of them with
- * `mountPropagation: HostToContainer` gets what is mounted over it, and goes on. So they stay while the volume is
- * published there, up to a number. Mounts of one peer group, as earlier versions made them for all targets of a volume,
- * are taken away instead: what is bound over one of them would appear over the others too, with its options.
+ * `mountPropagation: HostToContainer` gets what is mounted over it, and goes on. What no container follows is taken away
+ * first; all is, when nobody knows and many are there. Mounts of one peer group, as earlier versions made them for all
+ * targets of a volume, are taken away too: what is bound over one of them would appear over the others, with its options.
  */
-export async function bindVolumeOver(source: string, target: string, options: ReadonlySet<BindOption>): Promise<void> {
+export async function bindVolumeOver(
+  source: string,
+  target: string,
+  options: ReadonlySet<BindOption>,
+  namespaces: readonly MountNamespace[] | undefined,
+): Promise<void> {
   const table = await readMountTable();
   const stack = stackAt(table, target);
-  const isOwnGroup = ({ peerGroup }: MountEntry) =>
-    peerGroup === undefined || !table.some((entry) => entry.peerGroup === peerGroup && entry.target !== target);
-  if (stack.length > MOST_DEAD || !stack.every(isOwnGroup)) await unmountAll(target, () => true);
+  const isOfOthers = ({ peerGroup }: MountEntry) =>
+    peerGroup !== undefined && table.some((entry) => entry.peerGroup === peerGroup && entry.target !== target);
+  let kept = stack.length;
+  if (namespaces !== undefined) kept = 1 + stack.findLastIndex((entry) => isFollowed(entry, table, namespaces));
+  if (kept >= MOST_STACKED || stack.some(isOfOthers)) kept = 0;
+  for (let count = stack.length; count > kept; count--) await forceUnmount(target);
   await bindVolume(source, target, options);
 }
 
@@ -196,18 +207,41 @@ export async function bindVolumeOver(source: string, target: string, options: Re
  */
 export async function unmountAll(target: string, force: (entry: MountEntry) => boolean): Promise<void> {
   // More than a few stacked mounts are not ours to unwind.
-  for (let attempt = 0; attempt < 2 * MOST_DEAD; attempt++) {
+  for (let attempt = 0; attempt < 2 * MOST_STACKED; attempt++) {
     const top = mountAt(await readMountTable(), target);
     if (top === undefined) return;
     try {
-      await system(native.unmount(target, UMOUNT.NOFOLLOW), "umount", target);
+      await unmountIdle(target, { patient: !force(top) });
     } catch (error) {
       if (errnoOf(error) === "EINVAL") continue; // gone meanwhile: the table tells
-      if (!force(top)) throw error;
+      if (!force(top)) throw errnoOf(error) === "EBUSY" ? await busy(target, error) : error;
       await forceUnmount(target);
     }
   }
-  throw new FamfsError("PATH_CONFLICT", `${target}: more than ${2 * MOST_DEAD} mounts are stacked there`);
+  throw new FamfsError("PATH_CONFLICT", `${target}: more than ${2 * MOST_STACKED} mounts are stacked there`);
+}
+
+/** A process that ends, or one of many unmounts at a time, makes a mount busy for a moment. */
+async function unmountIdle(target: string, { patient }: { readonly patient: boolean }): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await system(native.unmount(target, UMOUNT.NOFOLLOW), "umount", target);
+    } catch (error) {
+      if (!patient || errnoOf(error) !== "EBUSY" || attempt === BUSY.attempts) throw error;
+      await delay(BUSY.delayMs);
+    }
+  }
+}
+
+async function busy(target: string, cause: unknown): Promise<FamfsError> {
+  const users = await usersOf(target);
+  return new FamfsError(
+    "MOUNT_BUSY",
+    `${target} is in use by ${users}: it is unmounted when they have left it; try again`,
+    {
+      cause,
+    },
+  );
 }
 
 async function forceUnmount(target: string): Promise<void> {

@@ -204,7 +204,7 @@ export class NodePlugin implements AsyncDisposable {
       slotCount: DEFAULT_SLOTS,
       events,
       onStaged: (volumeId) => conditions.over(volumeId),
-      onMountsGone: (volumeId) => conditions.over(volumeId, ["MountsBroken"]),
+      onUnpublished: (volumeId) => parts.restager?.look(volumeId),
       onUnstaged: async (volumeId) => {
         await broker.forget(volumeId);
         await conditions.over(volumeId);
@@ -221,6 +221,8 @@ export class NodePlugin implements AsyncDisposable {
     const release = (volumeId: string) => broker.forget(volumeId);
     const restager = stack.use(new Restager({ nodeId, records, volumes, conditions, release, logger }));
     parts.restager = restager;
+    const looking = { what: "a look at mounts that broke", periodMs: LOOK_MS, logger };
+    stack.use(periodically(() => restager.lookAtAll(), looking));
     const jobs = stack.use(
       new VolumeJobs({ store, nodeId, device: (uuid) => devices.require(uuid), conditions, logger }),
     );

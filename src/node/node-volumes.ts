@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
-import type { EventRecorder, Store, StoredRecord } from "../state/index.ts";
+import type { EventRecorder, PodName, Store, StoredRecord } from "../state/index.ts";
 import { rebuiltAt } from "./adoption.ts";
 import { makeAttachment } from "./attachment.ts";
 import { checkVolumeContext, parsePublishContext } from "./contexts.ts";
@@ -13,9 +13,10 @@ import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { warnOfOtherGroup } from "./mount-group.ts";
 import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+import { otherMountNamespaces } from "./mount-users.ts";
 import { isMountOf, makeMountPoint, mountSource, mountVolume, resolveMountPath, unmountAll } from "./mounts.ts";
-import { type BoundAgain, Publications, type PublishRequest } from "./publications.ts";
-import { formerDevices, mountsOf } from "./stage-mounts.ts";
+import { Publications, type PublishRequest } from "./publications.ts";
+import { devicesIn, mountsOf, targetsOf } from "./stage-mounts.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 import { claimStaging, clearStaging, type NodeIdentity, needsRepair, repairStaging } from "./staging-claim.ts";
 
@@ -31,8 +32,8 @@ export interface NodeVolumesOptions {
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
   readonly events: EventRecorder;
-  /** None of the mounts that `mountsBroke` named is there any more. */
-  readonly onMountsGone: (volumeId: string) => Promise<void>;
+  /** A pod has the volume no more. */
+  readonly onUnpublished: (volumeId: string) => void;
   /** The CO has staged the volume, and it is served. */
   readonly onStaged: (volumeId: string) => Promise<void>;
   /** The volume is staged here no more: nobody waits for its grant, and a held one is given back. */
@@ -86,8 +87,7 @@ export class NodeVolumes {
     this.#options = options;
     const { node, records, server, events } = options;
     const seal = (volumeId: string, call: CallContext) => this.#seal(volumeId, call);
-    const { onMountsGone, logger } = options;
-    this.#publications = new Publications({ nodeId: node.nodeId, records, server, events, seal, onMountsGone, logger });
+    this.#publications = new Publications({ nodeId: node.nodeId, records, server, events, seal });
   }
 
   /** The FUSE server died with these volumes. */
@@ -187,10 +187,10 @@ export class NodeVolumes {
   }
 
   /**
-   * Serves anew what the records say is staged, and binds it over the dead mounts where it was published. Undefined:
-   * it is staged no more. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
+   * Serves anew what the records say is staged, and binds it over the dead mounts where it was published; in words, what
+   * of the latter failed. Undefined: it is staged no more. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
    */
-  async restage(volumeId: string): Promise<BoundAgain | undefined> {
+  async restage(volumeId: string): Promise<readonly string[] | undefined> {
     using _lock = this.#lock(volumeId);
     const { store, node, records, server } = this.#options;
     let record = records.get(volumeId);
@@ -215,19 +215,25 @@ export class NodeVolumes {
     throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is no longer published to node ${node.nodeId}`);
   }
 
-  /** What a new record takes over from the present one: the pods that still have the volume, and their dead mounts. */
-  async #formerly(
-    staged: Pick<StageRecord, "volumeId" | "stagingPath">,
-  ): Promise<Pick<StageRecord, "pods" | "former">> {
-    const { records, node } = this.#options;
-    const record = records.get(staged.volumeId);
-    const former = formerDevices(node.nodeId, { ...record, ...staged }, await readMountTable());
-    return { pods: record?.pods ?? {}, ...(former.length > 0 && { former }) };
+  /** What a new record takes over from the present one: where it is published, for whom, and the mounts that died. */
+  async #formerly({
+    volumeId,
+    stagingPath,
+  }: Pick<StageRecord, "volumeId" | "stagingPath">): Promise<Pick<StageRecord, "targets" | "pods" | "former">> {
+    const { nodeId } = this.#options.node;
+    const record = this.#options.records.get(volumeId);
+    const table = await readMountTable();
+    const source = mountSource(nodeId, volumeId);
+    const died = [record?.device, mountAt(table, stagingPath)?.device, ...(record?.former ?? [])];
+    const devices = [...new Set(died.filter((device) => device !== undefined))];
+    const former = devicesIn((await otherMountNamespaces()) ?? [], devices, { source, stagingPath });
+    const targets = targetsOf(nodeId, { ...record, volumeId, stagingPath }, table);
+    return { targets, pods: record?.pods ?? {}, ...(former.length > 0 && { former }) };
   }
 
-  /** Running pods still have the dead mounts that were at `targets` before the volume was served again. */
-  mountsBroke(volumeId: string, targets: readonly string[]): void {
-    this.#publications.mountsBroke(volumeId, targets);
+  /** Pods, and processes outside of pods, that still have a dead mount of the volume. */
+  broken(volumeId: string): Promise<readonly (PodName | string)[]> {
+    return this.#publications.broken(volumeId);
   }
 
   /** A record that was made again from memory says what the memory could tell; what is staged here is known better. */
@@ -312,6 +318,7 @@ export class NodeVolumes {
   async unpublish(request: { volumeId: string; targetPath: string }, call: CallContext): Promise<void> {
     using _lock = this.#lock(request.volumeId);
     await this.#publications.unpublish(request, call);
+    this.#options.onUnpublished(request.volumeId);
   }
 
   /** What the server says, or why it says nothing. VOLUME_NOT_FOUND when `path` is not one of the volume's. */

@@ -1,10 +1,11 @@
-import { FamfsError, type Logger, messageOf } from "../base/index.ts";
+import { FamfsError, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
 import type { EventRecorder, PodName } from "../state/index.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 import { warnOfOtherGroup } from "./mount-group.ts";
 import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
+import { holdersOf, otherMountNamespaces } from "./mount-users.ts";
 import {
   type BindOption,
   bindOptionsOf,
@@ -18,7 +19,7 @@ import {
   unmountAll,
 } from "./mounts.ts";
 import { podIn } from "./pods.ts";
-import { formerDevices, mountsOf } from "./stage-mounts.ts";
+import { devicesIn } from "./stage-mounts.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
 
 export interface PublicationsOptions {
@@ -28,9 +29,6 @@ export interface PublicationsOptions {
   readonly events: EventRecorder;
   /** What was closed is in the log afterwards. */
   readonly seal: (volumeId: string, call: CallContext) => Promise<void>;
-  /** None of the mounts that `mountsBroke` named is there any more. */
-  readonly onMountsGone: (volumeId: string) => Promise<void>;
-  readonly logger: Logger;
 }
 
 export interface PublishRequest {
@@ -43,19 +41,11 @@ export interface PublishRequest {
   readonly publishContext: Readonly<Record<string, string>>;
 }
 
-/** What became of the targets of a volume that is served again. */
-export interface BoundAgain {
-  /** Those that had a dead mount. */
-  readonly targets: readonly string[];
-  /** What kept others from being bound, in words. */
-  readonly failures: readonly string[];
-}
-
 /** Staged volumes where pods find them: binds of the staging mount. The caller holds the volume's lock. */
 export class Publications {
   readonly #options: PublicationsOptions;
-  /** Targets of pods that still have a dead mount, by volume. All of them again after each restart, so kept here only. */
-  readonly #broken = new Map<string, Set<string>>();
+  /** Targets that were bound over dead mounts, by volume. All of them again after each restart, so kept here only. */
+  readonly #bound = new Map<string, Set<string>>();
 
   constructor(options: PublicationsOptions) {
     this.#options = options;
@@ -104,7 +94,7 @@ export class Publications {
     if (capability.rules.singlePath) assertOnlyTarget(volumeId, target, staged, table);
     // A dead mount is a directory to the kernel, but its server would have to say so.
     if (present === undefined) await makeMountPoint(target);
-    await bindVolumeOver(staging, target, options);
+    await bindVolumeOver(staging, target, options, present && (await otherMountNamespaces()));
     const made = mountAt(await readMountTable(), target);
     if (made?.device !== staged.device || !hasBindOptions(made, options)) {
       await unmountAll(target, () => false);
@@ -131,71 +121,86 @@ export class Publications {
     }
     await removeMountPoint(target);
     if (record !== undefined) await this.#forget(record, target);
-    this.#isGone(volumeId, target);
+    const bound = this.#bound.get(volumeId);
+    if (bound?.delete(target) === true && bound.size === 0) this.#bound.delete(volumeId);
   }
 
   /**
    * Binds a volume that is served again over the dead mounts that former servers left at its targets, with the same
-   * options. A target that fails keeps no other from it.
+   * options. A target that fails keeps no other from it: in words, what failed.
    */
-  async bindAgain(record: StageRecord): Promise<BoundAgain> {
+  async bindAgain(record: StageRecord): Promise<string[]> {
     const { volumeId, stagingPath } = record;
     const table = await readMountTable();
-    // Parts of it that the kubelet bound (subPath) are the kubelet's to bind again, when the container starts again.
-    const mounts = mountsOf(this.#options.nodeId, record, table).filter(({ root }) => root === "/");
-    const targets = new Set(mounts.map(({ target }) => target));
-    targets.delete(stagingPath);
-    const bound: string[] = [];
+    // Nothing at all at a target: somebody took it away, and nobody wants it there any more.
+    const dead = record.targets.filter((target) => (mountAt(table, target)?.device ?? record.device) !== record.device);
+    const namespaces = dead.length > 0 ? await otherMountNamespaces() : undefined;
+    const bound = this.#bound.get(volumeId) ?? new Set<string>();
     const failures: string[] = [];
-    for (const target of targets) {
+    for (const target of dead) {
       const top = mountAt(table, target);
-      if (top === undefined || top.device === record.device) continue;
+      if (top === undefined) continue;
       try {
         if (!this.#isOurs(top, volumeId)) {
           throw new FamfsError("PATH_CONFLICT", `${top.type} ${top.source} was mounted over it`);
         }
-        await bindVolumeOver(stagingPath, target, bindOptionsOf(top));
-        bound.push(target);
+        await bindVolumeOver(stagingPath, target, bindOptionsOf(top), namespaces);
+        bound.add(target);
       } catch (error) {
         failures.push(`${target}: ${messageOf(error)}`);
       }
     }
-    return { targets: bound, failures };
+    if (bound.size > 0) this.#bound.set(volumeId, bound);
+    return failures;
   }
 
-  mountsBroke(volumeId: string, targets: readonly string[]): void {
-    this.#broken.set(volumeId, new Set([...(this.#broken.get(volumeId) ?? []), ...targets]));
-  }
-
-  // Pods end also while the store does not answer, so nobody waits for it.
-  #isGone(volumeId: string, target: string): void {
-    const broken = this.#broken.get(volumeId);
-    if (broken?.delete(target) !== true || broken.size > 0) return;
-    this.#broken.delete(volumeId);
-    const { onMountsGone, logger } = this.#options;
-    onMountsGone(volumeId).catch((error: unknown) => {
-      logger.warn({ volumeId, err: error }, "the volume's record does not say yet that its pods were made anew");
-    });
+  /**
+   * Pods whose containers have a dead mount, and processes outside of pods that do. When nobody can see that, all pods
+   * that a former server's mounts were bound again for.
+   */
+  async broken(volumeId: string): Promise<readonly (PodName | string)[]> {
+    const { records, nodeId } = this.#options;
+    const record = records.get(volumeId);
+    const targets = this.#bound.get(volumeId);
+    if (record === undefined || (record.former === undefined && targets === undefined)) return [];
+    const namespaces = await otherMountNamespaces();
+    if (namespaces === undefined) return [...(targets ?? [])].map((target) => record.pods[target] ?? target);
+    const table = await readMountTable();
+    const isDead = (mount: MountEntry) =>
+      mount.device !== record.device &&
+      record.former?.includes(mount.device) === true &&
+      isMountOf(mount, mountSource(nodeId, volumeId)) &&
+      // Not what shows the directory of the targets itself.
+      mountAt(table, mount.target) === undefined;
+    const pods = new Map(Object.values(record.pods).map((pod) => [pod.uid, pod]));
+    const holders = await holdersOf(isDead, namespaces);
+    const named = holders.map(({ pid, command, podUid }) =>
+      podUid === undefined ? `process ${pid} (${command})` : pods.get(podUid),
+    );
+    return [...new Set(named)].filter((each) => each !== undefined);
   }
 
   #isOurs(entry: MountEntry, volumeId: string): boolean {
     return isMountOf(entry, mountSource(this.#options.nodeId, volumeId));
   }
 
-  /** Which pod a target is for, if anybody said. */
+  /** Where it is published, and which pod that is for, if anybody said. */
   async #remember(record: StageRecord, target: string, pod: PodName | undefined): Promise<void> {
-    if (pod === undefined || record.pods[target]?.uid === pod.uid) return;
-    await this.#options.records.put({ ...record, pods: { ...record.pods, [target]: pod } });
+    const targets = new Set([...record.targets, target]);
+    if (targets.size === record.targets.length && (pod === undefined || record.pods[target]?.uid === pod.uid)) return;
+    const pods = pod === undefined ? record.pods : { ...record.pods, [target]: pod };
+    await this.#options.records.put({ ...record, targets: [...targets], pods });
   }
 
-  /** What was known of a target. The devices of mounts that are gone with it may be those of others next. */
   async #forget({ former: before = [], ...record }: StageRecord, target: string): Promise<void> {
-    const { nodeId, records } = this.#options;
-    const { [target]: pod, ...pods } = record.pods;
-    const still = formerDevices(nodeId, { ...record, former: before }, await readMountTable());
-    const former = before.filter((device) => still.includes(device));
-    if (pod === undefined && former.length === before.length) return;
-    await records.put({ ...record, pods, ...(former.length > 0 && { former }) });
+    const { [target]: _, ...pods } = record.pods;
+    const targets = record.targets.filter((each) => each !== target);
+    const source = mountSource(this.#options.nodeId, record.volumeId);
+    // A device that nobody shows any more is another mount's next.
+    const namespaces = before.length > 0 ? await otherMountNamespaces() : undefined;
+    const former = devicesIn(namespaces ?? [], before, { source, stagingPath: record.stagingPath });
+    if (targets.length === record.targets.length && former.length === before.length) return;
+    await this.#options.records.put({ ...record, targets, pods, ...(former.length > 0 && { former }) });
   }
 }
 

@@ -61,6 +61,14 @@ test("a FUSE server that is killed, and killed again: containers go on, new pods
   await a.restart();
   await writer.sh("echo more > restarted");
   assert.equal(await reader.sh("cat restarted"), "more\n");
+  const there = (await mountsBelow(a.directory)).toSorted();
+  const followed = ["pod", "reader"].map((name) => a.target(name));
+  const others = ["new-first", "new-second", "new-third"].map((name) => a.target(name));
+  assert.deepEqual(
+    there,
+    [...followed, ...followed, ...others, a.stagingPath("v1")].toSorted(),
+    "no dead one too many",
+  );
   for (const target of ["pod", "reader", "new-first", "new-second", "new-third"]) await a.unpublish("v1", target);
   await eventually("nothing is said any more", async () => (await conditionsOf(cluster)).length === 0 || undefined);
   await a.unstage("v1");
@@ -80,9 +88,7 @@ test("a volume whose server hangs is served again when the watchdog has killed i
   await eventually("it is there again", () => readFile(join(a.target("pod"), "f"), "utf8").catch(() => undefined));
 });
 
-test("a restarted plugin serves what was staged and published, without a call, and says whose mounts broke", {
-  skip,
-}, async (t) => {
+test("a restarted plugin serves what was staged and published, without a call", { skip }, async (t) => {
   const cluster = await testCluster(t);
   const a = await cluster.node("a");
   await cluster.volume("v1");
@@ -96,14 +102,6 @@ test("a restarted plugin serves what was staged and published, without a call, a
   await writeFile(join(a.target("pod"), "new"), "2");
   assert.equal(await readFile(join(a.target("reader"), "new"), "utf8"), "2");
   await assert.rejects(writeFile(join(a.target("reader"), "other"), ""), { code: "EROFS" });
-  const [condition] = await eventually("it is said", async () => {
-    const said = await conditionsOf(cluster);
-    return said.length > 0 ? said : undefined;
-  });
-  assert.match(
-    condition?.message ?? "",
-    /plugin of a was restarted: containers of .*pods.pod, .*pods.reader that ran then, .*; delete these pods/,
-  );
   for (const target of ["pod", "reader"]) await a.unpublish("v1", target);
   await a.unstage("v1");
 });

@@ -5,12 +5,12 @@ import { bounded } from "./bounded.ts";
 import type { NodeVolumes } from "./node-volumes.ts";
 import { podsOf, showPods } from "./pods.ts";
 import type { StageRecords } from "./stage-records.ts";
-import type { VolumeConditions, VolumeProblem } from "./volume-conditions.ts";
+import type { VolumeConditions } from "./volume-conditions.ts";
 
 export interface RestagerOptions {
   readonly nodeId: string;
   readonly records: Pick<StageRecords, "get" | "all">;
-  readonly volumes: Pick<NodeVolumes, "restage" | "mountsBroke">;
+  readonly volumes: Pick<NodeVolumes, "restage" | "broken">;
   readonly conditions: Pick<VolumeConditions, "report" | "over">;
   /** Nothing writes under the volume's grant any more. */
   readonly release: (volumeId: string) => Promise<void>;
@@ -33,8 +33,6 @@ interface Recovery {
   notBefore: number;
   /** Servers that died with it. */
   deaths: number;
-  /** Targets that had dead mounts and were bound again. */
-  readonly targets: Set<string>;
   /** Ends the wait for the next attempt. */
   wake: AbortController;
   /** What the attempt that is made now, or the next one, fails with; undefined: it is served. Never rejects. */
@@ -55,6 +53,8 @@ export class Restager implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #recoveries = new Map<string, Recovery>();
   readonly #running = new Set<Promise<void>>();
+  /** Volumes that were served again, and why, as long as there may be containers with dead mounts. */
+  readonly #broken = new Map<string, string>();
   #deaths: number[] = [];
 
   constructor(options: RestagerOptions) {
@@ -118,6 +118,17 @@ export class Restager implements AsyncDisposable {
     );
   }
 
+  /** Looks whether a volume that was served again has pods whose containers did not get that. */
+  look(volumeId: string, { first = false } = {}): void {
+    const cause = this.#broken.get(volumeId);
+    if (cause !== undefined) this.#say(volumeId, this.#look(volumeId, cause, { first }));
+  }
+
+  /** All of them: what ends by itself, as a container does that starts again, nobody tells. */
+  async lookAtAll(): Promise<void> {
+    for (const volumeId of this.#broken.keys()) this.look(volumeId);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#running);
@@ -134,7 +145,6 @@ export class Restager implements AsyncDisposable {
       cause,
       notBefore: 0,
       deaths: 0,
-      targets: new Set(),
       wake: new AbortController(),
       outcome: Promise.withResolvers<unknown>(),
     };
@@ -170,19 +180,19 @@ export class Restager implements AsyncDisposable {
   async #attempt(volumeId: string, recovery: Recovery): Promise<unknown> {
     const { volumes, logger } = this.#options;
     try {
-      const again = await volumes.restage(volumeId);
-      for (const target of again?.targets ?? []) recovery.targets.add(target);
-      if (again === undefined) return undefined;
-      if (again.failures.length > 0) {
-        throw new FamfsError("NODE_UNAVAILABLE", `it is not mounted again at ${again.failures.join("; ")}`);
+      const failures = await volumes.restage(volumeId);
+      if (failures === undefined) return undefined;
+      if (failures.length > 0) {
+        throw new FamfsError("NODE_UNAVAILABLE", `it is not mounted again at ${failures.join("; ")}`);
       }
     } catch (error) {
       // Another call is about it; or it was taken from this node, which was told as that.
       if (!hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY")) this.#tellFailure(volumeId, recovery, error);
       return error;
     }
-    logger.info({ volumeId, targets: recovery.targets.size, cause: recovery.cause }, "served again");
-    this.#tellServed(volumeId, recovery);
+    logger.info({ volumeId, cause: recovery.cause }, "served again");
+    this.#broken.set(volumeId, recovery.cause);
+    this.look(volumeId, { first: true });
     return undefined;
   }
 
@@ -196,21 +206,18 @@ export class Restager implements AsyncDisposable {
     );
   }
 
-  #tellServed(volumeId: string, { cause, targets }: Recovery): void {
-    const { conditions, records, volumes } = this.#options;
-    if (targets.size === 0) {
-      this.#say(volumeId, conditions.over(volumeId));
-      return;
+  async #look(volumeId: string, cause: string, { first }: { readonly first: boolean }): Promise<void> {
+    const { conditions, volumes } = this.#options;
+    const broken = await volumes.broken(volumeId);
+    if (this.#recoveries.has(volumeId) || this.#broken.get(volumeId) !== cause) return; // it was lost again meanwhile
+    if (broken.length > 0) {
+      const message = `${cause}: containers of ${showPods(broken)} that ran then still have a dead mount`;
+      const pods = broken.filter((each) => typeof each !== "string");
+      return await conditions.report(volumeId, { reason: "MountsBroken", message, pods });
     }
-    volumes.mountsBroke(volumeId, [...targets]);
-    const pods = records.get(volumeId)?.pods ?? {};
-    const broken = [...targets].map((target) => pods[target] ?? target);
-    const problem: VolumeProblem = {
-      reason: "MountsBroken",
-      message: `${cause}: containers of ${showPods(broken)} that ran then, without HostToContainer, have a dead mount`,
-      pods: broken.filter((each) => typeof each !== "string"),
-    };
-    this.#say(volumeId, conditions.report(volumeId, problem));
+    // Whatever was wrong with the server that is gone is over, too.
+    await conditions.over(volumeId, first ? undefined : ["MountsBroken"]);
+    if (this.#broken.get(volumeId) === cause) this.#broken.delete(volumeId);
   }
 
   #say(volumeId: string, saying: Promise<void>): void {

@@ -18,6 +18,7 @@ const RECORD: StageRecord = {
   readOnly: false,
   mountGroup: undefined,
   seLinuxContext: undefined,
+  targets: ["/pods/1"],
   pods: { "/pods/1": { namespace: "team", name: "server-0", uid: "1-2-3" } },
 };
 
@@ -44,6 +45,14 @@ test("the label of a mount survives a restart; records of before there was one h
   assert.deepEqual((await StageRecords.open(directory)).get("old"), { ...RECORD, volumeId: "old" });
 });
 
+test("a record of before targets were kept knows those of its pods", async (t) => {
+  const directory = await scratch(t);
+  await StageRecords.open(directory);
+  const { targets: _, ...old } = RECORD;
+  await writeFile(join(directory, "x.json"), JSON.stringify(old));
+  assert.deepEqual((await StageRecords.open(directory)).get(RECORD.volumeId), RECORD);
+});
+
 test("a file that is not a record is refused with its path", async (t) => {
   const directory = await scratch(t);
   await StageRecords.open(directory);
@@ -55,6 +64,8 @@ test("a file that is not a record is refused with its path", async (t) => {
     JSON.stringify({ ...RECORD, seLinuxContext: 'u:r:t:s0",suid' }),
     JSON.stringify({ ...RECORD, seLinuxContext: ["u:r:t"] }),
     JSON.stringify({ ...RECORD, pods: { "/a": 1 } }),
+    JSON.stringify({ ...RECORD, targets: "/a" }),
+    JSON.stringify({ ...RECORD, former: [57] }),
   ]) {
     await writeFile(join(directory, "x.json"), text);
     await assert.rejects(StageRecords.open(directory), { code: "INTERNAL", message: /x\.json is not a record/ });

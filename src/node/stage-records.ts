@@ -16,11 +16,13 @@ export interface StageRecord {
   readonly mountGroup: number | undefined;
   /** Label of its mount: once mounted with another, the pods that have it open could not use it. */
   readonly seLinuxContext: string | undefined;
+  /** Where it is published. */
+  readonly targets: readonly string[];
   /** Pods it is published for, by target path: to name them when their mounts break. */
   readonly pods: Readonly<Record<string, PodName>>;
   /** Of its mount and all binds of that, as the mount table shows it; not known before it is mounted. */
   readonly device?: string;
-  /** The same of its former mounts, which died with their servers, as long as a bind of one is somewhere. */
+  /** The same of its former mounts, which died with their servers, that other mount namespaces show. */
   readonly former?: readonly string[];
 }
 
@@ -108,10 +110,15 @@ function parseStageRecord(text: string, path: string): StageRecord {
   if (pods === undefined) throw wrong("pods");
   const device = fields["device"];
   if (device !== undefined && typeof device !== "string") throw wrong("device");
-  const former = fields["former"] ?? [];
-  if (!Array.isArray(former) || !former.every((each) => typeof each === "string")) throw wrong("former");
-  const staged = { volumeId, stagingPath, accessMode, readOnly, mountGroup, seLinuxContext, pods };
+  const [targets, former] = [fields["targets"] ?? Object.keys(pods), fields["former"] ?? []];
+  if (!isTexts(targets)) throw wrong("targets");
+  if (!isTexts(former)) throw wrong("former");
+  const staged = { volumeId, stagingPath, accessMode, readOnly, mountGroup, seLinuxContext, targets, pods };
   return { ...staged, ...(device !== undefined && { device }), ...(former.length > 0 && { former }) };
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === "string");
 }
 
 function parsePods(value: unknown): Record<string, PodName> | undefined {

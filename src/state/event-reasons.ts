@@ -25,7 +25,7 @@ export const EVENT_REASONS = {
     type: "Warning",
     about: "volume",
     means:
-      "the node plugin, or its FUSE server, was replaced under running pods: containers whose volumeMounts lack mountPropagation HostToContainer have a mount that does not answer",
+      "the node plugin, or its FUSE server, was replaced under running pods: containers whose volumeMounts lack mountPropagation HostToContainer still have a mount that does not answer",
     wayOut:
       "delete these pods, so that they are made anew; with mountPropagation HostToContainer they go on by themselves",
   },

@@ -57,18 +57,19 @@ export async function container(
   const kind = mountPropagation === "None" ? "rprivate" : "rslave";
   const made = await unshared(t, "slave", `mount --rbind ${target} ${data} && mount --make-${kind} ${data}`);
   const sh = async (script: string) => (await made.run("sh", "-c", `cd ${data} && ${script}`)).stdout;
-  return { pid: made.pid, data, sh };
+  return { pid: made.pid, data, sh, end: made.end };
 }
 
 async function unshared(t: TestContext, propagation: string, script: string) {
   const options = ["-m", "--propagation", propagation, "sh", "-c", `${script} && echo ready; exec sleep 600`];
   const child = spawn("unshare", options, { stdio: ["ignore", "pipe", "inherit"] });
-  cleanup(t).defer(async () => {
+  const end = async () => {
     child.kill();
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
-  });
+  };
+  cleanup(t).defer(end);
   const [line] = (await once(child.stdout, "data")) as [Buffer];
   if (line.toString() !== "ready\n") throw new Error(`no mount namespace: ${line.toString()}`);
   const pid = child.pid ?? 0;
-  return { pid, run: (...command: string[]) => run("nsenter", ["-t", String(pid), "-m", ...command]) };
+  return { pid, end, run: (...command: string[]) => run("nsenter", ["-t", String(pid), "-m", ...command]) };
 }
