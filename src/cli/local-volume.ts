@@ -70,6 +70,7 @@ export class LocalVolume implements AsyncDisposable {
 interface LocalMap {
   layout: Layout;
   size: number;
+  filled: number;
   lastWriteMs: number;
 }
 
@@ -78,8 +79,8 @@ class LocalFileMaps implements FileMaps {
   readonly #maps = new Map<number, LocalMap>();
   #next = 1;
 
-  create({ layout, size }: Parameters<FileMaps["create"]>[0]): number {
-    this.#maps.set(this.#next, { layout, size, lastWriteMs: 0 });
+  create({ layout, size, filled }: Parameters<FileMaps["create"]>[0]): number {
+    this.#maps.set(this.#next, { layout, size, filled, lastWriteMs: 0 });
     return this.#next++;
   }
 
@@ -91,12 +92,20 @@ class LocalFileMaps implements FileMaps {
     this.#get(map).size = size;
   }
 
+  setFilled(map: number, bytes: number): void {
+    this.#get(map).filled = bytes;
+  }
+
   setGuard(): void {}
   setSealed(): void {}
   setPaused(): void {}
 
   size(map: number): number {
     return this.#get(map).size;
+  }
+
+  filled(map: number): number {
+    return this.#get(map).filled;
   }
 
   lastWriteMs(map: number): number {
@@ -119,6 +128,7 @@ class LocalFileMaps implements FileMaps {
       window.copyInDurable(place.offset, bytes.subarray(done, done + length));
       done += length;
     }
+    file.filled = Math.max(file.filled, offset + bytes.length);
     file.size = Math.max(file.size, offset + bytes.length);
     file.lastWriteMs = Date.now();
   }

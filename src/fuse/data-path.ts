@@ -149,7 +149,8 @@ export class DataPath {
     const { maps, mapDoubles } = this.#memory;
     const base = map * MAP.words;
     const paused = (Atomics.load(maps, base + MAP.state) & MAP_STATE.paused) !== 0;
-    if (killsSetId || paused || end > this.#memory.writableBytes(map)) {
+    const sealed = this.#memory.isSealed(map);
+    if (killsSetId || paused || !this.#memory.mayWrite(map, offset, end)) {
       return this.#passOn();
     }
     const count = this.#memory.locate(map, offset, size, this.#segments);
@@ -166,7 +167,7 @@ export class DataPath {
     }
     if (errno === 0) {
       // Bytes first, then the size that shows them, then the answer after which others may ask for both.
-      if (end > this.#memory.size(map)) this.#memory.extend(map, end);
+      if (!sealed) this.#memory.extend(map, end);
       mapDoubles[(base + MAP.lastWriteMs) / 2] = Date.now();
     }
     this.#leave();

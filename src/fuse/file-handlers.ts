@@ -19,8 +19,8 @@ const WRITE_ATTEMPTS = 2;
  */
 function openFlags(opened: Opened): number {
   const cached = opened.keepCache ? FOPEN.KEEP_CACHE : 0;
-  // FLUSH reports errors of writes to come: readers need not wait for one when they close.
-  const unflushed = opened.writable ? 0 : FOPEN.NOFLUSH;
+  // FLUSH reports what was lost: handles that cannot lose anything need not wait for one when they are closed.
+  const unflushed = opened.reportsAtClose ? 0 : FOPEN.NOFLUSH;
   // Direct writes that do not extend the file may run side by side: they land as stores to shared memory do.
   const direct = opened.directIo ? FOPEN.DIRECT_IO | FOPEN.PARALLEL_DIRECT_WRITES : 0;
   return cached | unflushed | direct;

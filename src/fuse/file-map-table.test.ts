@@ -18,6 +18,7 @@ const init = (layout: FileLayout, size: number): FileMapInit => ({
   layout,
   size,
   capacity: size,
+  filled: size,
   sealed: false,
 });
 const simple = (...lengths: number[]): FileLayout => {
@@ -102,22 +103,29 @@ test("sizes beyond 4 GiB survive, and extending never shrinks", () => {
   assert.equal(maps.size(map), 2 ** 40 + 1);
 });
 
-test("a sealed map may be written up to its size, another one up to its capacity", () => {
+test("a sealed map may be written up to its size, another one up to its capacity without a gap", () => {
   const { memory, maps } = setUp();
   const map = maps.create({ ...init(simple(100), 10), capacity: 100 });
-  assert.equal(memory.writableBytes(maps.indexOf(map)), 100);
+  const index = maps.indexOf(map);
+  const allowed = (offset: number, end: number) => memory.mayWrite(index, offset, end);
+  assert.deepEqual([allowed(10, 100), allowed(10, 101), allowed(11, 20)], [true, false, false]);
+  memory.extend(index, 40);
+  assert.deepEqual([maps.size(map), maps.filled(map)], [40, 40]);
+  assert.deepEqual([allowed(40, 50), allowed(41, 50)], [true, false]);
+  maps.setFilled(map, 60);
+  assert.deepEqual([maps.size(map), allowed(60, 70), allowed(61, 70)], [40, true, false]);
   maps.setSealed(map, true);
-  assert.equal(memory.writableBytes(maps.indexOf(map)), 10);
+  assert.deepEqual([allowed(0, 40), allowed(0, 41)], [true, false]);
   maps.setLayout(map, simple(100, 100), 200);
   maps.setSealed(map, false);
-  assert.equal(memory.writableBytes(maps.indexOf(map)), 200);
+  assert.deepEqual([allowed(60, 200), allowed(60, 201)], [true, false]);
 });
 
 test("a destroyed map's number is never valid again, and neither are handles that named it", async () => {
   const { memory, maps } = setUp();
   const handles = new FileHandles(memory, maps);
   const map = maps.create(init(simple(10), 10));
-  const opened = { handle: 1, map, directIo: false, keepCache: false, writable: true };
+  const opened = { handle: 1, map, directIo: false, keepCache: false, writable: true, reportsAtClose: true };
   const handle = handles.open(1, 5, opened, false);
   maps.destroy(map);
   assert.throws(() => maps.size(map), { code: "HANDLE_STALE" });
@@ -153,6 +161,7 @@ test("handles of another connection and of an earlier open are stale", () => {
     directIo: false,
     keepCache: false,
     writable: true,
+    reportsAtClose: true,
   };
   const handle = handles.open(1, 5, opened, false);
   assert.equal(handles.resolve(1, handle.slot, handle.generation), handle);

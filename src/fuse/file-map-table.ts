@@ -36,6 +36,7 @@ export class SharedFileMaps implements FileMapTable {
     Atomics.store(maps, base + MAP.window, init.window);
     Atomics.store(maps, base + MAP.guard, init.guard);
     Atomics.store(maps, base + MAP.layout, block);
+    this.#memory.setFilled(index, init.filled);
     this.#memory.setSize(index, init.size);
     mapDoubles[(base + MAP.lastWriteMs) / 2] = 0;
     return (generation * MAX_MAPS + index) as FileMapId;
@@ -52,6 +53,10 @@ export class SharedFileMaps implements FileMapTable {
     this.#memory.setSize(this.indexOf(map), size);
   }
 
+  setFilled(map: FileMapId, bytes: number): void {
+    this.#memory.setFilled(this.indexOf(map), bytes);
+  }
+
   setGuard(map: FileMapId, guard: number): void {
     Atomics.store(this.#memory.maps, this.indexOf(map) * MAP.words + MAP.guard, guard);
   }
@@ -66,6 +71,10 @@ export class SharedFileMaps implements FileMapTable {
 
   size(map: FileMapId): number {
     return this.#memory.size(this.indexOf(map));
+  }
+
+  filled(map: FileMapId): number {
+    return this.#memory.filled(this.indexOf(map));
   }
 
   lastWriteMs(map: FileMapId): number {

@@ -31,6 +31,8 @@ export interface FileMapInit {
    * file); for a sealed file capacity = size, and such a write is EFBIG.
    */
   readonly capacity: number;
+  /** Bytes from the start that were written or zeroed; a write that would leave a gap behind them is not a worker's. */
+  readonly filled: number;
   readonly sealed: boolean;
 }
 
@@ -39,6 +41,7 @@ export interface FileMapTable {
   /** Replaces layout and capacity (growth); the bytes already written must be at the same file offsets. */
   setLayout(map: FileMapId, layout: FileLayout, capacity: number): void;
   setSize(map: FileMapId, size: number): void;
+  setFilled(map: FileMapId, bytes: number): void;
   /** From now on writes check another guard: this node took the log over while the file was open. */
   setGuard(map: FileMapId, guard: number): void;
   /** From now on (or no longer) size and capacity are one: a file was sealed. */
@@ -46,6 +49,7 @@ export interface FileMapTable {
   /** While paused, workers pass every write on to `prepareWrite`. */
   setPaused(map: FileMapId, paused: boolean): void;
   size(map: FileMapId): number;
+  filled(map: FileMapId): number;
   /** Milliseconds since the Unix epoch of the last data write, 0 when there was none since creation. */
   lastWriteMs(map: FileMapId): number;
   /** Resolves when no request that started before is still using the map. */

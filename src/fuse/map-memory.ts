@@ -38,13 +38,19 @@ export class MapMemory {
     return length;
   }
 
-  /** Writes all of `data`, extends the size if need be. WRITE_PAST_END when the map does not allow that. */
+  /**
+   * Writes all of `data`, extends the size if need be. WRITE_PAST_END when the map does not allow that, or when the
+   * bytes before `offset` would be nobody's.
+   */
   write(handle: FileHandle, offset: number, data: Uint8Array): void {
     this.#check(handle);
     const end = offset + data.byteLength;
-    const allowed = this.#memory.writableBytes(handle.map);
-    if (end > allowed) {
-      throw new FamfsError("WRITE_PAST_END", `node ${handle.nodeid}: write up to ${end}, the file holds ${allowed}`);
+    const sealed = this.#memory.isSealed(handle.map);
+    if (!this.#memory.mayWrite(handle.map, offset, end)) {
+      throw new FamfsError(
+        "WRITE_PAST_END",
+        `node ${handle.nodeid}: a write of bytes ${offset} to ${end} is not ready`,
+      );
     }
     const count = this.#locate(handle, offset, data.byteLength);
     const errno = this.#native.fuseCopyIn(
@@ -59,7 +65,7 @@ export class MapMemory {
       throw new FamfsError("OWNER_STALE", `node ${handle.nodeid}: the volume changed hands, nothing was written`);
     }
     if (errno !== 0) throw new FamfsError("MEMORY_ERROR", `node ${handle.nodeid}: write to memory: errno ${errno}`);
-    if (end > this.#memory.size(handle.map)) this.#memory.extend(handle.map, end);
+    if (!sealed) this.#memory.extend(handle.map, end);
     this.#memory.mapDoubles[(handle.map * MAP.words + MAP.lastWriteMs) / 2] = Date.now();
   }
 

@@ -70,6 +70,8 @@ export interface Opened {
   readonly keepCache: boolean;
   /** Whether write requests on this handle are allowed at all. */
   readonly writable: boolean;
+  /** Closing waits for `flush`, which can fail; otherwise it is not asked. */
+  readonly reportsAtClose: boolean;
 }
 
 /** A WRITE of [offset, end) that the map of its file does not allow yet. */

@@ -17,7 +17,7 @@ export const HANDLE_FLAG = {
   setId: 2,
 } as const;
 
-/** Words of a map record. `size` and `lastWriteMs` are 64-bit cells, at even words. */
+/** Words of a map record. `size`, `lastWriteMs` and `filled` are 64-bit cells, at even words. */
 export const MAP = {
   generation: 0,
   state: 1,
@@ -26,6 +26,7 @@ export const MAP = {
   layout: 4,
   size: 6,
   lastWriteMs: 8,
+  filled: 10,
   words: 12,
 } as const;
 export const MAP_STATE = { sealed: 1, paused: 2 } as const;
@@ -104,7 +105,15 @@ export class SharedMemory {
    * multiple of 4 GiB, the high word tells that the low one is of another size.
    */
   size(map: number): number {
-    const cell = map * MAP.words + MAP.size;
+    return this.#u64(map * MAP.words + MAP.size);
+  }
+
+  /** Bytes from the start that were written or zeroed. Behind it lies what the memory held before. */
+  filled(map: number): number {
+    return this.#u64(map * MAP.words + MAP.filled);
+  }
+
+  #u64(cell: number): number {
     for (;;) {
       const high = Atomics.load(this.maps, cell + 1);
       const low = Atomics.load(this.maps, cell) >>> 0;
@@ -116,20 +125,38 @@ export class SharedMemory {
     Atomics.store(this.mapCells, (map * MAP.words + MAP.size) / 2, BigInt(size));
   }
 
-  /** Raises the size to `end` unless it is larger already. */
+  setFilled(map: number, bytes: number): void {
+    Atomics.store(this.mapCells, (map * MAP.words + MAP.filled) / 2, BigInt(bytes));
+  }
+
+  /**
+   * After the bytes up to `end` were written, which began no later than where the map was filled: raises the two
+   * marks unless they are higher already, the size last, since it is what readers go by.
+   */
   extend(map: number, end: number): void {
-    const cell = (map * MAP.words + MAP.size) / 2;
+    if (end > this.filled(map)) this.#raise((map * MAP.words + MAP.filled) / 2, end);
+    if (end > this.size(map)) this.#raise((map * MAP.words + MAP.size) / 2, end);
+  }
+
+  #raise(cell: number, end: number): void {
     for (;;) {
       const seen = Atomics.load(this.mapCells, cell);
       if (Number(seen) >= end || Atomics.compareExchange(this.mapCells, cell, seen, BigInt(end)) === seen) return;
     }
   }
 
-  /** Bytes that may be written without asking: the capacity, or the size of a sealed file. */
-  writableBytes(map: number): number {
-    const base = map * MAP.words;
-    if ((Atomics.load(this.maps, base + MAP.state) & MAP_STATE.sealed) !== 0) return this.size(map);
-    return this.layouts[Atomics.load(this.maps, base + MAP.layout) + LAYOUT.capacity] ?? 0;
+  isSealed(map: number): boolean {
+    return (Atomics.load(this.maps, map * MAP.words + MAP.state) & MAP_STATE.sealed) !== 0;
+  }
+
+  /**
+   * Whether [offset, end) may be written without asking: within the size of a sealed file; otherwise within the
+   * capacity, and without leaving a gap of bytes that nobody has written or zeroed.
+   */
+  mayWrite(map: number, offset: number, end: number): boolean {
+    if (this.isSealed(map)) return end <= this.size(map);
+    const layout = Atomics.load(this.maps, map * MAP.words + MAP.layout);
+    return end <= (this.layouts[layout + LAYOUT.capacity] ?? 0) && offset <= this.filled(map);
   }
 
   /**

@@ -26,6 +26,9 @@ export interface ZeroOptions {
   readonly window?: { readonly window: Window; readonly offset: number };
 }
 
+/** What of a simulated device can become a hole. */
+const PAGE = 4096;
+
 /** Zeroed between two calls of `check`: about 0.2 s of work on a thread of its own, for holes as for stores. */
 const ZERO_CHUNK = 512 * MIB;
 
@@ -43,6 +46,8 @@ export class Device implements AsyncDisposable {
   readonly sizeBytes: number;
   /** Offsets and lengths of regions are multiples of this: 2 MiB, or more when the device wants it. */
   readonly alignBytes: number;
+  /** Offsets and lengths of what `zero` takes are multiples of this. */
+  readonly zeroAlignBytes: number;
   /** What it is on this host, whatever its path. */
   readonly identity: string;
   readonly #handle: FileHandle;
@@ -55,6 +60,7 @@ export class Device implements AsyncDisposable {
     this.writable = fields.writable;
     this.sizeBytes = fields.sizeBytes;
     this.alignBytes = fields.alignBytes;
+    this.zeroAlignBytes = fields.kind === "file" ? PAGE : ALLOC_UNIT;
     this.identity = fields.identity;
     this.#host = fields.host;
   }
@@ -131,11 +137,11 @@ export class Device implements AsyncDisposable {
   }
 
   /**
-   * Makes a range zero (whole allocation units), durably: holes in a simulated device, non-temporal stores on a real one.
+   * Makes a range zero (multiples of `zeroAlignBytes`), durably: holes in a simulated device, non-temporal stores on a real one.
    * Runs on threads of its own, chunk by chunk. Stops with what `check` throws, or CANCELLED.
    */
   async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
-    this.#checkRange({ offset, length }, ALLOC_UNIT);
+    this.#checkRange({ offset, length }, this.zeroAlignBytes);
     this.#checkWritable();
     for (let done = 0; done < length; ) {
       if (options.signal?.aborted === true) {
@@ -148,6 +154,20 @@ export class Device implements AsyncDisposable {
       seen?.window.forgetPopulated(seen.offset + done, bytes);
       done += bytes;
       options.onProgress?.(done);
+    }
+  }
+
+  /** Makes a small range of a simulated device a hole, at once; false where holes are not to be had. */
+  punchNow(offset: number, length: number): boolean {
+    if (this.kind !== "file") return false;
+    this.#checkRange({ offset, length }, this.zeroAlignBytes);
+    this.#checkWritable();
+    try {
+      native.punchSmallHole(this.#handle.fd, offset, length);
+      return true;
+    } catch (error) {
+      if ((error as { code?: unknown }).code === "EOPNOTSUPP") return false;
+      throw fromSystemError(error, "fallocate", this.path);
     }
   }
 

@@ -1,5 +1,5 @@
 import { native } from "../../native/index.ts";
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, roundDown, roundUp } from "../base/index.ts";
 import {
   CHANGE_COUNTER_OFFSET,
   CHANGE_RING_OFFSET,
@@ -243,7 +243,20 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     return LogWriter.takeOver(this, taker);
   }
 
-  /** Zeroes whole allocation units of the volume's data. See `Device.zero`. */
+  /** Zeroes at most a unit of the volume's data before it returns; holes where `Device.zero` makes them. */
+  zeroNow(offset: number, length: number): void {
+    const from = roundUp(offset, this.device.zeroAlignBytes);
+    const to = roundDown(offset + length, this.device.zeroAlignBytes);
+    if (from >= to || !this.device.punchNow(this.region.offset + from, to - from)) {
+      this.window.zero(offset, length);
+      return;
+    }
+    this.window.forgetPopulated(from, to - from);
+    if (offset < from) this.window.zero(offset, from - offset);
+    if (to < offset + length) this.window.zero(to, offset + length - to);
+  }
+
+  /** Zeroes a part of the volume's data. See `Device.zero`. */
   async zero(range: Range, options: Omit<ZeroOptions, "window"> = {}): Promise<void> {
     if (!(range.offset >= this.dataOffset && range.offset + range.length <= this.region.length)) {
       throw new FamfsError(

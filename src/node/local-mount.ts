@@ -58,7 +58,7 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
       fd,
       node: { ...node, slot: (media) => chooseSlot(media, node.nodeId) },
       terms: alwaysMine,
-      settings: { readOnly: options.readOnly },
+      settings: { readOnly: options.readOnly, soleOwner: true },
       exclusive: true,
       logger,
     }),

@@ -51,6 +51,21 @@ test("what is written while the end of a file is zeroed stays", async () => {
   }
 });
 
+test("what is written through a handle opened while the end of a file is zeroed stays", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const { nodeid } = (await put(node, "f", "0123456789")).attributes;
+  const finish = slowZero(volume);
+  const shrink = Promise.resolve(node.tree.setAttributes(nodeid, { size: 2 }, USER));
+  await volume.clock.advance(0);
+  const opened = await node.tree.open(nodeid, O.RDWR, USER);
+  const write = node.write(opened, 2, "new");
+  await finish();
+  await shrink;
+  await write;
+  assert.equal(node.read(opened), "01new");
+});
+
 test("space that is still being zeroed is not given to another file", async () => {
   const volume = new SharedVolume({ dataBytes: 8 * MIB });
   const node = volume.serve("a");

@@ -1,9 +1,9 @@
-import { FamfsError, formatSize, hasCode } from "../base/index.ts";
+import { ALLOC_UNIT, FamfsError, formatSize, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { Growth } from "./growth.ts";
-import { contentRanges, mapLayoutOf, splitContent } from "./layouts.ts";
+import { contentRanges, mapLayoutOf, NOTHING, splitContent } from "./layouts.ts";
 import { type FileNode, pathOf, type SealedContent } from "./nodes.ts";
-import { pause, resume, sizeOf } from "./open-file.ts";
+import { filledOf, pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { withRoom } from "./shortage.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
@@ -29,7 +29,7 @@ export class FileSizes {
   newContent(): UnsealedFile {
     const { space, options } = this.#ctx;
     const content = new UnsealedFile(options.clock.monotonicMs());
-    content.spare = withRoom(this.#ctx, () => space.reserveUnit());
+    content.extents = [withRoom(this.#ctx, () => space.reserveUnit())];
     return content;
   }
 
@@ -61,9 +61,7 @@ export class FileSizes {
 
   #giveBack(content: UnsealedFile): void {
     this.#ctx.space.release(content.extents);
-    if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
     content.extents = [];
-    content.spare = undefined;
   }
 
   /** O_TRUNC. NO_SPACE, LOG_FULL; then the file is whole. */
@@ -112,9 +110,12 @@ export class FileSizes {
     if (map !== undefined) {
       const { maps } = this.#ctx.options;
       maps.setSize(map, 0);
-      maps.setLayout(map, mapLayoutOf(content), 0);
+      maps.setFilled(map, 0);
+      maps.setLayout(map, NOTHING, 0);
       maps.setSealed(map, false);
-      await maps.idle(map);
+      await maps.idle(map); // who was allowed to write the old content has written
+      if (file.content === content && file.open?.map === map)
+        maps.setLayout(map, mapLayoutOf(content), content.capacity);
     }
     this.#ctx.sealer.changed(file);
     return content;
@@ -128,23 +129,57 @@ export class FileSizes {
   async ensureCapacity(file: FileNode, offset: number, end: number): Promise<number> {
     requirePossible(file, end, "write");
     await this.settled(file);
-    const { content } = file;
-    if (content.type === "unsealed" && !content.lost && end <= content.capacity) return end;
+    if (this.#isReady(file, offset, end)) return end;
     return await this.#alone(file, async () => {
       const { content } = file;
       if (content.type === "sealed" && content.size > 0) {
         if (offset >= content.size) throw writePastEnd(file, offset, end);
         return Math.min(end, content.size);
       }
+      let fits = end;
       try {
         await this.#growTo(file, end, false);
-        return end;
       } catch (error) {
-        const fits = content.type === "unsealed" ? content.capacity : 0;
+        fits = content.type === "unsealed" ? content.capacity : 0;
         if (!hasCode(error, "NO_SPACE") || offset >= fits) throw error;
-        return fits;
+      }
+      await this.#growth.fillTo(file, requireUnsealed(file), offset);
+      return fits;
+    });
+  }
+
+  #isReady(file: FileNode, offset: number, end: number): boolean {
+    const { content } = file;
+    if (content.type === "sealed" || content.lost || end > content.capacity) return false;
+    return offset <= filledOf(file, content, this.#ctx.options.maps);
+  }
+
+  /**
+   * Zeroes what the last unit of a file about to seal has behind its data. Undefined when there is nothing to do.
+   * OWNER_STALE.
+   */
+  fillLastUnit(file: FileNode): undefined | Promise<void> {
+    const { content } = file;
+    const end = this.#lastUnitEnd(file);
+    if (content.type === "sealed" || content.lost) return undefined;
+    if (end <= filledOf(file, content, this.#ctx.options.maps)) return undefined;
+    return this.#alone(file, async () => {
+      try {
+        await this.#growth.fillTo(file, content, end);
+      } catch (error) {
+        if (file.content === content && !content.lost) throw error; // otherwise it will never seal
       }
     });
+  }
+
+  /** The same for one that nobody can write, while nothing may be waited for. */
+  fillLastUnitNow(file: FileNode): void {
+    const { content } = file;
+    if (content.type === "unsealed" && !content.lost) this.#growth.fillNow(file, content, this.#lastUnitEnd(file));
+  }
+
+  #lastUnitEnd(file: FileNode): number {
+    return roundUp(sizeOf(file, this.#ctx.options.maps), ALLOC_UNIT);
   }
 
   /**
@@ -190,6 +225,7 @@ export class FileSizes {
     if (file.content.type === "sealed" && size === file.content.size) return;
     const before = sizeOf(file, this.#ctx.options.maps);
     const content = await this.#growTo(file, size, true);
+    await this.#growth.fillTo(file, content, size);
     this.#applySize(file, content, size);
     if (size < before) await this.#zeroUnwritten(file, contentRanges(content, size, before));
     if (size !== before) content.declaredSize = size > before ? size : undefined;
@@ -219,6 +255,7 @@ export class FileSizes {
     // Of a sealed file, only what it has can be zeroed: space behind its end would be of no use to it.
     const onlyInside = zeroes && keepSize && file.content.type === "sealed" && file.content.size > 0;
     const content = grows && !onlyInside ? await this.#growTo(file, end, true) : undefined;
+    if (content !== undefined && !keepSize) await this.#growth.fillTo(file, content, end);
     if (zeroes) await this.#zeroContent(file, offset, end);
     if (content === undefined) return;
     if (keepSize) {
@@ -259,7 +296,8 @@ export class FileSizes {
     if (content.type !== "unsealed" || file.changing !== undefined) return;
     const { maps } = this.#ctx.options;
     const { open } = file;
-    const keep = () => keptLength(content, sizeOf(file, maps));
+    // The first unit stays, so that the first write cannot fail.
+    const keep = () => Math.max(ALLOC_UNIT, keptLength(content, sizeOf(file, maps)));
     if (keep() >= content.capacity) return;
     if (open !== undefined) {
       pause(open, maps);
@@ -270,7 +308,11 @@ export class FileSizes {
       const { head, tail } = splitContent(content, keep());
       this.#ctx.space.rename(content.extents, [...head.extents, ...tail]);
       Object.assign(content, head);
-      if (open !== undefined) maps.setLayout(open.map, mapLayoutOf(content), content.capacity);
+      content.filled = Math.min(filledOf(file, content, maps), content.capacity);
+      if (open !== undefined) {
+        maps.setFilled(open.map, content.filled);
+        maps.setLayout(open.map, mapLayoutOf(content), content.capacity);
+      }
       this.#ctx.space.release(tail);
     }
     if (open !== undefined) resume(open, maps);

@@ -4,15 +4,16 @@ import { ALLOC_UNIT, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import type { FileNode } from "./nodes.ts";
-import { pause, resume, sizeOf } from "./open-file.ts";
+import { filledOf, pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { withRoom } from "./shortage.ts";
 import type { RegionExtent } from "./space.ts";
 import { mergeAdjacent, rangesOf, totalLength, type UnsealedFile } from "./unsealed-file.ts";
 
 /**
- * How unsealed files get more bytes: reserved, zeroed, then shown to their map. The caller sees to it that no two
- * changes of one file's extents run at a time.
+ * How unsealed files get more bytes: reserved, then shown to their map. Simple extents are not zeroed, since what
+ * comes next is nearly always a write; `fillTo` zeroes what is not written. The caller sees to it that no two changes
+ * of one file's extents run at a time.
  */
 export class Growth {
   readonly #ctx: TreeContext;
@@ -37,8 +38,57 @@ export class Growth {
       if (!(await this.#addStripes(file, content, end))) await this.#moveToSimple(file, content, end);
       return;
     }
-    if (declared && content.capacity === 0 && (await this.#interleave(file, content, end))) return;
+    const hasData = filledOf(file, content, this.#ctx.options.maps) > 0;
+    if (declared && !hasData && (await this.#interleave(file, content, end))) return;
     await this.#addExtents(file, content, end);
+  }
+
+  /**
+   * Makes sure that [0, to), which the file has room for, was written or zeroed. Undefined when it is already.
+   * Writers wait meanwhile, so that what they write stays. OWNER_STALE.
+   */
+  fillTo(file: FileNode, content: UnsealedFile, to: number): undefined | Promise<void> {
+    return to <= filledOf(file, content, this.#ctx.options.maps) ? undefined : this.#fillTo(file, content, to);
+  }
+
+  async #fillTo(file: FileNode, content: UnsealedFile, to: number): Promise<void> {
+    const { maps } = this.#ctx.options;
+    const { open } = file;
+    if (open !== undefined) {
+      pause(open, maps);
+      await maps.idle(open.map);
+    }
+    try {
+      const from = filledOf(file, content, maps);
+      // Whole units cost a simulated device nothing, parts of them do.
+      const end = Math.min(content.capacity, roundUp(to, ALLOC_UNIT));
+      if (from >= end) return;
+      await this.zero(content, contentRanges(content, from, end));
+      if (content.lost || file.content !== content) throw stale();
+      this.#setFilled(file, content, end);
+    } finally {
+      if (open !== undefined) resume(open, maps);
+    }
+  }
+
+  /** `fillTo` at once, for at most a unit of a file that nobody is writing. */
+  fillNow(file: FileNode, content: UnsealedFile, end: number): void {
+    const from = filledOf(file, content, this.#ctx.options.maps);
+    if (from >= end) return;
+    this.#requireMemory(content);
+    for (const { offset, length } of contentRanges(content, from, end)) {
+      this.#ctx.options.memory.zeroNow(offset, length);
+    }
+    this.#setFilled(file, content, end);
+  }
+
+  #setFilled(file: FileNode, content: UnsealedFile, bytes: number): void {
+    if (file.open !== undefined) this.#ctx.options.maps.setFilled(file.open.map, bytes);
+    content.filled = bytes;
+  }
+
+  #setAllFilled(file: FileNode, content: UnsealedFile): void {
+    this.#setFilled(file, content, content.capacity);
   }
 
   /** Zeroes `ranges` for `content`. OWNER_STALE, and nothing more is touched, once they may be another's. */
@@ -59,12 +109,12 @@ export class Growth {
 
   async #addExtents(file: FileNode, content: UnsealedFile, end: number): Promise<void> {
     const { space } = this.#ctx;
-    const first = content.extents.length === 0 && content.spare !== undefined ? [content.spare] : [];
-    const base = [...content.extents, ...first];
-    const more = roundUp(end, ALLOC_UNIT) > totalLength(base) ? await this.#reserve(file, base, end) : [];
-    if (first.length > 0) content.spare = undefined;
-    const added = [...first, ...more];
-    await this.#fill(file, content, added);
+    if (roundUp(end, ALLOC_UNIT) <= totalLength(content.extents)) return;
+    const added = await this.#reserve(file, content.extents, end);
+    if (content.lost || file.content !== content) {
+      space.release(added);
+      throw stale();
+    }
     const before = [...content.extents, ...added];
     content.extents = mergeAdjacent(before);
     space.rename(before, content.extents);
@@ -83,11 +133,25 @@ export class Growth {
     }
     if (strips === undefined) return false;
     await this.#fill(file, content, strips);
-    content.extents = strips;
-    content.chunkSize = striping.chunkSize;
-    if (content.spare !== undefined) space.release([content.spare]);
-    content.spare = undefined;
-    this.#show(file, content);
+    const { open } = file;
+    if (open !== undefined) {
+      pause(open, this.#ctx.options.maps);
+      await this.#ctx.options.maps.idle(open.map);
+    }
+    try {
+      if (filledOf(file, content, this.#ctx.options.maps) > 0) {
+        space.release(strips); // somebody has written meanwhile
+        return false;
+      }
+      const before = content.extents;
+      content.extents = strips;
+      content.chunkSize = striping.chunkSize;
+      this.#show(file, content);
+      this.#setAllFilled(file, content);
+      space.release(before);
+    } finally {
+      if (open !== undefined) resume(open, this.#ctx.options.maps);
+    }
     return true;
   }
 
@@ -104,6 +168,7 @@ export class Growth {
     content.extents = strips.map(({ offset, length }) => ({ offset, length: length + more }));
     space.rename([...strips, ...added], content.extents);
     this.#show(file, content);
+    this.#setAllFilled(file, content);
     return true;
   }
 
@@ -128,6 +193,7 @@ export class Growth {
         content.chunkSize = undefined;
         space.rename(extents, content.extents);
         this.#show(file, content);
+        this.#setAllFilled(file, content);
       } finally {
         if (open !== undefined) resume(open, maps);
       }

@@ -6,7 +6,7 @@ import type { MapLayout } from "./ports.ts";
 import type { RegionExtent } from "./space.ts";
 import { rangesOf, splitExtents, type UnsealedFile } from "./unsealed-file.ts";
 
-const NOTHING: MapLayout = { type: "simple", extents: [] };
+export const NOTHING: MapLayout = { type: "simple", extents: [] };
 
 /** Where file maps find the bytes. The window maps the whole primary region, so offsets are the same. */
 export function mapLayoutOf(content: SealedContent | UnsealedFile): MapLayout {

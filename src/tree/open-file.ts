@@ -1,6 +1,7 @@
 import type { FileNode } from "./nodes.ts";
 import type { FileMaps } from "./ports.ts";
 import { msToTime } from "./times.ts";
+import type { UnsealedFile } from "./unsealed-file.ts";
 
 /** The handles of one file together: they share one file map, which knows size and last write while it lives. */
 export interface OpenFile {
@@ -44,6 +45,10 @@ export function resume(open: OpenFile, maps: FileMaps): void {
 export function sizeOf(file: FileNode, maps: FileMaps): number {
   if (file.content.type === "sealed") return file.content.size;
   return file.open === undefined ? file.content.size : maps.size(file.open.map);
+}
+
+export function filledOf(file: FileNode, content: UnsealedFile, maps: FileMaps): number {
+  return file.open === undefined ? content.filled : maps.filled(file.open.map);
 }
 
 /** Brings `mtime` up to the last data write. */

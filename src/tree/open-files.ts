@@ -17,6 +17,8 @@ export interface OpenedFile {
   readonly directIo: boolean;
   readonly keepCache: boolean;
   readonly writable: boolean;
+  /** Closing waits for FLUSH, which can fail. */
+  readonly reportsAtClose: boolean;
 }
 
 /** A write of [offset, end) that the file map does not allow yet. */
@@ -71,13 +73,12 @@ export class OpenFiles {
 
   #openOwning(file: FileNode, place: Place, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
     const { ownership, places, settings, coherence } = this.#ctx;
-    const writable = (flags & O_ACCMODE) !== 0;
     return ownership.with(settings.writerTimeoutMs, by, () => {
       places.require(place, by);
       if (file.content.type === "unsealed" && file.content.lost) throw stale();
-      if ((flags & O_TRUNC) !== 0) return this.#truncate(file, by).then(() => this.#opened(file, writable, true));
+      if ((flags & O_TRUNC) !== 0) return this.#truncate(file, by).then(() => this.#opened(file, flags, true));
       const dropping = coherence.fresh(file);
-      if (dropping === undefined) return this.#opened(file, writable, true);
+      if (dropping === undefined) return this.#opened(file, flags, true);
       // The grant may be gone when the caches are dropped.
       return unlessAborted(dropping, by.signal).then(() => this.#openOwning(file, place, flags, by));
     });
@@ -85,7 +86,7 @@ export class OpenFiles {
 
   /** A handle of a file that was made for it. Owns the log. */
   openNew(file: FileNode, flags: number): OpenedFile {
-    return this.#opened(file, (flags & O_ACCMODE) !== 0, true);
+    return this.#opened(file, flags, true);
   }
 
   /**
@@ -162,7 +163,10 @@ export class OpenFiles {
       this.#closedAfterWrite(file);
     }
     if (open.handles === 0) {
-      if (file.content.type === "unsealed") file.content.size = maps.size(open.map);
+      if (file.content.type === "unsealed") {
+        file.content.size = maps.size(open.map);
+        file.content.filled = maps.filled(open.map);
+      }
       file.open = undefined;
       maps.destroy(open.map);
     }
@@ -225,7 +229,7 @@ export class OpenFiles {
   /** Without the grant, with what other nodes wrote before this. */
   #openedFresh(file: FileNode, flags: number, by: RequestContext): OpenedFile | Promise<OpenedFile> {
     const { nodeid, content } = file;
-    const opened = () => this.#opened(file, (flags & O_ACCMODE) !== 0, false);
+    const opened = () => this.#opened(file, flags, false);
     const dropping = this.#ctx.coherence.fresh(file);
     if (dropping === undefined) return opened();
     return unlessAborted(dropping, by.signal).then(() => {
@@ -236,8 +240,9 @@ export class OpenFiles {
     });
   }
 
-  #opened(file: FileNode, writable: boolean, granted: boolean): OpenedFile {
+  #opened(file: FileNode, flags: number, granted: boolean): OpenedFile {
     const { maps, memory } = this.#ctx.options;
+    const writable = (flags & O_ACCMODE) !== 0;
     if (file.open === undefined) {
       const { content } = file;
       const map = maps.create({
@@ -246,9 +251,17 @@ export class OpenFiles {
         layout: mapLayoutOf(content),
         size: content.size,
         capacity: content.type === "sealed" ? content.size : content.capacity,
+        filled: content.type === "sealed" ? content.size : content.filled,
         sealed: content.type === "sealed",
       });
-      file.open = { map, handles: 0, writers: 0, lostWriters: 0, pauses: 0, zeroed: false, timesSetMs: 0, namedMs: 0 };
+      const counts = { handles: 0, writers: 0, lostWriters: 0, pauses: 0 };
+      const open: OpenFile = { map, ...counts, zeroed: false, timesSetMs: 0, namedMs: 0 };
+      file.open = open;
+      if (file.changing !== undefined) {
+        // Its bytes are being zeroed or moved: no worker may write between.
+        pause(open, maps);
+        void file.changing.then(() => resume(open, maps));
+      }
     }
     file.open.handles++;
     if (writable) file.open.writers++;
@@ -257,7 +270,7 @@ export class OpenFiles {
     if (grant === "needed") this.#granted++;
     this.#handles.set(id, { id, file, writable, grant });
     if (writable) this.#ctx.sealer.changed(file);
-    return { handle: id, map: file.open.map, writable, ...decideOpen(writable, this.#ctx.settings) };
+    return { handle: id, map: file.open.map, writable, ...decideOpen(flags, this.#ctx.settings) };
   }
 
   /** What data writes check: with `dataWriters: any` the region alone, otherwise also who owns the log. */

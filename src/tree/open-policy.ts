@@ -4,7 +4,12 @@ import type { TreeSettings } from "./options.ts";
 export interface OpenAnswer {
   readonly directIo: boolean;
   readonly keepCache: boolean;
+  /** Closing waits for an answer, which can be an error. */
+  readonly reportsAtClose: boolean;
 }
+
+const O_ACCMODE = 3;
+const O_WRONLY = 1;
 
 /**
  * The one place that decides how an OPEN is answered (design 8). The direct path joins here: a backing file that is
@@ -15,10 +20,19 @@ export interface OpenAnswer {
  * 6.6), they use it, and the hand-over invalidates. With `dataWriters: any` files are written without a hand-over, so
  * reading bypasses it as well, or at least every open begins anew. Pages of everything else are kept until they are
  * invalidated.
+ *
+ * Handles that only write bypass it on every volume: the data is in memory already, and a copy of it in the page cache
+ * would cost more than the write itself. The kernel drops the pages that are written over (since 6.6 as well).
  */
-export function decideOpen(writing: boolean, settings: TreeSettings): OpenAnswer {
+export function decideOpen(flags: number, settings: TreeSettings): OpenAnswer {
+  const access = flags & O_ACCMODE;
+  const writing = access !== 0;
   const unannounced = settings.dataWriters === "any";
   const changesElsewhere = settings.shared && (writing || unannounced);
-  const bypass = changesElsewhere && settings.directIoAllowMmap;
-  return { directIo: bypass, keepCache: !bypass && !(settings.shared && unannounced) };
+  const bypass = (changesElsewhere || access === O_WRONLY) && settings.directIoAllowMmap;
+  return {
+    directIo: bypass,
+    keepCache: !(changesElsewhere && bypass) && !(settings.shared && unannounced),
+    reportsAtClose: writing && !settings.soleOwner,
+  };
 }

@@ -46,6 +46,8 @@ export interface TreeSettings {
   readonly shared: boolean;
   /** What the session negotiated: FOPEN_DIRECT_IO files can be mapped. */
   readonly directIoAllowMmap: boolean;
+  /** Nobody else can become owner of the log while it is served: a close has nothing to report. */
+  readonly soleOwner: boolean;
   readonly minimumHoldMs: number;
   /** Group that everything shows and that has its owner's rights (CSI VOLUME_MOUNT_GROUP); undefined: as stored. */
   readonly mountGroup: number | undefined;
@@ -60,6 +62,7 @@ export const DEFAULT_SETTINGS: TreeSettings = {
   striping: undefined,
   shared: false,
   directIoAllowMmap: false,
+  soleOwner: false,
   minimumHoldMs: 100,
   mountGroup: undefined,
 };

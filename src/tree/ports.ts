@@ -82,6 +82,8 @@ export interface DataMemory {
    * part and throws when nothing more may be stored.
    */
   zero(offset: number, length: number, check: () => void): undefined | Promise<void>;
+  /** The same for at most a unit, done when it returns. Up to 0.3 ms on a real device. */
+  zeroNow(offset: number, length: number): void;
   /** Copies between ranges that do not overlap; durable when done. `check` as for `zero`. */
   copy(from: number, to: number, length: number, check: () => void): undefined | Promise<void>;
   /**
@@ -117,6 +119,7 @@ export interface MapInit {
   readonly layout: MapLayout;
   readonly size: number;
   readonly capacity: number;
+  readonly filled: number;
   readonly sealed: boolean;
 }
 
@@ -125,10 +128,12 @@ export interface FileMaps {
   create(init: MapInit): number;
   setLayout(map: number, layout: MapLayout, capacity: number): void;
   setSize(map: number, size: number): void;
+  setFilled(map: number, bytes: number): void;
   setGuard(map: number, guard: number): void;
   setSealed(map: number, sealed: boolean): void;
   setPaused(map: number, paused: boolean): void;
   size(map: number): number;
+  filled(map: number): number;
   lastWriteMs(map: number): number;
   idle(map: number): Promise<void>;
   destroy(map: number): void;

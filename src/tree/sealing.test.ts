@@ -15,6 +15,24 @@ test("a file seals sealDelay after its last close, not before", async () => {
   assert.equal(await contents(volume.serve("b"), "f"), "hello");
 });
 
+test("what was behind the data in its last unit is gone when a file is in the log", async () => {
+  const volume = new SharedVolume({ dataBytes: 8 * MIB });
+  const node = volume.serve("a");
+  await put(node, "f", "hello");
+  const { opened } = await node.tree.create(ROOT, "open", 0o644, O.RDWR, USER);
+  await node.write(opened, 0, "world");
+  await node.write(opened, 2 * MIB + 3, "further");
+  await node.tree.setExtendedAttribute(nodeidOf(node, "open"), "user.famfs.seal", new Uint8Array(), USER);
+  await volume.clock.advance(1100);
+  assert.equal(volume.length, 2);
+  for (const { layout } of volume.replay().tree.byIndex.values()) {
+    for (const { offset, length } of layout?.type === "simple" ? layout.extents : []) {
+      const text = Buffer.from(volume.memory.memory.read(offset, length)).toString("latin1").replaceAll("\0", "");
+      assert.match(text, /^(hello|worldfurther)$/);
+    }
+  }
+});
+
 test("a defect while sealing ends no process: it is tried again", async () => {
   const volume = new SharedVolume();
   const node = volume.serve("a");

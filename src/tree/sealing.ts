@@ -1,14 +1,22 @@
-import { isFamfsError } from "../base/index.ts";
+import { FamfsError, isFamfsError } from "../base/index.ts";
 import { MAX_TRANSACTION } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { mapLayoutOf, splitContent } from "./layouts.ts";
-import { type DirectoryNode, type FileNode, isUnsealed, isWithin, sealedContent, type TreeNode } from "./nodes.ts";
-import { type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
+import {
+  type DirectoryNode,
+  type FileNode,
+  isUnsealed,
+  isWithin,
+  pathOf,
+  sealedContent,
+  type TreeNode,
+} from "./nodes.ts";
+import { filledOf, type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { type FinalContent, planSeal } from "./seal-plan.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import type { RegionExtent } from "./space.ts";
 import type { Step } from "./transactions.ts";
-import type { UnsealedFile } from "./unsealed-file.ts";
+import { totalLength, type UnsealedFile } from "./unsealed-file.ts";
 
 /** What becomes due within this time seals together. */
 const GATHER_MS = 20;
@@ -71,8 +79,9 @@ export class Sealer {
         pause(node.open, maps);
       }
       for (const { map, handles } of paused) if (handles > 0) await maps.idle(map);
-      // While one is waited for, another may begin to change.
-      for (let node = nodes.find(isChanging); node !== undefined; node = nodes.find(isChanging)) await node.changing;
+      for (let waiting = this.#notReady(nodes, forced); waiting.length > 0; waiting = this.#notReady(nodes, forced)) {
+        await Promise.all(waiting);
+      }
       this.#sealNow(forced ? nodes : nodes.filter((node) => !this.#isGrowing(node)));
     } finally {
       for (const open of paused) resume(open, maps);
@@ -86,7 +95,20 @@ export class Sealer {
   sealClosed(): void {
     if (this.#ctx.ownership.writer === undefined) return;
     const isClosed = ({ open, changing }: FileNode) => (open?.writers ?? 0) === 0 && changing === undefined;
-    this.#sealNow([...this.#due.keys()].filter((node) => node.kind === "file" && isClosed(node)));
+    const closed = [...this.#due.keys()].filter((node) => node.kind === "file" && isClosed(node));
+    for (const node of closed) if (node.kind === "file") this.#ctx.sizes.fillLastUnitNow(node);
+    this.#sealNow(closed);
+  }
+
+  /** Changes and zeroing to wait for. While one is waited for, another may begin. */
+  #notReady(nodes: readonly TreeNode[], forced: boolean): Promise<void>[] {
+    const waiting: Promise<void>[] = [];
+    for (const node of nodes) {
+      if (node.kind !== "file" || !this.#due.has(node) || (!forced && this.#isGrowing(node))) continue;
+      const ready = node.changing ?? this.#ctx.sizes.fillLastUnit(node);
+      if (ready !== undefined) waiting.push(ready);
+    }
+    return waiting;
   }
 
   /** Seals `directory` and what it lies in: what is in the log can only be moved to what is in the log. */
@@ -219,6 +241,9 @@ export class Sealer {
     refreshTimes(file, maps);
     const size = sizeOf(file, maps);
     const { head, tail } = splitContent(content, size);
+    if (filledOf(file, content, maps) < totalLength(head.extents)) {
+      throw new FamfsError("INTERNAL", `${pathOf(file)} would seal with bytes that nobody wrote`);
+    }
     return { size, content: head, tail };
   }
 
@@ -228,7 +253,6 @@ export class Sealer {
     if (content.type === "sealed" || file.sealed === undefined) return;
     this.#ctx.space.sealed(content.extents);
     this.#ctx.space.release(tail);
-    if (content.spare !== undefined) this.#ctx.space.release([content.spare]);
     file.content = sealedContent(file.sealed, this.#ctx.coherence.generation);
     this.#ctx.sizes.sealed(file);
     if (file.open !== undefined) {
@@ -237,10 +261,6 @@ export class Sealer {
     }
     if (tail.length > 0) this.#ctx.coherence.kernel.attributes(file.nodeid);
   }
-}
-
-function isChanging(node: TreeNode): node is FileNode & { changing: Promise<void> } {
-  return node.kind === "file" && node.changing !== undefined;
 }
 
 function isLinked(node: TreeNode, root: DirectoryNode): boolean {

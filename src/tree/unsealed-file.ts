@@ -2,19 +2,19 @@ import { ALLOC_UNIT, roundUp } from "../base/index.ts";
 import type { RegionExtent } from "./space.ts";
 
 /**
- * The content of a file that is not in the log yet: extents that this node reserved and zeroed. Bytes beyond the
- * size are zero at all times, so growing needs no zeroing and a mapped tail never shows anything.
+ * The content of a file that is not in the log yet: extents that this node reserved. Its first `filled` bytes were
+ * written or zeroed, and the size never exceeds them. What lies behind may be another's former data: it is zeroed
+ * before anything makes it part of the file, and the rest of the last unit before the file seals.
  */
 export class UnsealedFile {
   readonly type = "unsealed";
-  /** In order of file offset; with `chunkSize` the strips, all of one length. Zeroed before they came here. */
+  /** In order of file offset; with `chunkSize` the strips, all of one length. */
   extents: RegionExtent[] = [];
   /** Set while the content is interleaved (format 6.5). */
   chunkSize: number | undefined;
-  /** Reserved at create, so that the first write cannot fail; zeroed and moved to `extents` by it. */
-  spare: RegionExtent | undefined;
-  /** While the file has a map, the map knows better. */
+  /** While the file has a map, the map knows these two better. */
   size = 0;
+  filled = 0;
   /** FALLOC_FL_KEEP_SIZE: bytes to keep until the last close though they are beyond the size. */
   keptBytes = 0;
   /**

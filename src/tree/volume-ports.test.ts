@@ -7,6 +7,8 @@ import { slotPageOffset } from "../format/index.ts";
 import { formatVolume } from "../media/index.ts";
 import { dataMemory, logWriter } from "./volume-ports.ts";
 
+const HALF = 2048;
+
 test("zeroing and copying stop before the part that is no longer theirs", async () => {
   await using volume = await simulatedVolume();
   const media = await volume.open();
@@ -22,12 +24,12 @@ test("zeroing and copying stop before the part that is no longer theirs", async 
     };
     await assert.rejects(async () => run(check), { code: "OWNER_STALE" });
   };
-  // Half of the first unit, half of the last one, then whole units.
-  const zero = parts((check) => memory.zero(dataOffset + MIB, 6 * MIB, check));
+  // Half of the first page, half of the last one, then whole pages.
+  const zero = parts((check) => memory.zero(dataOffset + HALF, 4 * MIB, check));
   for (let allowed = 0; allowed < 3; allowed++) {
     await zero(allowed);
     const ones = window.read(dataOffset, length).reduce((sum, byte) => sum + byte, 0);
-    assert.equal(ones, length - allowed * MIB);
+    assert.equal(ones, length - allowed * HALF);
   }
   await parts((check) => memory.zero(dataOffset + 1, 5, check))(0);
   assert.equal(window.read(dataOffset + 1, 1)[0], 1);

@@ -100,6 +100,7 @@ export class ScratchFileSystem implements Operations, Disposable {
       layout: { type: "simple", extents },
       size,
       capacity: size,
+      filled: size,
       sealed: true,
     });
     this.#node(1).children?.set(name, node.nodeid);
@@ -274,7 +275,7 @@ export class ScratchFileSystem implements Operations, Disposable {
     this.#handles.set(handle, node);
     this.#openCount++;
     const directIo = this.#options.directIo === true;
-    return { handle, map: this.#mapOf(node), directIo, keepCache: !directIo, writable };
+    return { handle, map: this.#mapOf(node), directIo, keepCache: !directIo, writable, reportsAtClose: writable };
   }
 
   #mapOf(node: Node): FileMapId {
@@ -284,6 +285,7 @@ export class ScratchFileSystem implements Operations, Disposable {
       layout: { type: "simple", extents: [] },
       size: 0,
       capacity: 0,
+      filled: 0,
       sealed: false,
     });
     return node.map;
@@ -296,6 +298,7 @@ export class ScratchFileSystem implements Operations, Disposable {
     node.extents = [...node.extents, { offset: this.#nextOffset, length }];
     this.#nextOffset += length;
     this.#fileMaps.setLayout(this.#mapOf(node), { type: "simple", extents: node.extents }, has + length);
+    this.#fileMaps.setFilled(this.#mapOf(node), has + length); // nobody used that memory before
   }
 
   #resize(node: Node, size: number): void {

@@ -6,6 +6,7 @@ interface MapState {
   layout: MapLayout;
   size: number;
   capacity: number;
+  filled: number;
   sealed: boolean;
   paused: boolean;
   guard: number;
@@ -30,8 +31,8 @@ export class MemoryMaps implements FileMaps {
 
   create(init: MapInit): number {
     const id = this.#next++;
-    const { layout, size, capacity, sealed, guard } = init;
-    this.#maps.set(id, { layout, size, capacity, sealed, guard, paused: false, lastWriteMs: 0 });
+    const { layout, size, capacity, filled, sealed, guard } = init;
+    this.#maps.set(id, { layout, size, capacity, filled, sealed, guard, paused: false, lastWriteMs: 0 });
     return id;
   }
 
@@ -41,6 +42,10 @@ export class MemoryMaps implements FileMaps {
 
   setSize(map: number, size: number): void {
     this.state(map).size = size;
+  }
+
+  setFilled(map: number, bytes: number): void {
+    this.state(map).filled = bytes;
   }
 
   setGuard(map: number, guard: number): void {
@@ -57,6 +62,10 @@ export class MemoryMaps implements FileMaps {
 
   size(map: number): number {
     return this.state(map).size;
+  }
+
+  filled(map: number): number {
+    return this.state(map).filled;
   }
 
   lastWriteMs(map: number): number {
@@ -81,11 +90,13 @@ export class MemoryMaps implements FileMaps {
     const state = this.state(map);
     const end = offset + data.byteLength;
     if (end > (state.sealed ? state.size : state.capacity)) return false;
+    if (!state.sealed && offset > state.filled) return false;
     let done = 0;
     for (const range of this.#locate(state, offset, end)) {
       this.#bytes.write(range.offset, data.subarray(done, done + range.length));
       done += range.length;
     }
+    if (!state.sealed) state.filled = Math.max(state.filled, end);
     state.size = Math.max(state.size, end);
     state.lastWriteMs = this.#now();
     return true;

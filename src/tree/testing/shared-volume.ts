@@ -134,6 +134,7 @@ export class SharedVolume {
           zero();
           return undefined;
         },
+        zeroNow: (offset, length) => memory.zero(offset, length),
         copy: (from, to, length, check) => {
           check();
           memory.write(to, memory.read(from, length));
