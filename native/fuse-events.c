@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct event {
@@ -19,15 +20,22 @@ struct event {
   uint8_t bytes[];
 };
 
+// Data of WRITEs that the main thread has not come to yet. A worker that would add more waits, and with it the kernel:
+// that thread is busy for all connections.
+static const size_t QUEUED_MAX = 64 << 20;
+static const time_t ROOM_SECONDS = 1;
+
 static struct {
   pthread_mutex_t lock;
   struct event *head, **tail;
+  size_t bytes;
+  pthread_cond_t taken;
   bool woken; // the main thread knows that there is something
   napi_threadsafe_function wake;
   uintptr_t listener;  // counts calls of fuseListen
   struct worker *idle; // set while the main thread looks at the queue itself
   bool waiting;        // and is asleep
-} queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .tail = &queue.head};
+} queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .tail = &queue.head, .taken = PTHREAD_COND_INITIALIZER};
 
 static struct event *event_new(enum event_kind kind, uint32_t connection, uint32_t token, int error,
                                const uint8_t *bytes, size_t length) {
@@ -43,12 +51,25 @@ static void event_queue(struct event *event) {
   pthread_mutex_lock(&queue.lock);
   *queue.tail = event;
   queue.tail = &event->next;
+  queue.bytes += event->length;
   if (queue.idle != NULL) {
     if (queue.waiting) worker_wake_up(queue.idle);
     queue.waiting = false;
   } else if (!queue.woken && queue.wake != NULL)
     queue.woken = napi_call_threadsafe_function(queue.wake, NULL, napi_tsfn_nonblocking) == napi_ok;
   pthread_mutex_unlock(&queue.lock);
+}
+
+bool events_have_room(size_t length) {
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until); // as the condition's clock is
+  until.tv_sec += ROOM_SECONDS;
+  pthread_mutex_lock(&queue.lock);
+  int error = 0;
+  while (error == 0 && queue.bytes + length > QUEUED_MAX)
+    error = pthread_cond_timedwait(&queue.taken, &queue.lock, &until);
+  pthread_mutex_unlock(&queue.lock);
+  return error == 0;
 }
 
 int event_push(enum event_kind kind, uint32_t connection, uint32_t token, int error, const uint8_t *bytes,
@@ -157,6 +178,8 @@ static napi_value fuse_take(napi_env env, napi_callback_info info) {
   if (event != NULL) {
     queue.head = event->next;
     if (queue.head == NULL) queue.tail = &queue.head;
+    queue.bytes -= event->length;
+    pthread_cond_broadcast(&queue.taken);
   } else {
     queue.woken = false;
   }

@@ -224,8 +224,9 @@ static napi_value worker_forward(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
   struct worker *worker = worker_of(env, argument);
   if (worker == NULL || worker->length == 0) return NULL;
-  int error = event_push(EVENT_REQUEST, worker->connection, 0, 0, worker->buffer, worker->length);
   const struct fuse_in_header *header = (const struct fuse_in_header *)worker->buffer;
+  int error = header->opcode == FUSE_WRITE && !events_have_room(worker->length) ? EAGAIN : 0;
+  if (error == 0) error = event_push(EVENT_REQUEST, worker->connection, 0, 0, worker->buffer, worker->length);
   if (error != 0 && header->opcode != FUSE_FORGET && header->opcode != FUSE_BATCH_FORGET)
     reply_error(worker->connection, header->unique, error);
   return NULL;

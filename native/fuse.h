@@ -27,6 +27,8 @@ enum event_kind { EVENT_REQUEST = 1, EVENT_ENDED = 2, EVENT_NOTIFIED = 3 };
 // Queues a copy of `bytes` and wakes the main thread. Returns 0 or ENOMEM.
 int event_push(enum event_kind kind, uint32_t connection, uint32_t token, int error, const uint8_t *bytes,
                size_t length);
+// Waits until the main thread has come to enough of what was queued for `length` bytes more; false when it does not.
+bool events_have_room(size_t length);
 
 // While the main thread serves requests in place of its event loop (fuse-idle.c), it looks at the queue itself: it
 // need not be woken while it runs, and `worker` wakes it while it waits.

@@ -34,6 +34,7 @@ export const ERROR_CODES = [
   "VOLUME_RECORD_CORRUPT",
   "LOG_FULL",
   // ownership
+  "OVERLOADED", // too many requests wait already
   "CHANGES_LOST", // acknowledged, and dropped when this node lost the log
   "OWNER_STALE", // this node no longer owns the log (or the region was given away)
   "OWNER_BUSY", // another node holds the writer grant and did not give it up in time

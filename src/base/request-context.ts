@@ -13,13 +13,15 @@ export interface RequestContext {
    * must not be done later. Its reason is the error to answer with.
    */
   readonly signal: AbortSignal;
-  readonly budget: TimeBudget;
+  readonly budget: RequestBudget;
 }
 
-/** How long a request may still wait: one budget for all that it waits for, one after another. */
-export interface TimeBudget {
-  /** What is left, in milliseconds, of `limitMs` since the request came; never negative. */
+/** What a request may cost while it waits. */
+export interface RequestBudget {
+  /** What is left, in milliseconds, of `limitMs` since the request came, whatever it waited for; never negative. */
   leftMs(limitMs: number): number;
+  /** Asked before a wait that may be long, for what the request brought is kept in memory. OVERLOADED. */
+  hold(): Disposable;
 }
 
 /** The outcome of `work`, unless `signal` is aborted first: then its reason, while the work goes on by itself. */
@@ -37,5 +39,6 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): P
 
 /** For work that no request asked for, or that nothing can interrupt. */
 export function uninterrupted(caller: Caller = { uid: 0, gid: 0, pid: 0 }): RequestContext {
-  return { caller, signal: AbortSignal.any([]), budget: { leftMs: (limitMs) => limitMs } };
+  const hold = () => ({ [Symbol.dispose]: () => {} });
+  return { caller, signal: AbortSignal.any([]), budget: { leftMs: (limitMs) => limitMs, hold } };
 }

@@ -47,6 +47,7 @@ export const EXIT_CODE = {
   ENTRY_CORRUPT: EXIT.data,
   VOLUME_RECORD_CORRUPT: EXIT.data,
   LOG_FULL: EXIT.cannotCreate,
+  OVERLOADED: EXIT.tryAgain,
   CHANGES_LOST: EXIT.io,
   OWNER_STALE: EXIT.tryAgain,
   OWNER_BUSY: EXIT.tryAgain,

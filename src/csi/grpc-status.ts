@@ -35,6 +35,7 @@ export const GRPC_STATUS = {
   VOLUME_RECORD_CORRUPT: status.DATA_LOSS,
   LOG_FULL: status.RESOURCE_EXHAUSTED,
 
+  OVERLOADED: status.RESOURCE_EXHAUSTED,
   CHANGES_LOST: status.DATA_LOSS,
   OWNER_STALE: status.UNAVAILABLE, // a retry reaches the new owner
   OWNER_BUSY: status.UNAVAILABLE,

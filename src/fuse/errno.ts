@@ -33,6 +33,7 @@ export const FUSE_ERRNO = {
   ENTRY_CORRUPT: "EIO",
   VOLUME_RECORD_CORRUPT: "EIO",
   LOG_FULL: "ENOSPC",
+  OVERLOADED: "EAGAIN",
   CHANGES_LOST: "EIO",
   OWNER_STALE: "ESTALE", // not EIO: nothing is broken, this node's turn is over
   OWNER_BUSY: "EAGAIN",

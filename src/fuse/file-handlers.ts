@@ -128,6 +128,7 @@ const WRITE: Handler<number> = {
     const flags = view.getUint32(WriteIn.offsets.write_flags, true);
     const isWriteBack = (flags & WRITE_CACHE) !== 0;
     const direct = (view.getUint32(WriteIn.offsets.flags, true) & constants.O_DIRECT) !== 0;
+    using _held = on.hold(size);
     const data = request.bytes.slice(request.dataAt, request.dataAt + size); // the buffer is reused while we wait
     const prepare = (from: number) =>
       on.operations.prepareWrite(handle.opened.handle, { offset: from, end: offset + size, isWriteBack }, by);

@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { truncateSync } from "node:fs";
+import { readFileSync, truncateSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import test, { after, before } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -14,6 +15,7 @@ import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { firstMissing, missingAllUsers } from "../../test/support/prerequisites.ts";
 import { uninterrupted, unlessAborted } from "../base/index.ts";
 import { ERRNO } from "./errno.ts";
+import type { Operations } from "./operations.ts";
 import { FuseServer } from "./server.ts";
 import { TestMount } from "./testing/mount.ts";
 import { ScratchFileSystem, type ScratchOptions } from "./testing/scratch-file-system.ts";
@@ -469,4 +471,59 @@ async function pendingRequest(session: { stats(): { pending: number } }): Promis
     assert.ok(tries < 500, "no request came");
     await delay(5);
   }
+}
+
+test("hundreds of large writes that wait do not take the memory of the node", options, async () => {
+  const wait = Promise.withResolvers<void>();
+  class WaitingFileSystem extends ScratchFileSystem {
+    override async prepareWrite(...args: Parameters<Operations["prepareWrite"]>) {
+      using _held = args[2].budget.hold();
+      await wait.promise;
+      return super.prepareWrite(...args);
+    }
+  }
+  await using on = await mounted({ directIo: true }, (from) => new WaitingFileSystem(server.fileMaps, from));
+  const nodeid = on.files.addSealed("file", 1 << 20, [{ offset: 0, length: 1 << 20 }]);
+  server.fileMaps.setPaused(on.files.mapOf(nodeid), true);
+  const program = spawn("python3", ["-uc", MANY_WRITES, join(on.path, "file")], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const lines = createInterface(program.stdout)[Symbol.asyncIterator]();
+  const before = anonymousBytes();
+  await lines.next(); // all those that are refused have been
+  const grown = anonymousBytes() - before;
+  assert.ok(grown < 250 * 2 ** 20, `${grown} bytes more`);
+  wait.resolve();
+  const { value } = await lines.next();
+  const [landed = 0, refused = 0] = String(value).split(" ").map(Number);
+  assert.equal(landed + refused, 600);
+  assert.ok(landed >= 30 && refused >= 500, String(value));
+});
+
+const MANY_WRITES = `
+import errno, os, sys, threading
+fd = os.open(sys.argv[1], os.O_WRONLY)
+data = bytes(1 << 20)
+landed, refused = [], []
+enough = threading.Event()
+def write():
+    try:
+        os.pwrite(fd, data, 0)
+        landed.append(1)
+    except OSError as error:
+        assert error.errno == errno.EAGAIN, error
+        refused.append(1)
+        if len(refused) == 560: enough.set()
+threading.stack_size(1 << 16)
+threads = [threading.Thread(target=write) for _ in range(600)]
+for thread in threads: thread.start()
+enough.wait(20)
+print("waiting")
+for thread in threads: thread.join()
+print(len(landed), len(refused))
+`;
+
+/** Of this process, the server in it. */
+function anonymousBytes(): number {
+  return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
 }

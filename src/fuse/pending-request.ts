@@ -1,17 +1,25 @@
-import { type Caller, FamfsError, type RequestContext, type TimeBudget } from "../base/index.ts";
+import { type Caller, FamfsError, type RequestBudget, type RequestContext } from "../base/index.ts";
+import type { HeldBytes } from "./held-bytes.ts";
 
 /**
  * A request from its arrival to its answer, as the operations see it. Most are answered at once: the signal is made
  * only when somebody waits.
  */
-export class PendingRequest implements RequestContext, TimeBudget {
+export class PendingRequest implements RequestContext, RequestBudget {
   readonly caller: Caller;
+  readonly #held: HeldBytes;
+  readonly #connection: number;
+  readonly #bytes: number;
   readonly #cameAtMs = performance.now();
   #controller: AbortController | undefined;
   #grace: NodeJS.Timeout | undefined;
 
-  constructor(caller: Caller) {
+  /** `bytes`: data that is kept while it waits. */
+  constructor(caller: Caller, { held, connection, bytes }: { held: HeldBytes; connection: number; bytes: number }) {
     this.caller = caller;
+    this.#held = held;
+    this.#connection = connection;
+    this.#bytes = bytes;
   }
 
   get signal(): AbortSignal {
@@ -19,8 +27,12 @@ export class PendingRequest implements RequestContext, TimeBudget {
     return this.#controller.signal;
   }
 
-  get budget(): TimeBudget {
+  get budget(): RequestBudget {
     return this;
+  }
+
+  hold(): Disposable {
+    return this.#held.wait(this.#connection, this.#bytes);
   }
 
   leftMs(limitMs: number): number {

@@ -23,6 +23,8 @@ export interface ServedConnection {
   /** File bytes straight from or to the window, for what workers leave to the main thread. */
   read(handle: FileHandle, offset: number, target: Uint8Array): number;
   write(handle: FileHandle, offset: number, data: Uint8Array): void;
+  /** For data that is kept until it can be written. OVERLOADED. */
+  hold(bytes: number): Disposable;
   /** Work whose outcome nobody waits for: a failure is logged. */
   background(what: string, work: () => void | Promise<void>): void;
 }

@@ -7,6 +7,7 @@ import { DataPath } from "./data-path.ts";
 import { ERRNO } from "./errno.ts";
 import { FileHandles } from "./file-handles.ts";
 import { SharedFileMaps } from "./file-map-table.ts";
+import { HeldBytes } from "./held-bytes.ts";
 import { resendNotification } from "./kernel-caches.ts";
 import { MapMemory } from "./map-memory.ts";
 import { MAX_WRITE } from "./negotiate.ts";
@@ -45,6 +46,7 @@ export class FuseServer implements AsyncDisposable {
   readonly #fileMaps: SharedFileMaps;
   readonly #handles: FileHandles;
   readonly #mapMemory: MapMemory;
+  readonly #held = new HeldBytes();
   /** This thread's own: opened before the workers', so that the kernel asks it first while it is idle. */
   readonly #path: DataPath;
   readonly #reply = new ReplyWriter(MAX_WRITE + 4096);
@@ -131,6 +133,7 @@ export class FuseServer implements AsyncDisposable {
       fileMaps: this.#fileMaps,
       handles: this.#handles,
       memory: this.#mapMemory,
+      held: this.#held,
       reply: this.#reply,
       logger: this.#logger.child({ connection }),
       workerCounts: () => counters.read(),

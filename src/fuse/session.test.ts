@@ -392,3 +392,31 @@ test("a defect in an operation is EIO for that request only", () => {
   };
   assert.equal(kernel.answered(kernel.send("STATFS", 1)).errno, ERRNO.ENOSPC);
 });
+
+test("writes that wait hold only so much memory: the next is EAGAIN, until some have landed", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "file");
+  const { fh } = OpenOut.decode(kernel.answered(kernel.send("OPEN", nodeid, openFlags(2))).body);
+  const prepare = files.prepareWrite.bind(files);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  files.prepareWrite = async (...args) => {
+    using _held = args[2]?.budget.hold();
+    await promise;
+    return await prepare(...args);
+  };
+  const size = 1 << 20;
+  const head = WriteIn.encode({ fh, offset: 0n, size, write_flags: 0, lock_owner: 0n, flags: 0 });
+  const write = () => kernel.send("WRITE", nodeid, Buffer.concat([head, Buffer.alloc(size)]));
+  const waiting = Array.from({ length: 40 }, write);
+  await delay(0);
+  const errnos = waiting.map((unique) => kernel.replies.get(unique)?.errno);
+  const refused = errnos.filter((errno) => errno === ERRNO.EAGAIN).length;
+  assert.ok(refused >= 8 && refused < 12, `${refused} of 40 were refused`);
+  assert.equal(errnos.filter((errno) => errno === undefined).length, 40 - refused);
+  resolve();
+  await delay(0);
+  const next = write();
+  await delay(0);
+  assert.equal(kernel.answered(next).errno, 0);
+});

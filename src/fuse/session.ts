@@ -5,6 +5,7 @@ import type { FileMapTable } from "./file-map.ts";
 import type { InitFlag } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import { HANDLERS } from "./handlers.ts";
+import type { HeldBytes } from "./held-bytes.ts";
 import { Notifications } from "./kernel-caches.ts";
 import type { MapMemory } from "./map-memory.ts";
 import { type KernelFacts, MAX_WRITE, negotiate } from "./negotiate.ts";
@@ -50,6 +51,8 @@ export interface SessionParts {
   readonly fileMaps: FileMapTable;
   readonly handles: FileHandles;
   readonly memory: MapMemory;
+  /** Shared by all sessions of the server. */
+  readonly held: HeldBytes;
   /** Shared by all sessions: replies are built and sent without an await in between. */
   readonly reply: ReplyWriter;
   readonly logger: Logger;
@@ -196,7 +199,9 @@ export class Session implements ServedConnection {
       this.#refuse(request, "errno" in row ? ERRNO[row.errno] : ERRNO.ENOSYS);
       return;
     }
-    const by = new PendingRequest(request.caller);
+    const { held, connection } = this.#parts;
+    const bytes = request.name === "WRITE" ? request.bytes.byteLength : 0;
+    const by = new PendingRequest(request.caller, { held, connection, bytes });
     const answer = row.run(this, request, by);
     if (answer instanceof Promise) this.#await({ request, by }, row, answer);
     else this.#answer(request, row, answer);
@@ -364,6 +369,10 @@ export class Session implements ServedConnection {
     const length = this.#parts.memory.read(handle, offset, target);
     this.#count("READ", "bytes", length);
     return length;
+  }
+
+  hold(bytes: number): Disposable {
+    return this.#parts.held.hold(bytes);
   }
 
   write(handle: FileHandle, offset: number, data: Uint8Array): void {

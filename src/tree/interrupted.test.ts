@@ -80,7 +80,8 @@ test("a request has one time to wait, whatever it waits for", async () => {
   const a = volume.serve("a", { shared: true });
   await put(a, "f", "1");
   a.tree.setStalled(true);
-  const by = { ...uninterrupted(), budget: { leftMs: (limitMs: number) => limitMs - 4000 } }; // it waited before
+  const { caller, signal, budget } = uninterrupted();
+  const by = { caller, signal, budget: { ...budget, leftMs: (limitMs: number) => limitMs - 4000 } }; // it waited before
   const waiting = assert.rejects(async () => a.tree.unlink(ROOT, "f", by), { code: "OWNER_BUSY" });
   await volume.clock.advance(1000);
   await waiting;

@@ -127,6 +127,8 @@ export class OpenFiles {
   }
 
   async #acquire({ budget, signal }: RequestContext): Promise<void> {
+    if (this.#ctx.ownership.writer !== undefined) return;
+    using _held = budget.hold();
     await this.#ctx.ownership.acquire(budget.leftMs(this.#ctx.settings.writerTimeoutMs), signal);
   }
 

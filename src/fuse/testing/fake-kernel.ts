@@ -5,6 +5,7 @@ import { ERRNO } from "../errno.ts";
 import { FileHandles } from "../file-handles.ts";
 import { SharedFileMaps } from "../file-map-table.ts";
 import { INIT_BIT } from "../flags.ts";
+import { HeldBytes } from "../held-bytes.ts";
 import { MapMemory } from "../map-memory.ts";
 import { MAX_WRITE } from "../negotiate.ts";
 import { OPCODES, type Opcode } from "../opcode.ts";
@@ -58,6 +59,7 @@ export class FakeKernel {
       fileMaps: this.fileMaps,
       handles,
       memory: new MapMemory(native, memory, handles),
+      held: new HeldBytes(),
       reply: new ReplyWriter(MAX_WRITE + 4096),
       logger,
       workerCounts: () => counters.read(),

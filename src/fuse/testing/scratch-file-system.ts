@@ -183,7 +183,7 @@ export class ScratchFileSystem implements Operations, Disposable {
     return { entry: this.#entry(node), opened: this.#open(node, true) };
   }
 
-  prepareWrite(handle: number, { offset, end }: WriteToCome): number | Promise<number> {
+  prepareWrite(handle: number, { offset, end }: WriteToCome, _by?: RequestContext): number | Promise<number> {
     const node = this.#byHandle(handle);
     if (node.sealed) {
       const size = this.#fileMaps.size(this.#mapOf(node));
