@@ -16,8 +16,9 @@ export class HeldBytes {
   #waiting = 0;
   readonly #ofConnection = new Map<number, number>();
 
-  /** While the main thread has it. OVERLOADED. */
-  hold(bytes: number): Disposable {
+  /** While the main thread has it; refused before it is copied where it would only be refused its wait. OVERLOADED. */
+  hold(connection: number, bytes: number): Disposable {
+    this.#requireRoom(connection, bytes);
     if (this.#all + bytes > ALL) throw overloaded(this.#all, "this server");
     this.#all += bytes;
     return {
@@ -29,11 +30,15 @@ export class HeldBytes {
 
   /** While it waits for what may take long. OVERLOADED. */
   wait(connection: number, bytes: number): Disposable {
+    this.#requireRoom(connection, bytes);
+    this.#add(connection, bytes);
+    return { [Symbol.dispose]: () => this.#add(connection, -bytes) };
+  }
+
+  #requireRoom(connection: number, bytes: number): void {
     const before = this.#ofConnection.get(connection) ?? 0;
     if (before + bytes > WAITING_OF_CONNECTION) throw overloaded(before, "this mount");
     if (this.#waiting + bytes > WAITING) throw overloaded(this.#waiting, "this server");
-    this.#add(connection, bytes);
-    return { [Symbol.dispose]: () => this.#add(connection, -bytes) };
   }
 
   #add(connection: number, bytes: number): void {

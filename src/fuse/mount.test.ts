@@ -492,7 +492,7 @@ test("hundreds of large writes that wait do not take the memory of the node", op
   const before = anonymousBytes();
   await lines.next(); // all those that are refused have been
   const grown = anonymousBytes() - before;
-  assert.ok(grown < 250 * 2 ** 20, `${grown} bytes more`);
+  assert.ok(grown < 150 * 2 ** 20, `${grown} bytes more`);
   wait.resolve();
   const { value } = await lines.next();
   const [landed = 0, refused = 0] = String(value).split(" ").map(Number);

@@ -372,7 +372,7 @@ export class Session implements ServedConnection {
   }
 
   hold(bytes: number): Disposable {
-    return this.#parts.held.hold(bytes);
+    return this.#parts.held.hold(this.#parts.connection, bytes);
   }
 
   write(handle: FileHandle, offset: number, data: Uint8Array): void {
