@@ -96,6 +96,19 @@ test("reads stop at the end of the file, writes within the capacity land, others
   assert.equal(feed(write(fh, 0n, 1, 1)), "passed on");
 });
 
+test("a read during which the file is emptied is no error: who changes size and layout answers it", () => {
+  const { feed, fh, maps, map, memory } = setUp();
+  const size = memory.size.bind(memory);
+  memory.size = (index) => {
+    const before = size(index);
+    maps.setSize(map, 0);
+    maps.setLayout(map, { type: "simple", extents: [] }, 0);
+    return before;
+  };
+  assert.equal(feed(read(fh, 0n, 100)), "passed on");
+  assert.equal(feed(read(fh, 0n, 100)), "read 0");
+});
+
 test("a handle of another connection, and one whose map is gone, is EBADF", () => {
   const stranger = setUp(CONNECTION + 1);
   assert.equal(stranger.feed(read(stranger.fh, 0n, 1)), `errno ${ERRNO.EBADF}`);

@@ -85,8 +85,7 @@ export class DataPath {
     this.#length = length;
     switch (this.#view.getUint32(InHeader.offsets.opcode, true)) {
       case OPCODES.READ.opcode:
-        this.#read(length);
-        return true;
+        return this.#read(length);
       case OPCODES.WRITE.opcode:
         return this.#write(length);
       case OPCODES.FORGET.opcode:
@@ -98,31 +97,29 @@ export class DataPath {
     }
   }
 
-  #read(length: number): void {
+  #read(length: number): boolean {
     const view = this.#view;
     const size = view.getUint32(READ_AT + ReadIn.offsets.size, true);
     if (length < InHeader.size + ReadIn.size || size > this.#maxWrite) {
       this.#refuseRead(ERRNO.EINVAL);
-      return;
+      return true;
     }
     const offset = this.#u64(READ_AT + ReadIn.offsets.offset);
     const map = this.#enter(READ_AT + ReadIn.offsets.fh);
     if (map < 0) {
       this.#refuseRead(ERRNO.EBADF);
-      return;
+      return true;
     }
     // A short answer is the end of the file.
     const bytes = Math.max(0, Math.min(size, this.#memory.size(map) - offset));
     const count = this.#memory.locate(map, offset, bytes, this.#segments);
-    if (count < 0) {
-      this.#leave();
-      this.#refuseRead(ERRNO.EIO);
-      return;
-    }
+    // Size and layout are two loads, and the main thread may have changed both in between (O_TRUNC): it knows.
+    if (count < 0) return this.#passOn();
     const window = Atomics.load(this.#memory.maps, map * MAP.words + MAP.window);
     const errno = this.#native.fuseReplyRead(this.worker, window, count);
     this.#leave();
     this.#count(COUNTER.reads, errno === 0 ? bytes : 0, errno);
+    return true;
   }
 
   #write(length: number): boolean {
@@ -184,7 +181,7 @@ export class DataPath {
     return true;
   }
 
-  /** The main thread asks the file system (`prepareWrite`) and then writes. */
+  /** The main thread answers: a WRITE when the file system has made it possible (`prepareWrite`). */
   #passOn(): false {
     this.#leave();
     this.#passOnRequest(this, this.#state[0] as number, this.#bytes, this.#length);

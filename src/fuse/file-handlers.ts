@@ -101,7 +101,7 @@ const FSYNC: Handler<void> = {
   },
 };
 
-/** Workers answer READ; this serves transports without workers. */
+/** A READ whose file changed under the worker that took it; and all of transports without workers. */
 const READ: Handler<Uint8Array> = {
   run(on, request) {
     const handle = on.handleAt(request.view, ReadIn.offsets.fh);
