@@ -43,6 +43,9 @@ void guard_install(void);  // idempotent
 // lock and own nothing.
 int guarded_run(void (*access)(void *), void *context);
 
+// Whether the kernel reported memory at [base, base + length) as bad before it was accessed, and where.
+bool reported_bad(const void *base, uint64_t length, uint64_t *offset);
+
 // memcpy that returns 0, or EIO when either side raised SIGBUS.
 int guarded_copy(void *to, const void *from, size_t length);
 

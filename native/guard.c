@@ -13,8 +13,20 @@
 static __thread sigjmp_buf *volatile guard_target __attribute__((tls_model("initial-exec")));
 static struct sigaction former_action;
 
+// Addresses of memory that the kernel reported as bad before anybody accessed it; of many the last ones.
+#define REPORTS 64u
+static _Atomic uint32_t report_count;
+static _Atomic uintptr_t reports[REPORTS];
+
 static void on_sigbus(int signal, siginfo_t *info, void *context) {
-  if (guard_target != NULL && info->si_code != BUS_MCEERR_AO) siglongjmp(*guard_target, 1);
+  if (info->si_code == BUS_MCEERR_AO) {
+    // Advice to every process that has the page mapped, where vm.memory_failure_early_kill is set. Whoever reads the
+    // page gets a SIGBUS of its own, under the guard.
+    uint32_t at = atomic_fetch_add_explicit(&report_count, 1, memory_order_relaxed);
+    atomic_store_explicit(&reports[at % REPORTS], (uintptr_t)info->si_addr, memory_order_release);
+    return;
+  }
+  if (guard_target != NULL) siglongjmp(*guard_target, 1);
   // Not ours: what would have happened without us.
   if (former_action.sa_flags & SA_SIGINFO) {
     former_action.sa_sigaction(signal, info, context);
@@ -24,7 +36,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context) {
     // Ignoring a fault would repeat it for ever; the default action comes with the repeated access.
     struct sigaction deadly = {.sa_handler = SIG_DFL};
     sigaction(SIGBUS, &deadly, NULL);
-    if (info->si_code <= 0 || info->si_code == BUS_MCEERR_AO) raise(signal);
+    if (info->si_code <= 0) raise(signal);
   }
 }
 
@@ -38,6 +50,17 @@ static void install(void) {
 void guard_install(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;  // every worker thread loads the addon again
   pthread_once(&once, install);
+}
+
+bool reported_bad(const void *base, uint64_t length, uint64_t *offset) {
+  uint32_t count = atomic_load_explicit(&report_count, memory_order_relaxed);
+  for (uint32_t at = 0; at < count && at < REPORTS; at++) {
+    uintptr_t address = atomic_load_explicit(&reports[at], memory_order_acquire);
+    if (address < (uintptr_t)base || address - (uintptr_t)base >= length) continue;
+    *offset = address - (uintptr_t)base;
+    return true;
+  }
+  return false;
 }
 
 int guarded_run(void (*access)(void *), void *context) {

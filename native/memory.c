@@ -502,6 +502,19 @@ static napi_value store64(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+static napi_value reported_bad_call(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t id;
+  uint64_t offset;
+  int error;
+  if (!read_arguments(env, info, 1, values) || !arg_u32(env, values[0], &id)) return NULL;
+  struct window *window = acquire(id, 0, 0, false, &error);
+  if (window == NULL) return throw_errno(env, error, "reportedBad");
+  bool is_bad = reported_bad(window->base, window->length, &offset);
+  window_release(id);
+  return is_bad ? make_number(env, (double)offset) : make_undefined(env);
+}
+
 void memory_register(napi_env env, napi_value exports) {
   guard_install();
   cache_choose_instructions();
@@ -517,4 +530,5 @@ void memory_register(napi_env env, napi_value exports) {
   export_function(env, exports, "store64", store64);
   export_function(env, exports, "populate", populate_call);
   export_function(env, exports, "forgetPopulated", forget_populated_call);
+  export_function(env, exports, "reportedBad", reported_bad_call);
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   closeSync,
   ftruncateSync,
@@ -8,8 +9,10 @@ import {
   readSync,
   rmSync,
   statSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -212,9 +215,55 @@ describe("a memory error", () => {
     assert.deepEqual(await Promise.all([run(UNIT), run(0), run(UNIT + 4096)]), [2000, 0, 2000]);
   });
 
-  it("outside a guarded call still ends the process", async () => {
+  it("that only reports bad memory is advice: nobody dies, and the window says where", () => {
+    // What the kernel sends to each process that has the page mapped, from a process to itself.
+    const source = join(folder, "report.c");
+    writeFileSync(
+      source,
+      `#include <node_api.h>
+      #include <signal.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      static napi_value report(napi_env env, napi_callback_info info) {
+        size_t count = 1;
+        napi_value value;
+        double address;
+        napi_get_cb_info(env, info, &count, &value, NULL, NULL);
+        napi_get_value_double(env, value, &address);
+        siginfo_t advice = {.si_signo = SIGBUS, .si_code = BUS_MCEERR_AO, .si_addr = (void *)(uintptr_t)address};
+        syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, &advice);
+        return NULL;
+      }
+      NAPI_MODULE_INIT() {
+        napi_value function;
+        napi_create_function(env, NULL, 0, report, NULL, &function);
+        return function;
+      }`,
+    );
+    const reporter = join(folder, "report.node");
+    const headers = createRequire(import.meta.url)("node-api-headers").include_dir;
+    execFileSync("cc", ["-D_GNU_SOURCE", "-fPIC", "-shared", "-isystem", headers, "-o", reporter, source]);
+    const addon = join(import.meta.dirname, "build", "famfs.node");
+    const device = join(folder, "reported");
+    const script = `
+      const { openSync, ftruncateSync, readFileSync } = require("node:fs");
+      const [native, report] = [require(${JSON.stringify(addon)}), require(${JSON.stringify(reporter)})];
+      const fd = openSync(${JSON.stringify(device)}, "w+");
+      ftruncateSync(fd, ${2 * UNIT});
+      const [first, second] = [native.windowMap(fd, 0, ${UNIT}, true), native.windowMap(fd, ${UNIT}, ${UNIT}, true)];
+      const seen = () => [native.reportedBad(first) ?? "none", native.reportedBad(second) ?? "none"].join();
+      const before = seen();
+      const line = readFileSync("/proc/self/maps", "latin1").split("\\n").find((line) =>
+        line.includes(${JSON.stringify(device)}) && line.split(" ")[2] === ${JSON.stringify(UNIT.toString(16).padStart(8, "0"))});
+      report(Number("0x" + line.split("-")[0]) + 8192);
+      native.copyIn(second, 8192, new Uint8Array(64)); // what the report says is bad is still guarded
+      console.log(before, seen());`;
+    const done = spawnSync(process.execPath, ["-e", script], { encoding: "utf8" });
+    assert.deepEqual([done.signal, done.stderr, done.stdout], [null, "", "none,none none,8192\n"]);
+  });
+
+  it("outside a guarded call still ends the process", () => {
     // The former action is kept: kill -BUS of a process that has the addon loaded kills it with that signal.
-    const { spawnSync } = await import("node:child_process");
     const addon = join(import.meta.dirname, "build", "famfs.node");
     const script = `require(${JSON.stringify(addon)}); process.kill(process.pid, "SIGBUS"); setTimeout(() => {}, 10000)`;
     assert.equal(spawnSync(process.execPath, ["-e", script]).signal, "SIGBUS");

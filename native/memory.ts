@@ -35,6 +35,8 @@ export interface MemoryCalls {
   populate(window: number, offset: number, length: number): void;
   /** Forgets that pages were populated: after a hole was punched. */
   forgetPopulated(window: number, offset: number, length: number): void;
+  /** Where in the window the kernel reported bad memory before anybody read it (BUS_MCEERR_AO); undefined: nowhere. */
+  reportedBad(window: number): number | undefined;
 }
 
 /** The data of files past the caches: of WRITE, so that fsync has nothing to do, or of READ as well. */

@@ -1,3 +1,4 @@
+import { statfsSync } from "node:fs";
 import { native, THROUGH } from "../../native/index.ts";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 
@@ -7,6 +8,8 @@ export interface WindowOptions {
   readonly through: keyof typeof THROUGH;
   /** Named in messages. */
   readonly what: string;
+  /** The file that stands for the memory, when it is simulated. */
+  readonly file?: string | undefined;
   /** The simulated host whose caches it is seen through (`PathSpec`). */
   readonly host?: string | undefined;
 }
@@ -24,25 +27,23 @@ export class Window implements AsyncDisposable {
   readonly writable: boolean;
   /** Named in messages: "/dev/dax0.0 [0, 4 GiB)". */
   readonly what: string;
+  readonly #file: string | undefined;
   #open = true;
 
-  private constructor(id: number, length: number, writable: boolean, what: string) {
+  private constructor(id: number, length: number, { writable, what, file }: WindowOptions) {
     this.id = id;
     this.length = length;
     this.writable = writable;
     this.what = what;
+    this.#file = file;
   }
 
   /** Maps bytes [offset, offset + length) of `fd`, which may be closed afterwards. */
   static map(fd: number, range: { readonly offset: number; readonly length: number }, options: WindowOptions): Window {
     const { writable, what, host } = options;
     try {
-      return new Window(
-        native.windowMap(fd, range.offset, range.length, writable, THROUGH[options.through], host),
-        range.length,
-        writable,
-        what,
-      );
+      const id = native.windowMap(fd, range.offset, range.length, writable, THROUGH[options.through], host);
+      return new Window(id, range.length, options);
     } catch (error) {
       throw fromSystemError(error, "mmap", what);
     }
@@ -102,6 +103,11 @@ export class Window implements AsyncDisposable {
     this.#run("store", offset, 8, () => native.store64(this.id, offset, value));
   }
 
+  /** Where the kernel reported bad memory that nobody has read yet; undefined: nowhere. */
+  reportedBad(): number | undefined {
+    return this.#run("look for bad memory in", 0, 0, () => native.reportedBad(this.id));
+  }
+
   populate(offset: number, length: number): void {
     this.#run("populate", offset, length, () => native.populate(this.id, offset, length));
   }
@@ -128,11 +134,7 @@ export class Window implements AsyncDisposable {
   #wrap(verb: string, offset: number, length: number, error: unknown): FamfsError {
     switch ((error as { code?: unknown }).code) {
       case "EIO":
-        return new FamfsError(
-          "MEMORY_ERROR",
-          `${verb} of ${length} bytes at ${offset} of ${this.what}: the memory does not answer (SIGBUS)`,
-          { cause: error },
-        );
+        return this.noAnswer(`${verb} of ${length} bytes at ${offset} of ${this.what}`, error);
       case "ERANGE":
         return this.#outside(verb, offset, length);
       case "EROFS":
@@ -146,10 +148,31 @@ export class Window implements AsyncDisposable {
     }
   }
 
+  /** MEMORY_ERROR for an access that ended with EIO. Simulated memory is not broken when its file system is full. */
+  noAnswer(what: string, cause: unknown): FamfsError {
+    const isStorageFull = this.#file !== undefined && isFull(this.#file);
+    return new FamfsError(
+      "MEMORY_ERROR",
+      isStorageFull
+        ? `${what}: the file system that holds the simulated device ${this.#file} is full: make room in it`
+        : `${what}: the memory does not answer (SIGBUS)`,
+      { cause },
+    );
+  }
+
   #outside(verb: string, offset: number, length: number): FamfsError {
     return new FamfsError(
       "OUT_OF_RANGE",
       `${verb} of ${length} bytes at ${offset} is outside ${this.what}, which has ${this.length} bytes`,
     );
+  }
+}
+
+/** No block is left for a hole of `file`. */
+function isFull(file: string): boolean {
+  try {
+    return statfsSync(file).bavail === 0;
+  } catch {
+    return false; // it is gone
   }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, MIB } from "../base/index.ts";
 import { contents, find, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
 import { SharedVolume } from "./testing/shared-volume.ts";
 
@@ -177,4 +177,16 @@ test("a log that is corrupt is still so when its memory can be read again", asyn
     node.conditions.map(({ code }) => code),
     ["LOG_CORRUPT", "MEMORY_ERROR", "LOG_CORRUPT"],
   );
+});
+
+test("memory that the kernel reports as bad before it is read is a condition of the volume", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  node.tree.watch(50);
+  await volume.clock.advance(100);
+  assert.equal(node.conditions.length, 0);
+  volume.reportedBad = 12 * MIB;
+  await volume.clock.advance(100);
+  assert.equal(node.conditions[0]?.code, "MEMORY_ERROR");
+  assert.match(node.conditions[0]?.message ?? "", /bad memory at byte 12582912 of the volume/);
 });

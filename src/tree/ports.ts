@@ -77,6 +77,8 @@ export interface DataMemory {
   readonly regionGuard: number;
   /** Whether the region is still this volume's. MEMORY_ERROR. */
   isCurrent(): boolean;
+  /** Where the kernel reported bad memory that nobody has read yet; undefined: nowhere. */
+  reportedBad(): number | undefined;
   /**
    * Undefined when it is done; a promise where zeroing takes time. Durable when done. `check` is called before each
    * part and throws when nothing more may be stored.

@@ -53,6 +53,7 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
     window: window.id,
     regionGuard,
     isCurrent: () => media.isCurrent(),
+    reportedBad: () => window.reportedBad(),
     zero(offset, length, check) {
       // Stores take real memory for what was a hole in a simulated device, so only what cannot be a hole is stored.
       if (media.device.kind === "file" && length <= ALLOC_UNIT) {

@@ -82,20 +82,29 @@ export class VolumeTree implements AsyncDisposable {
 
   /** Looks at the log every `intervalMs` until the tree is closed. */
   watch(intervalMs: number): void {
-    let unreadable = false;
+    let said: string | undefined;
     const look = () => {
       if (this.#closed) return;
-      try {
-        this.poll();
-        if (unreadable) this.#ctx.options.onCondition?.(this.#feed.condition);
-        unreadable = false;
-      } catch (error) {
-        unreadable = true;
-        this.#condition("MEMORY_ERROR", `the log cannot be read: ${messageOf(error)}`);
-      }
+      const wrong = this.#look();
+      if (wrong !== undefined) this.#condition("MEMORY_ERROR", wrong);
+      else if (said !== undefined) this.#ctx.options.onCondition?.(this.#feed.condition);
+      said = wrong;
       this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);
     };
     this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);
+  }
+
+  /** What is wrong with the memory, as far as one look shows it. */
+  #look(): string | undefined {
+    try {
+      this.poll();
+      const bad = this.#ctx.options.memory.reportedBad();
+      return bad === undefined
+        ? undefined
+        : `the kernel reports bad memory at byte ${bad} of the volume: what lies there answers EIO`;
+    } catch (error) {
+      return `the log cannot be read: ${messageOf(error)}`;
+    }
   }
 
   /** Brings the tree up to the log; entries applied. */

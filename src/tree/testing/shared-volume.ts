@@ -62,6 +62,8 @@ export class SharedVolume {
   beforePoll: () => void = () => undefined;
   /** The region is this volume's. */
   isCurrent = true;
+  /** The kernel of every node reported bad memory there. */
+  reportedBad: number | undefined;
   /** Owner slots of other nodes that cannot be read. */
   unknownReservations: string[] = [];
   /** The ring of changes cannot be written. */
@@ -124,6 +126,7 @@ export class SharedVolume {
         window: 1,
         regionGuard: 0,
         isCurrent: () => this.isCurrent,
+        reportedBad: () => this.reportedBad,
         zero: (offset, length, check) => {
           const zero = () => {
             check();
