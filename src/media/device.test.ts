@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   existsSync,
@@ -14,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { GIB, MIB, TIB } from "../base/index.ts";
 import { deviceNumbers, readDaxAttributes } from "./dax-attributes.ts";
 import { lockDevice } from "./device-lock.ts";
@@ -120,6 +121,29 @@ describe("a simulated device", () => {
       await assert.rejects(openDevice(at("folder"), { writable }), code("DEVICE_MODE"));
     }
     await assert.rejects(openDevice("/dev/null", { writable: false }), /not a dax device/);
+  });
+
+  it("on a file system that is full says so, and not that memory is broken", {
+    skip: skipWithoutMounts(),
+  }, async () => {
+    const small = at("small file system");
+    mkdirSync(small);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", small]);
+    try {
+      await using device = await open(join("small file system", "device"), "64Mi");
+      await using window = device.mapRegion(device.whole, { writable: true });
+      assert.throws(
+        () => {
+          for (let offset = 0; offset < 8 * MIB; offset += 4096) window.copyIn(offset, Uint8Array.of(1));
+        },
+        {
+          code: "MEMORY_ERROR",
+          message: /the file system that holds the simulated device .* is full: make room in it/,
+        },
+      );
+    } finally {
+      execFileSync("umount", ["--lazy", small]);
+    }
   });
 
   it("maps aligned ranges of itself only, and writes only when opened for that", async () => {

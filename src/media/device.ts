@@ -133,7 +133,8 @@ export class Device implements AsyncDisposable {
     if (options.writable) this.#checkWritable();
     const what = `${this.path} [${formatSize(range.offset)}, ${formatSize(range.offset + range.length)})`;
     const { writable, through = "nothing" } = options;
-    return Window.map(this.#handle.fd, range, { writable, through, what, host: this.#host });
+    const file = this.kind === "file" ? this.path : undefined;
+    return Window.map(this.#handle.fd, range, { writable, through, what, file, host: this.#host });
   }
 
   /**

@@ -306,7 +306,7 @@ export class LogWriter implements AsyncDisposable {
     try {
       return native.logAppend(window.id, logOffset, this.guard, index, bytes);
     } catch (error) {
-      throw memoryError(`append of log entry ${index}, which is not published`, error);
+      throw memoryError(this.media.window, `append of log entry ${index}, which is not published`, error);
     }
   }
 
@@ -325,7 +325,7 @@ export class LogWriter implements AsyncDisposable {
     try {
       return native.guardHolds(this.guard);
     } catch (error) {
-      throw memoryError(`owner claims of volume ${this.#record.name}`, error);
+      throw memoryError(this.media.window, `owner claims of volume ${this.#record.name}`, error);
     }
   }
 
@@ -359,8 +359,6 @@ function stale(record: VolumeRecord, why: string): FamfsError {
 }
 
 /** An errno of the addon's log calls: they touch nothing but the memory. */
-function memoryError(what: string, error: unknown): FamfsError {
-  return (error as { code?: unknown }).code === "EIO"
-    ? new FamfsError("MEMORY_ERROR", `${what}: the memory does not answer (SIGBUS)`, { cause: error })
-    : fromSystemError(error, what);
+function memoryError(window: Window, what: string, error: unknown): FamfsError {
+  return (error as { code?: unknown }).code === "EIO" ? window.noAnswer(what, error) : fromSystemError(error, what);
 }

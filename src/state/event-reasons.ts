@@ -59,7 +59,9 @@ export const EVENT_REASONS = {
     type: "Warning",
     about: "volume",
     means: "the memory of a volume cannot be read on a node",
-    wayOut: "look for memory errors in the kernel's log of the node; move the pods to another node",
+    wayOut:
+      "look for memory errors in the kernel's log of the node and move the pods to another one; " +
+      "where a file stands for the memory, make room in its file system",
   },
   LogNearlyFull: {
     type: "Warning",
