@@ -1,5 +1,6 @@
 export * from "./error.ts";
 export * from "./logger.ts";
+export * from "./name-list.ts";
 export * from "./range-set.ts";
 export * from "./request-context.ts";
 export * from "./sorted-list.ts";

@@ -38,7 +38,7 @@ export async function allocateRegion(
       continue;
     }
     const reached = groups.map((group) =>
-      group.filter((device) => Object.keys(device.nodes).some((nodeId) => liveness.isAlive(nodeId))),
+      group.filter((device) => Object.keys(device.nodes).some((nodeId) => liveness.answers(nodeId))),
     );
     if (reached.flat().length === 0) {
       throw new FamfsError(

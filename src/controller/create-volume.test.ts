@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { GIB, MIB } from "../base/index.ts";
 import { parseSuperblock } from "../format/index.ts";
-import { EmbeddedStore } from "../state/index.ts";
+import { EmbeddedStore, updateRecord } from "../state/index.ts";
 import {
   answers,
   claim,
@@ -271,9 +271,12 @@ test("a node that joins later takes over the job of one that is gone for good, n
   await assert.rejects(create(), answers("ABORTED"));
   const jobNode = async () => (await at.store.get("volumes", "pvc-1"))?.jobNode;
   assert.equal(await jobNode(), "node-a");
+  await updateRecord(at.store, "nodes", "node-a", (node) => ({ ...node, leaseSeconds: 1, renewedAt: "the last time" }));
   const node = await at.store.get("nodes", "node-a");
   assert.ok(node);
   await at.store.delete("nodes", "node-a", node.resourceVersion);
+  await assert.rejects(create(), answers("ABORTED"));
+  assert.equal(await jobNode(), "node-a", "it may be at it still, and write its record anew");
   while ((await jobNode()) !== "node-b") await tick();
 });
 

@@ -1,20 +1,26 @@
 import { FamfsError } from "../base/index.ts";
-import { type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { abnormalOn, type FamfsVolume, type StoredRecord, updateRecord } from "../state/index.ts";
 import { type ControllerContext, lockVolume } from "./context.ts";
-import { assignJob } from "./jobs.ts";
+import { assignJob, isGone } from "./jobs.ts";
 
 /**
  * Returns when it is durable that the volume is to be erased; a node does that, and only then are the regions free.
  * Nodes that have it staged still, although it is published nowhere, were detached by force and may be silent for long:
- * the erasing waits for them (quarantine.ts), the caller does not. VOLUME_PUBLISHED, VOLUME_BUSY while it is formatted.
+ * the erasing waits for them (quarantine.ts), the caller does not. VOLUME_PUBLISHED, VOLUME_BUSY while it is formatted
+ * (not while that waits for lost records to be made again: such a volume has nothing, and goes).
  */
 export async function deleteVolume(context: ControllerContext, volumeId: string): Promise<void> {
   const { store } = context;
   using _lock = lockVolume(context, volumeId);
   const volume = await updateRecord(store, "volumes", volumeId, async (found) => {
     if (found.phase === "Reclaiming") return undefined;
-    await assertDeletable(store, found);
-    return { ...found, phase: "Reclaiming", jobNode: undefined, writer: undefined, waiters: [] };
+    await assertDeletable(context, found);
+    const gone = { ...found, phase: "Reclaiming", jobNode: undefined, writer: undefined, waiters: [] } as const;
+    if (found.phase !== "Formatting") return gone;
+    // A failure says that it was never formatted: what its region holds is not its own. Whoever was to format it does
+    // this, too, so that the two never meet.
+    const failure = { code: "CANCELLED", message: "it was deleted before it was formatted" };
+    return { ...gone, failure, jobNode: (await isFormattedBy(context, found)) ? found.jobNode : undefined };
   });
   if (volume === undefined) return;
   // Without regions there is nothing to erase. An intent that names it is dropped by whoever finds it.
@@ -23,7 +29,7 @@ export async function deleteVolume(context: ControllerContext, volumeId: string)
   await context.volumes.untilShown(volumeId, (shown) => shown?.phase !== "Ready");
 }
 
-async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): Promise<void> {
+async function assertDeletable(context: ControllerContext, volume: StoredRecord<"volumes">): Promise<void> {
   const { name, jobNode } = volume;
   if (volume.adopted) {
     throw new FamfsError(
@@ -35,7 +41,16 @@ async function assertDeletable(store: Store, volume: StoredRecord<"volumes">): P
   if (published.length > 0) {
     throw new FamfsError("VOLUME_PUBLISHED", `volume ${name} is still published to ${published.join(", ")}`);
   }
-  if (volume.phase === "Formatting" && jobNode !== undefined && (await store.get("nodes", jobNode)) !== undefined) {
+  if (volume.phase === "Formatting" && !waitsForRecords(volume) && (await isFormattedBy(context, volume))) {
     throw new FamfsError("VOLUME_BUSY", `volume ${name} is being formatted by node ${jobNode}; try again`);
   }
+}
+
+async function isFormattedBy(context: ControllerContext, { jobNode }: FamfsVolume): Promise<boolean> {
+  return jobNode !== undefined && !(await isGone(context, jobNode));
+}
+
+/** Whether its node said that its region holds another volume (volume-jobs.ts): nothing is formatted meanwhile. */
+function waitsForRecords({ jobNode, conditions }: FamfsVolume): boolean {
+  return conditions.some(({ type, reason }) => type === abnormalOn(jobNode ?? "") && reason === "RecordsLost");
 }

@@ -1,3 +1,4 @@
+import { showNames } from "../base/index.ts";
 import { FABRIC_SEGMENT } from "../csi/index.ts";
 import { type FamfsVolume, type NodeLiveness, problemsOf, type StoredRecord } from "../state/index.ts";
 
@@ -23,6 +24,6 @@ function conditionOf(volume: FamfsVolume, liveness: NodeLiveness): { abnormal: b
   const reports = problemsOf(volume);
   if (reports.length > 0) return { abnormal: true, message: reports.map(({ message }) => message).join("; ") };
   const silent = Object.keys(volume.published).filter((nodeId) => !liveness.isAlive(nodeId));
-  if (silent.length > 0) return { abnormal: true, message: `published to ${silent.join(", ")}, which does not answer` };
+  if (silent.length > 0) return { abnormal: true, message: `published to ${showNames(silent)}, which does not answer` };
   return { abnormal: false, message: "the volume is healthy" };
 }

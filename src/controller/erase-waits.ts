@@ -1,3 +1,4 @@
+import { showNames } from "../base/index.ts";
 import type { StoredRecord } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 
@@ -7,15 +8,14 @@ export function tellEraseWaits(
   { name, phase, staged, jobNode }: Pick<StoredRecord<"volumes">, "name" | "phase" | "staged" | "jobNode">,
 ): void {
   if (phase !== "Reclaiming") return;
-  // One without a record counts as gone: the next round goes on without it.
-  const isSilent = (nodeId: string) => liveness.get(nodeId) !== undefined && !liveness.isAlive(nodeId, silenceMs);
-  const holding = Object.keys(staged).filter(isSilent).toSorted();
+  const isSilent = (nodeId: string) => !liveness.isAlive(nodeId, silenceMs);
+  const holding = Object.keys(staged).filter(isSilent);
   const record = (why: string) =>
     events.record({
       reason: "EraseWaits",
       volumeId: name,
       message: `deleted, but not erased yet: no answer from ${why}`,
     });
-  if (holding.length > 0) record(`${holding.join(", ")}, which may still write to its memory`);
+  if (holding.length > 0) record(`${showNames(holding)}, which may still write to its memory`);
   else if (jobNode !== undefined && isSilent(jobNode)) record(`${jobNode}, which has to erase its memory`);
 }

@@ -1,7 +1,13 @@
 import { createHash } from "node:crypto";
 import { ERROR_CODES, type ErrorCode, type ErrorDetails, FamfsError } from "../base/index.ts";
-import type { FamfsDevice, FamfsVolume, NodeLiveness, Store, StoredRecord } from "../state/index.ts";
-import { updateRecord } from "../state/index.ts";
+import {
+  type FamfsDevice,
+  type FamfsVolume,
+  type NodeLiveness,
+  type StoredRecord,
+  updateRecord,
+  whyGone,
+} from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 
 /*
@@ -21,7 +27,7 @@ export function chooseJobNode(
 ): string | undefined {
   const [first, ...rest] = devices;
   const alive = Object.keys(first?.nodes ?? {})
-    .filter((nodeId) => liveness.isAlive(nodeId) && rest.every((device) => device.nodes[nodeId] !== undefined))
+    .filter((nodeId) => liveness.answers(nodeId) && rest.every((device) => device.nodes[nodeId] !== undefined))
     .toSorted();
   const free = alive.filter((nodeId) => staged[nodeId] === undefined);
   const able = free.length > 0 ? free : alive;
@@ -30,24 +36,34 @@ export function chooseJobNode(
 
 /** Gives the job of a Formatting or Reclaiming volume to a node when nobody has it, or its node is gone. */
 export async function assignJob(
-  { store, liveness }: ControllerContext,
+  context: ControllerContext,
   volume: StoredRecord<"volumes">,
 ): Promise<StoredRecord<"volumes">> {
-  if (!(await needsNode(store, volume))) return volume;
+  const { store, liveness } = context;
+  if (!(await needsNode(context, volume))) return volume;
   const devices = (await store.list("devices")).filter(({ uuid }) =>
     volume.regions.some((region) => region.deviceUuid === uuid),
   );
   const jobNode = chooseJobNode(liveness, volume, devices);
   if (jobNode === undefined) return volume;
   const updated = await updateRecord(store, "volumes", volume.name, async (found) =>
-    found.uuid === volume.uuid && (await needsNode(store, found)) ? { ...found, jobNode } : undefined,
+    found.uuid === volume.uuid && (await needsNode(context, found)) ? { ...found, jobNode } : undefined,
   );
   return updated ?? volume;
 }
 
-async function needsNode(store: Store, { phase, jobNode, adopted }: FamfsVolume): Promise<boolean> {
+async function needsNode(context: ControllerContext, { phase, jobNode, adopted }: FamfsVolume): Promise<boolean> {
   if (adopted || (phase !== "Formatting" && phase !== "Reclaiming")) return false;
-  return jobNode === undefined || (await store.get("nodes", jobNode)) === undefined;
+  return jobNode === undefined || (await isGone(context, jobNode));
+}
+
+/** Whether the node is gone for good: a record that is missing alone may be a mistake, and the node at work. */
+export async function isGone(
+  { store, liveness, nodeObjects }: Pick<ControllerContext, "store" | "liveness" | "nodeObjects">,
+  nodeId: string,
+): Promise<boolean> {
+  if ((await store.get("nodes", nodeId)) !== undefined) return false;
+  return (await whyGone({ liveness, nodeObjects }, nodeId)) !== undefined;
 }
 
 /**

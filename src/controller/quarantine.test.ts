@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type NodeObjects, updateRecord } from "../state/index.ts";
+import { type DriverEvent, type NodeObjects, updateRecord } from "../state/index.ts";
 import { answers, claim, mountCapability, registerNode, testCluster } from "./testing/fixture.ts";
 
 /** Volume `v`, staged by node b when it was detached by force; `gone` says which nodes were declared gone. */
@@ -91,11 +91,33 @@ test("so does its being declared gone, but only while it is silent; until then a
   assert.notEqual(await at.store.get("nodes", "node-a"), undefined, "whose lease still runs");
 });
 
-test("a node that is gone for good does not keep a volume staged", async () => {
-  await using at = await testCluster();
+test("a node whose record is missing keeps what it staged; only who is declared gone does not", async () => {
+  const events: DriverEvent[] = [];
+  const gone = new Set<string>();
+  const nodeObjects: NodeObjects = { whyGone: async (nodeId) => (gone.has(nodeId) ? "Node was deleted" : undefined) };
+  await using at = await testCluster({ nodeObjects, events: { record: (event) => void events.push(event) } });
   await at.client.call("controller", "CreateVolume", claim("v"));
-  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged: { lost: { bootId: "1" } } }));
-  while (Object.keys((await at.store.get("volumes", "v"))?.staged ?? {}).length > 0) await tick();
+  const staged = Object.fromEntries(["b", "c"].map((nodeId) => [nodeId, { bootId: `boot of ${nodeId}` }]));
+  for (const nodeId of ["b", "c"]) await registerNode(at.store, nodeId, { leaseSeconds: 1 });
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged }));
+  // By mistake, or with the namespace of the Leases.
+  for (const nodeId of ["b", "c"]) {
+    const record = await at.store.get("nodes", nodeId);
+    await at.store.delete("nodes", nodeId, record?.resourceVersion ?? "");
+  }
+  const told = (nodeId: string) => events.some((event) => "nodeId" in event && event.nodeId === nodeId);
+  while (!told("b") || !told("c")) await tick();
+  assert.deepEqual(new Set(events.map(({ reason }) => reason)), new Set(["HeartbeatMissing"]));
+  gone.add("c");
+  while (Object.keys((await at.store.get("volumes", "v"))?.staged ?? {}).length > 1) await tick();
+  assert.deepEqual((await at.store.get("volumes", "v"))?.staged, { b: staged["b"] });
+  // A job is taken from nobody either who may be at it.
+  const job = { staged: {}, phase: "Reclaiming", jobNode: "b" } as const;
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, ...job }));
+  for (let rounds = 0; rounds < 20; rounds++) await tick();
+  assert.equal((await at.store.get("volumes", "v"))?.jobNode, "b");
+  gone.add("b");
+  while ((await at.store.get("volumes", "v")) !== undefined) await tick();
 });
 
 function tick(): Promise<void> {

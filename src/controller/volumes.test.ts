@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MIB } from "../base/index.ts";
-import { updateRecord } from "../state/index.ts";
+import { abnormalOn, updateRecord } from "../state/index.ts";
 import { answers, claim, mountCapability, testCluster } from "./testing/fixture.ts";
 
 test("DeleteVolume is OK once it is durable; the name and the bytes are free when a node has erased them", async () => {
@@ -26,6 +26,27 @@ test("DeleteVolume is OK once it is durable; the name and the bytes are free whe
   assert.ok((await at.agent.device.read(region.offset, 4096)).every((byte) => byte === 0));
   await create("a");
   await remove("never made");
+});
+
+test("a volume that waits for lost records can be deleted: the node that was to format it drops it", async () => {
+  await using at = await testCluster({ formatWaitMs: 1 });
+  at.agent.hold = true;
+  await assert.rejects(at.client.call("controller", "CreateVolume", claim("v")), answers("ABORTED"));
+  const remove = () => at.client.call("controller", "DeleteVolume", { volumeId: "v" });
+  await assert.rejects(remove(), answers("ABORTED", /being formatted by node node-a/));
+  const condition = {
+    type: abnormalOn("node-a"),
+    status: "True",
+    reason: "RecordsLost",
+    message: "another volume is there",
+    lastTransitionTime: new Date().toISOString(),
+  } as const;
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, conditions: [condition] }));
+  await remove();
+  const { phase, jobNode, failure } = (await at.store.get("volumes", "v")) ?? {};
+  assert.deepEqual([phase, jobNode, failure?.code], ["Reclaiming", "node-a", "CANCELLED"]);
+  await at.agent.resume();
+  while ((await at.store.get("volumes", "v")) !== undefined) await tick();
 });
 
 test("what a controller left half done and nobody asks for again goes away", async () => {

@@ -1,10 +1,9 @@
+import { showNames } from "../base/index.ts";
 import type { PodName } from "../state/index.ts";
 import type { StageRecord } from "./stage-records.ts";
 
 /** What the kubelet adds to the volume context (CSIDriver `podInfoOnMount`). */
 const INFO = "csi.storage.k8s.io/pod.";
-/** More of them make a message longer than an event may be. */
-const MOST_NAMED = 8;
 
 /** The pod that a volume is published for, where the CO says so. */
 export function podIn(context: Readonly<Record<string, string>>): PodName | undefined {
@@ -19,7 +18,5 @@ export function podsOf(record: StageRecord | undefined): PodName[] {
 
 /** For messages: pods, and the paths of those that nobody named. */
 export function showPods(pods: readonly (PodName | string)[]): string {
-  const names = pods.map((pod) => (typeof pod === "string" ? pod : `pod ${pod.namespace}/${pod.name}`)).toSorted();
-  const more = names.length - MOST_NAMED;
-  return `${names.slice(0, MOST_NAMED).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  return showNames(pods.map((pod) => (typeof pod === "string" ? pod : `pod ${pod.namespace}/${pod.name}`)));
 }

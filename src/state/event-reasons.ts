@@ -130,6 +130,15 @@ export const EVENT_REASONS = {
     about: "device",
     means: "a device that was missing, or had another label, is as it was",
   },
+  HeartbeatMissing: {
+    type: "Warning",
+    about: "node",
+    means:
+      "the Lease of a node that has volumes mounted is missing, and the node does not write it anew: what it has is kept " +
+      "for it",
+    wayOut:
+      "see whether its node plugin runs; if the node will never be back, delete its Node object or, when it is certainly off, taint it node.kubernetes.io/out-of-service",
+  },
   DeviceRefused: {
     type: "Warning",
     about: "node",

@@ -6,9 +6,10 @@ export interface HeartbeatOptions {
   readonly node: Omit<NodeRecord, "renewedAt">;
   readonly logger: Logger;
   /**
-   * Others may have counted this node out: its lease had run out before it could be renewed, or its record was deleted
-   * because the node was declared gone. Called when the record is fresh again and before `remainingMs` says so, to
-   * give up what is no longer this node's; the lease counts as renewed when it returns.
+   * Others may have counted this node out: its lease had run out before it could be renewed. Called when the record is
+   * fresh again and before `remainingMs` says so, to give up what is no longer this node's; the lease counts as renewed
+   * when it returns. A record that is merely missing is no such case: the others count this node as alive for its lease
+   * all the same (liveness.ts).
    */
   readonly onLapse?: () => Promise<void>;
 }
@@ -79,7 +80,6 @@ export class Heartbeat implements AsyncDisposable {
     const started = performance.now();
     const record: NodeRecord = { ...this.node, renewedAt: new Date().toISOString() };
     const found = await this.#store.get("nodes", record.nodeId);
-    if (found === undefined && this.#goodUntil !== undefined) this.#goodUntil = 0;
     try {
       if (found === undefined) await this.#store.create("nodes", record.nodeId, record);
       else await this.#store.replace("nodes", { ...found, ...record });

@@ -5,26 +5,42 @@ import type { Store } from "./store.ts";
 /** How long beyond its lease a silent node keeps what it has: what it needs to notice, and to stop (design 4). */
 export const TAKE_OVER_MARGIN_MS = 2_000;
 
+/** How long a node counts as alive that has no record and never had one here: as long as leases usually are. */
+const UNSEEN_LEASE_MS = 15_000;
+/** What was known of a node without a record is forgotten: by then it says nothing any more. */
+const FORGET_MS = 600_000;
+
 export interface LivenessOptions {
   readonly logger: Logger;
   /** Monotonic milliseconds; only tests give another one. */
   readonly now?: () => number;
 }
 
+interface Seen {
+  readonly record: NodeRecord;
+  readonly renewals: string;
+  readonly changedAt: number;
+  /** Its record is gone since. */
+  readonly missing: boolean;
+}
+
 /**
  * Which nodes are alive, judged by this process's own monotonic clock since each heartbeat record last changed: clocks
- * of different hosts are never compared. A node counts as alive for one lease after it is first seen.
+ * of different hosts are never compared. A node counts as alive for one lease after it is first seen, and after it was
+ * last heard of when its record is deleted: that may be a mistake, and the node writes it anew.
  */
 export class NodeLiveness implements AsyncDisposable {
   readonly #abort = new AbortController();
-  readonly #seen = new Map<string, { record: NodeRecord; renewals: string; changedAt: number }>();
+  readonly #seen = new Map<string, Seen>();
   readonly #store: Store;
   readonly #now: () => number;
+  readonly #openedAt: number;
   #watching: Promise<void> = Promise.resolve();
 
   private constructor(store: Store, now: () => number) {
     this.#store = store;
     this.#now = now;
+    this.#openedAt = now();
   }
 
   static async open(store: Store, { logger, now = () => performance.now() }: LivenessOptions): Promise<NodeLiveness> {
@@ -37,10 +53,16 @@ export class NodeLiveness implements AsyncDisposable {
   }
 
   get(nodeId: string): NodeRecord | undefined {
-    return this.#seen.get(nodeId)?.record;
+    const seen = this.#seen.get(nodeId);
+    return seen?.missing === true ? undefined : seen?.record;
   }
 
-  /** True while its lease, lengthened by `marginMs`, runs. */
+  /** Whether it has a record and renews it: who wants something done asks such a node. */
+  answers(nodeId: string): boolean {
+    return this.get(nodeId) !== undefined && this.isAlive(nodeId);
+  }
+
+  /** True while its lease, lengthened by `marginMs`, runs: until then it may do what it was allowed to do. */
   isAlive(nodeId: string, marginMs = 0): boolean {
     return this.remainingMs(nodeId, marginMs) > 0;
   }
@@ -48,13 +70,22 @@ export class NodeLiveness implements AsyncDisposable {
   /** How long a node that stays silent still counts as alive. */
   remainingMs(nodeId: string, marginMs = 0): number {
     const seen = this.#seen.get(nodeId);
-    if (seen === undefined) return 0;
-    return Math.max(0, seen.changedAt + seen.record.leaseSeconds * 1000 + marginMs - this.#now());
+    const end =
+      seen === undefined ? this.#openedAt + UNSEEN_LEASE_MS : seen.changedAt + seen.record.leaseSeconds * 1000;
+    return Math.max(0, end + marginMs - this.#now());
   }
 
   /** Nodes that have a record and have not renewed it for a lease and `marginMs`. */
   silent(marginMs = 0): NodeRecord[] {
-    return [...this.#seen.values()].map(({ record }) => record).filter(({ nodeId }) => !this.isAlive(nodeId, marginMs));
+    return [...this.#seen.values()]
+      .filter(({ record, missing }) => !missing && !this.isAlive(record.nodeId, marginMs))
+      .map(({ record }) => record);
+  }
+
+  /** After a time in which nobody could be heard: all that had a record count as alive for another lease. */
+  restart(): void {
+    const changedAt = this.#now();
+    for (const [nodeId, seen] of this.#seen) this.#seen.set(nodeId, { ...seen, changedAt });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -65,7 +96,15 @@ export class NodeLiveness implements AsyncDisposable {
   async #watch(): Promise<void> {
     for await (const change of this.#store.watch("nodes", this.#abort.signal)) {
       if (change.type === "put") this.#see(change.record);
-      else this.#seen.delete(change.name);
+      else this.#miss(change.name);
+    }
+  }
+
+  #miss(nodeId: string): void {
+    const seen = this.#seen.get(nodeId);
+    if (seen !== undefined) this.#seen.set(nodeId, { ...seen, missing: true });
+    for (const [name, { missing, changedAt }] of this.#seen) {
+      if (missing && this.#now() - changedAt > FORGET_MS) this.#seen.delete(name);
     }
   }
 
@@ -81,7 +120,8 @@ export class NodeLiveness implements AsyncDisposable {
 
   #see(record: NodeRecord): void {
     const renewals = `${record.instance} ${record.renewedAt}`;
-    if (this.#seen.get(record.nodeId)?.renewals === renewals) return;
-    this.#seen.set(record.nodeId, { record, renewals, changedAt: this.#now() });
+    const before = this.#seen.get(record.nodeId);
+    const changedAt = before?.renewals === renewals ? before.changedAt : this.#now();
+    this.#seen.set(record.nodeId, { record, renewals, changedAt, missing: false });
   }
 }

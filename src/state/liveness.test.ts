@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { silentLogger } from "../base/index.ts";
+import { EmbeddedStore } from "./embedded-store.ts";
+import { NodeLiveness } from "./liveness.ts";
+import { exampleNode } from "./store-conformance.ts";
+
+test("a node whose record is deleted counts as alive for what is left of its lease, and does no new work", async () => {
+  await using resources = new AsyncDisposableStack();
+  const stateDir = await mkdtemp(join(tmpdir(), "famfs-liveness-"));
+  resources.defer(() => rm(stateDir, { recursive: true }));
+  const store = resources.use(await EmbeddedStore.open({ stateDir, pollMs: 5 }));
+  const node = { ...exampleNode, nodeId: "a", leaseSeconds: 10 };
+  const { resourceVersion } = await store.create("nodes", "a", node);
+  let now = 0;
+  await using liveness = await NodeLiveness.open(store, { logger: silentLogger, now: () => now });
+  assert.ok(liveness.answers("a"));
+  assert.ok(liveness.isAlive("never seen"), "its record may have been deleted just before");
+  now = 4_000;
+  await store.delete("nodes", "a", resourceVersion);
+  while (liveness.get("a") !== undefined) await sleep(2);
+  assert.equal(liveness.answers("a"), false);
+  assert.equal(liveness.remainingMs("a"), 6_000);
+  assert.deepEqual(liveness.silent(), []);
+  now = 10_001;
+  assert.equal(liveness.isAlive("a"), false);
+  assert.deepEqual(liveness.silent(), [], "nobody's record is there to be deleted");
+  liveness.restart();
+  assert.equal(liveness.remainingMs("a"), 10_000, "nobody could be heard");
+  now = 15_001;
+  assert.equal(liveness.isAlive("never seen"), false);
+  await store.create("nodes", "a", { ...node, renewedAt: "later" });
+  while (!liveness.answers("a")) await sleep(2);
+});
