@@ -15,7 +15,7 @@ const { size } = await stat(path);
 
 const started = process.cpuUsage();
 await using media = await VolumeMedia.open(device, { offset: 0, length: size }, { writable: true });
-const tree = openVolumeTree({
+const tree = await openVolumeTree({
   media,
   node: { nodeId: "bench", bootId: "bench", slot: 0 },
   terms: alwaysMine,

@@ -39,7 +39,7 @@ export class LocalVolume implements AsyncDisposable {
       }
       const maps = new LocalFileMaps();
       const node = await localNode();
-      const tree = openVolumeTree({
+      const tree = await openVolumeTree({
         media,
         node: { ...node, slot: chooseSlot(media, node.nodeId) },
         terms: alwaysMine,

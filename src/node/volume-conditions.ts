@@ -31,6 +31,7 @@ const NOTICED = {
   LOG_CORRUPT: "LogCorrupt",
   OWNER_LOST: "OwnerLost",
   MEMORY_ERROR: "MemoryError",
+  INTERNAL: "LogCorrupt",
 } as const satisfies Record<TreeCondition["code"], Reason>;
 
 /**

@@ -87,7 +87,7 @@ export class ServedVolume implements VolumeServer {
     const state: State = { exclusive: options.exclusive, problem: undefined };
     const { slot } = options.node;
     const tree = stack.use(
-      openVolumeTree({
+      await openVolumeTree({
         media,
         node: { ...options.node, slot: typeof slot === "number" ? slot : slot(media) },
         terms: options.terms,

@@ -54,7 +54,7 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     logger: options.logger,
     minimumHoldMs: settings.minimumHoldMs,
     events: {
-      catchUp: () => term.catchUp(),
+      catchUp: (writer) => term.catchUp(writer),
       gained: (writer) => term.gained(writer),
       yielding: ({ forced }) => term.yielding(forced),
       yielded: () => term.yielded(),

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { FamfsError, MIB } from "../base/index.ts";
+import { mock, test } from "node:test";
+import { directory, simulatedVolume, taker } from "../../test/support/simulated-volume.ts";
+import { FamfsError, MIB, silentLogger } from "../base/index.ts";
+import { Nodes } from "./nodes.ts";
 import { contents, find, list, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
+import { serveMedia } from "./testing/media-node.ts";
 import { SharedVolume } from "./testing/shared-volume.ts";
 
 test("what another node does shows up at the next look, and the kernel is told which names to forget", async () => {
@@ -189,4 +192,82 @@ test("memory that the kernel reports as bad before it is read is a condition of 
   await volume.clock.advance(100);
   assert.equal(node.conditions[0]?.code, "MEMORY_ERROR");
   assert.match(node.conditions[0]?.message ?? "", /bad memory at byte 12582912 of the volume/);
+});
+
+test("of a log that says nonsense the first refusals are named, the others counted", async () => {
+  const lines: object[] = [];
+  const logger = { ...silentLogger, warn: (fields: object) => void lines.push(fields) };
+  const volume = new SharedVolume();
+  const a = volume.serve("a");
+  for (let at = 0; at < 50; at++) volume.publish({ type: "mkdir", path: "../x", uid: 0, gid: 0, mode: 0o755 });
+  volume.logger = logger;
+  volume.serve("b");
+  assert.equal(lines.length, 21);
+  assert.deepEqual(lines.at(-1), { refused: 50 });
+  a.tree.poll();
+});
+
+test("when a slice of the log fails halfway, nothing is lost: it is all read again, and shown when it holds", async () => {
+  const volume = new SharedVolume();
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  for (const name of ["one", "two", "three", "four"]) {
+    await a.tree.makeDirectory(ROOT, name, 0o755, USER);
+    await a.tree.syncFileSystem();
+  }
+  const { mock: calls } = mock.method(Nodes.prototype, "attach", () => {
+    throw new Error("a defect");
+  });
+  b.tree.watch(50);
+  await volume.clock.advance(60);
+  calls.restore();
+  assert.deepEqual(
+    b.conditions.map(({ code }) => code),
+    ["INTERNAL"],
+  );
+  await volume.clock.advance(500);
+  assert.deepEqual(list(b), [], "not at each look: it may fail again");
+  await volume.clock.advance(2000);
+  assert.deepEqual(list(b).sort(), ["four", "one", "three", "two"]);
+});
+
+test("a long log is read in slices with a turn for others in between", async () => {
+  await using volume = await simulatedVolume();
+  {
+    const media = await volume.open();
+    await using writer = await media.takeOver(taker(0, 1));
+    for (let at = 0; at < 1000; at++) writer.append([directory(`d${at}`)]);
+  }
+  let turns = 0;
+  let done = false;
+  const count = () => {
+    turns++;
+    if (!done) setImmediate(count);
+  };
+  setImmediate(count);
+  const node = await serveMedia(volume, 1);
+  done = true;
+  assert.equal(list(node).length, 1000);
+  assert.ok(turns >= 3, `${turns} turns`);
+});
+
+test("a take-over ends when the own tree is where the log is, or not at all", async () => {
+  const volume = new SharedVolume();
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  await put(a, "one", "1");
+  await a.tree.syncFileSystem();
+  await a.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) });
+  volume.hidden = true; // on its way to b
+  const made = Promise.resolve(b.tree.makeDirectory(ROOT, "d", 0o755, USER));
+  await volume.clock.advance(100);
+  assert.deepEqual(list(b), []);
+  volume.hidden = false;
+  await volume.clock.advance(100);
+  await made;
+  assert.deepEqual(list(b).sort(), ["d", "one"]);
+  await b.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) });
+  volume.hidden = true;
+  const refused = assert.rejects(async () => a.tree.makeDirectory(ROOT, "e", 0o755, USER), { code: "LOG_CORRUPT" });
+  await volume.clock.advance(4000);
+  await refused;
+  assert.equal(volume.holder, undefined);
 });

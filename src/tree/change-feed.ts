@@ -1,23 +1,38 @@
-import type { SealedChange, SealedNode, SealedPlace } from "../format/index.ts";
+import { setImmediate as yieldToOthers } from "node:timers/promises";
+import { FamfsError } from "../base/index.ts";
+import type { Finding, SealedChange, SealedNode, SealedPlace, SealedTree } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { attributesOf, type DirectoryNode, type FileNode, sealedContent, type TreeNode } from "./nodes.ts";
 import type { IndexedEntry, LogNews, TreeCondition } from "./ports.ts";
 import type { UnsealedFile } from "./unsealed-file.ts";
 
+/** Entries that are refused one by one before they are only counted: a hostile log has millions. */
+const NAMED_REFUSALS = 20;
+/** After a failure here the log is read again from its start: at first after this time, then after longer ones. */
+const FIRST_RETRY_MS = 1000;
+const LAST_RETRY_MS = 60_000;
+/** The longest a take-over waits for entries that are in the log, and its look between. */
+const ARRIVAL_MS = 3000;
+const ARRIVAL_LOOK_MS = 5;
+
 /**
  * Brings the live tree up to the log: what other nodes (or an earlier session) appended. The kernel is told what it
- * may have cached of it.
+ * may have cached of it. A log is read in slices of some milliseconds: all volumes of a node share one thread.
  */
 export class ChangeFeed {
   readonly #ctx: TreeContext;
   #corruptAt: number | undefined;
   /** The first replay stamps nothing: times come from the log. */
   #live = false;
-  /** The model was begun anew and is not whole yet: live nodes are bound to it when it is. */
-  #restarting = false;
+  /** What the log says, begun anew: live nodes are bound to it when it is whole. */
+  #renewed: SealedTree | undefined;
+  /** A slice failed, for no fault of the memory: how long to wait before all is read again. */
+  #failed: { readonly retryAtMs: number; readonly delayMs: number } | undefined;
   #completeAt: number;
   /** A run of fillers came: the log was taken over from an owner that did not say what it had done. */
   #uncleanRun = false;
+  #refused = 0;
+  #refusedTold = 0;
 
   constructor(ctx: TreeContext) {
     this.#ctx = ctx;
@@ -35,21 +50,74 @@ export class ChangeFeed {
     return { code: "LOG_CORRUPT", message: `log entry ${this.#corruptAt} is corrupt; what follows is not served` };
   }
 
-  /** Reads what is new. Returns how many entries were applied. */
+  /** Reads all that is new, without a pause. Returns how many entries were applied. */
   poll(): number {
-    const { log, onCondition } = this.#ctx.options;
     using _together = this.#ctx.coherence.kernel.gather();
     let applied = 0;
-    let news: LogNews;
-    do {
-      news = log.poll();
-      if (news.restarted) {
-        this.#restart();
+    for (let more = true; more; ) {
+      const slice = this.step();
+      applied += slice.applied;
+      more = slice.more;
+    }
+    return applied;
+  }
+
+  /**
+   * Reads all that is new, and lets others have their turn in between. With `end` it goes on until the entries below
+   * that are applied: LOG_CORRUPT when they do not come.
+   */
+  async catchUp(end = 0): Promise<void> {
+    const { clock } = this.#ctx.options;
+    const giveUpMs = clock.monotonicMs() + ARRIVAL_MS;
+    for (;;) {
+      while (this.step().more) await yieldToOthers();
+      const { nextIndex } = this.#ctx.sealed;
+      if (nextIndex >= end) return;
+      // The reader waits a moment before it looks again at an entry that had not arrived.
+      if (clock.monotonicMs() >= giveUpMs) {
+        throw new FamfsError("LOG_CORRUPT", `the log has ${end} entries, of which ${nextIndex} can be read`, {
+          details: { index: nextIndex },
+        });
       }
-      applied += this.#applyAll(news.entries);
-    } while (news.more);
-    if (this.#restarting) this.#rebind();
-    this.#restarting = false;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      clock.schedule(ARRIVAL_LOOK_MS, resolve);
+      await promise;
+    }
+  }
+
+  /** One slice. `more`: the next one is there already. MEMORY_ERROR. */
+  step(): { readonly applied: number; readonly more: boolean } {
+    const { log, clock, createSealed } = this.#ctx.options;
+    if (this.#failed !== undefined && this.#renewed === undefined) {
+      if (clock.monotonicMs() < this.#failed.retryAtMs) return { applied: 0, more: false };
+      log.rewind();
+      this.#renewed = createSealed();
+    }
+    const news = log.poll();
+    using _together = this.#ctx.coherence.kernel.gather();
+    try {
+      const applied = this.#take(news);
+      if (!news.more) this.#failed = undefined;
+      return { applied, more: news.more };
+    } catch (error) {
+      // What this slice did is not known, and the reader is past it. Nothing is lost: all is read again.
+      const delayMs = Math.min(2 * (this.#failed?.delayMs ?? FIRST_RETRY_MS / 2), LAST_RETRY_MS);
+      this.#failed = { retryAtMs: clock.monotonicMs() + delayMs, delayMs };
+      this.#renewed = undefined;
+      throw error;
+    }
+  }
+
+  #take(news: LogNews): number {
+    const { logger, onCondition, clock, createSealed } = this.#ctx.options;
+    if (news.restarted) {
+      logger.warn({}, "entries of a former owner were retracted; the log is read again");
+      this.#renewed = createSealed();
+    }
+    const applied = this.#applyAll(news.entries);
+    if (news.more) return applied;
+    this.#tellRefused();
+    if (this.#renewed !== undefined) this.#rebind(this.#renewed);
     this.#ctx.coherence.heard(news.contentChanges);
     // Before the first look nothing is cached.
     if (this.#uncleanRun && this.#live) this.#ctx.coherence.ownerChanged({ clean: false });
@@ -57,23 +125,42 @@ export class ChangeFeed {
     const isNews = news.corruptAt !== this.#corruptAt;
     this.#corruptAt = news.corruptAt;
     if (isNews) onCondition?.(this.condition);
-    this.#live = true;
-    if (news.complete) this.#completeAt = this.#ctx.options.clock.monotonicMs();
+    if (!this.#live) this.#begin();
+    if (news.complete) this.#completeAt = clock.monotonicMs();
     return applied;
   }
 
+  /** A mount begins with what the log says of the root. */
+  #begin(): void {
+    this.#live = true;
+    const { nodes, sealed } = this.#ctx;
+    Object.assign(nodes.root, attributesOf(sealed.root, nodes.root.mtime));
+  }
+
   #applyAll(entries: readonly IndexedEntry[]): number {
-    const { sealed, options } = this.#ctx;
+    const sealed = this.#renewed ?? this.#ctx.sealed;
     let applied = 0;
     for (const { index, entry } of entries) {
       if (index < sealed.nextIndex) continue; // this node's own
       if (entry.type === "filler") this.#uncleanRun = true;
       const { changes, findings } = sealed.apply(index, entry);
-      for (const finding of findings) options.logger.warn({ finding }, "log entry was refused");
-      if (!this.#restarting) for (const change of changes) this.#apply(change);
+      for (const finding of findings) this.#refuse(finding);
+      if (this.#renewed === undefined) for (const change of changes) this.#apply(change);
       applied++;
     }
     return applied;
+  }
+
+  #refuse(finding: Finding): void {
+    if (this.#refused++ >= NAMED_REFUSALS) return;
+    this.#refusedTold = this.#refused;
+    this.#ctx.options.logger.warn({ finding }, "log entry was refused");
+  }
+
+  #tellRefused(): void {
+    if (this.#refused === this.#refusedTold) return;
+    this.#refusedTold = this.#refused;
+    this.#ctx.options.logger.warn({ refused: this.#refused }, "log entries were refused; fsck names them");
   }
 
   /** Makes the names here what the log says, after what was local is gone. */
@@ -86,15 +173,11 @@ export class ChangeFeed {
     }
   }
 
-  /** What was applied does not all hold: the model begins anew, live nodes are bound to it afterwards. */
-  #restart(): void {
-    this.#ctx.options.logger.warn({}, "entries of a former owner were retracted; the log is read again");
-    this.#ctx.sealed = this.#ctx.options.createSealed();
-    this.#restarting = true;
-  }
-
-  #rebind(): void {
-    const { nodes, sealed, space } = this.#ctx;
+  /** From now on `sealed` is what the log says. */
+  #rebind(sealed: SealedTree): void {
+    const { nodes, space } = this.#ctx;
+    this.#ctx.sealed = sealed;
+    this.#renewed = undefined;
     for (const live of [...nodes.all()]) {
       if (live.sealed === undefined) continue;
       const node = sealed.byIndex.get(live.sealed.index);

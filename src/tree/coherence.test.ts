@@ -3,6 +3,7 @@ import { mock, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type SimulatedVolume, simulatedVolume } from "../../test/support/simulated-volume.ts";
 import { MIB } from "../base/index.ts";
+import { Device } from "../media/index.ts";
 import { contents, nodeidOf, O, put, ROOT, USER } from "./testing/actions.ts";
 import { serveMedia } from "./testing/media-node.ts";
 import type { ServedNode } from "./testing/served-node.ts";
@@ -199,6 +200,26 @@ for (const host of [false, true]) {
     }
   });
 }
+
+test("what a killed server left in the caches of its host is in the memory before its space is anybody else's", async () => {
+  await using volume = await simulatedVolume();
+  const a = await serveMedia(volume, 0, { host: "a" });
+  await a.tree.create(ROOT, "unsealed", 0o644, O.WRONLY, USER);
+  const [range] = a.media.readSlot(0).value?.reserved ?? [];
+  assert.ok(range);
+  // In the middle of a write: a line is stored, and not written back.
+  const line = a.media.window.read(range.offset, 64).fill(7);
+  await using device = await Device.open(
+    { type: "path", path: volume.path, sizeBytes: undefined, cachesOf: "a" },
+    { writable: true },
+  );
+  await using dying = device.mapRegion(volume.region, { writable: true });
+  dying.copyIn(range.offset, line);
+  const memory = (await volume.open()).window;
+  assert.equal(memory.read(range.offset, 1)[0], 0);
+  await serveMedia(volume, 0, { host: "a" });
+  assert.equal(memory.read(range.offset, 1)[0], 7);
+});
 
 test("a look at the log tells the kernel each thing once: of N new files N names and the listing", async () => {
   const volume = new SharedVolume();

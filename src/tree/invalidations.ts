@@ -41,6 +41,7 @@ export class Invalidations {
 
   /** Until it is disposed of, what is to be forgotten is kept, to be sent together. Not to be held over an await. */
   gather(): Disposable {
+    if (this.#gathered !== undefined) return { [Symbol.dispose]: () => {} };
     const gathered = new Map<string, Forgettable>();
     this.#gathered = gathered;
     return {

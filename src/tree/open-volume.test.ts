@@ -24,7 +24,7 @@ function append(media: VolumeMedia, entries: readonly LogEntry[]): void {
   for (const at of [0, 8]) window.store64(logOffset + LOG_COUNTERS_OFFSET + at, BigInt(entries.length));
 }
 
-function served(media: VolumeMedia): VolumeTree {
+function served(media: VolumeMedia): Promise<VolumeTree> {
   return openVolumeTree({
     media,
     node: { nodeId: "node-a", bootId: "boot", slot: 0 },
@@ -53,7 +53,7 @@ test("a stock file system with 4 KiB allocation units shows its files, and what 
     ...attributes,
   });
   append(media, [file("small", 10, 4096, 4096), file("larger", 10_000, ALLOC_UNIT + 4096, 12_288)]);
-  await using tree = served(media);
+  await using tree = await served(media);
   const listed = [...tree.readDirectory(1, 0)].map(({ name, entry }) => {
     const { size, allocatedBytes } = entry.attributes;
     return { name, size, allocatedBytes };

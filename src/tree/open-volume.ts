@@ -4,7 +4,7 @@ import { FILLER_RUN, SealedTree } from "../format/index.ts";
 import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
 import type { TreeSettings } from "./options.ts";
 import type { FileMaps, TreeCondition, WriterGrant } from "./ports.ts";
-import { dataMemory, logReader, logWriter, systemClock } from "./volume-ports.ts";
+import { dataMemory, logReader, logWriter, systemClock, writeBackReserved } from "./volume-ports.ts";
 import { VolumeTree } from "./volume-tree.ts";
 
 /** Whoever decides which node writes: the store behind the node plugin, or "always this one" on a command line. */
@@ -31,40 +31,47 @@ export interface OpenVolumeOptions {
   readonly onCondition?: (condition: TreeCondition | undefined) => void;
 }
 
-/** The file system of a volume in memory, replayed to the end of its log. */
-export function openVolumeTree(options: OpenVolumeOptions): VolumeTree {
+/** The file system of a volume in memory, replayed to the end of its log. MEMORY_ERROR. */
+export async function openVolumeTree(options: OpenVolumeOptions): Promise<VolumeTree> {
   const { media, node } = options;
   const ownEpochs = new Set<number>();
   const regionLength = roundDown(media.region.length, ALLOC_UNIT);
   const data = { offset: media.dataOffset, length: regionLength - media.dataOffset };
   const { record } = media;
-  return new VolumeTree({
-    log: logReader(media, ownEpochs),
-    memory: dataMemory(media, media.regionGuard()),
-    createSealed: () =>
-      new SealedTree({
-        regionLength: media.region.length,
-        dataOffset: media.dataOffset,
-        allocUnit: media.superblock.allocUnit,
-        extended: media.extended,
-        rootUid: record?.rootUid ?? 0,
-        rootGid: record?.rootGid ?? 0,
-        rootMode: record?.rootMode ?? 0o755,
-      }),
-    extended: media.extended,
-    data,
-    createFree: () => new FreeSpace(data),
-    // The log writer keeps the last slots for the next take-over.
-    logCapacity: media.logSlots - FILLER_RUN,
-    generation: generationOf(record?.volumeUuid ?? media.superblock.uuid),
-    grant: grantOf(media, node, options.terms, ownEpochs),
-    maps: options.maps,
-    clock: systemClock,
-    logger: options.logger,
-    exclusive: options.exclusive,
-    ...(options.settings === undefined ? {} : { settings: options.settings }),
-    ...(options.onCondition === undefined ? {} : { onCondition: options.onCondition }),
-  });
+  await using stack = new AsyncDisposableStack();
+  const tree = stack.use(
+    new VolumeTree({
+      log: logReader(media, ownEpochs),
+      memory: dataMemory(media, media.regionGuard()),
+      createSealed: () =>
+        new SealedTree({
+          regionLength: media.region.length,
+          dataOffset: media.dataOffset,
+          allocUnit: media.superblock.allocUnit,
+          extended: media.extended,
+          rootUid: record?.rootUid ?? 0,
+          rootGid: record?.rootGid ?? 0,
+          rootMode: record?.rootMode ?? 0o755,
+        }),
+      extended: media.extended,
+      data,
+      createFree: () => new FreeSpace(data),
+      // The log writer keeps the last slots for the next take-over.
+      logCapacity: media.logSlots - FILLER_RUN,
+      generation: generationOf(record?.volumeUuid ?? media.superblock.uuid),
+      grant: grantOf(media, node, options.terms, ownEpochs),
+      maps: options.maps,
+      clock: systemClock,
+      logger: options.logger,
+      exclusive: options.exclusive,
+      ...(options.settings === undefined ? {} : { settings: options.settings }),
+      ...(options.onCondition === undefined ? {} : { onCondition: options.onCondition }),
+    }),
+  );
+  await writeBackReserved(media, node.slot);
+  await tree.catchUp();
+  stack.move();
+  return tree;
 }
 
 /** Terms from the store, then the log in memory; released in the opposite order. */

@@ -2,8 +2,8 @@ import { FamfsError, hasCode, type Logger, type RequestContext, unlessAborted } 
 import type { Clock, LogWriter, WriterGrant } from "./ports.ts";
 
 export interface OwnershipEvents {
-  /** Nobody else appends any more: read the log to its end, and have the kernel forget what is no longer so. */
-  readonly catchUp: () => Promise<void>;
+  /** Nobody else appends any more: read the log to where `writer` goes on; the kernel forgets what is no longer so. */
+  readonly catchUp: (writer: LogWriter) => Promise<void>;
   /** This node is owner: make the space. Throws when that fails. */
   readonly gained: (writer: LogWriter) => void;
   /** Seal what can be sealed, before `writer` is released. */
@@ -189,7 +189,7 @@ export class Ownership {
     try {
       this.#closing.signal.throwIfAborted();
       writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
-      await this.#options.events.catchUp();
+      await this.#options.events.catchUp(writer);
       this.#closing.signal.throwIfAborted();
       this.#phase = { name: "held", writer, sinceMs: this.#options.clock.monotonicMs() };
       this.#options.events.gained(writer);

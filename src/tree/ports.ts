@@ -42,6 +42,8 @@ export interface LogNews {
 export interface LogReader {
   /** What has appeared since the call before, or the next piece of that. Reads only memory, so it never waits. */
   poll(): LogNews;
+  /** The next `poll` begins with entry 0. */
+  rewind(): void;
   /** Entries that the log's counter counts now: one load. MEMORY_ERROR. */
   published(): number;
 }
@@ -159,6 +161,6 @@ export interface KernelCaches {
 
 /** Why a volume is not as it should be: shown by CSI as its condition. */
 export interface TreeCondition {
-  readonly code: "LOG_CORRUPT" | "OWNER_LOST" | "MEMORY_ERROR";
+  readonly code: "LOG_CORRUPT" | "OWNER_LOST" | "MEMORY_ERROR" | "INTERNAL";
   readonly message: string;
 }

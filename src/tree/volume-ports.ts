@@ -4,10 +4,12 @@ import type { InPlaceChange } from "../format/index.ts";
 import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
 import type { Clock, DataMemory, LogNews, LogReader, LogWriter } from "./ports.ts";
 
+/** Entries read between two looks at what else there is to do: a few milliseconds. */
+const SLICE = 256;
 const COPY_CHUNK = 4 * MIB;
 /** Zeroed by the thread that asks for it: some 10 µs. The start of another thread takes as long. */
 const ZERO_AT_ONCE = 64 * KIB;
-/** Dropped from the caches between two looks at what else there is to do: about 0.2 ms. */
+/** Written back to the memory, or dropped from the caches, between two looks at what else there is to do: about 0.2 ms. */
 const INVALIDATE_CHUNK = 4 * MIB;
 
 /** The tree's ports over a volume in memory. */
@@ -27,7 +29,7 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
   let seen: number | undefined;
   return {
     poll(): LogNews {
-      const { entries, more, retracted } = media.poll();
+      const { entries, more, retracted } = media.poll(SLICE);
       if (retracted) media.rewind();
       const news = { entries, corruptAt: media.condition?.index, restarted: retracted, more, complete: media.caughtUp };
       // What was changed in place is named by entries, so all of those come first.
@@ -43,6 +45,7 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
             : ring.changes.filter(isForeign).map(({ file, mtime }) => ({ index: file, mtime })),
       };
     },
+    rewind: () => media.rewind(),
     published: () => media.published(),
   };
 }
@@ -91,6 +94,22 @@ export function dataMemory(media: VolumeMedia, regionGuard: number): DataMemory 
     },
     invalidate: media.coherent ? undefined : (offset, length) => invalidate(media, offset, length),
   };
+}
+
+/**
+ * Writes back what a server of this node that was killed may have left in the caches of this host, in ranges that its
+ * owner slot holds for unsealed files: lines at the ends of writes that it was at. They must not come over what is
+ * written there next.
+ */
+export async function writeBackReserved(media: VolumeMedia, slot: number): Promise<void> {
+  if (media.coherent || !media.extended) return;
+  for (const { offset, length } of media.readSlot(slot).value?.reserved ?? []) {
+    const end = Math.min(offset + length, media.window.length);
+    for (let at = offset; at < end; at += INVALIDATE_CHUNK) {
+      media.window.flush(at, Math.min(INVALIDATE_CHUNK, end - at));
+      await yieldToOthers();
+    }
+  }
 }
 
 function invalidate({ window }: VolumeMedia, offset: number, length: number): undefined | Promise<void> {

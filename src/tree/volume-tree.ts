@@ -1,5 +1,4 @@
 import { FamfsError, hasCode, messageOf, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
-import type { Time } from "../format/index.ts";
 import { assembleTree } from "./assemble.ts";
 import { type AttributesOfNodes, type AttributeUpdate, type NodeAttributes, UNTIL_INVALIDATED } from "./attributes.ts";
 import type { ChangeFeed } from "./change-feed.ts";
@@ -9,7 +8,7 @@ import { type DirectoryNode, pathOf, type TreeNode } from "./nodes.ts";
 import type { OpenedFile, OpenFiles, WriteToCome } from "./open-files.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import { placeOf } from "./places.ts";
-import type { KernelCaches } from "./ports.ts";
+import type { KernelCaches, TreeCondition } from "./ports.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
 
 const BLOCK_SIZE = 4096;
@@ -44,7 +43,7 @@ export class VolumeTree implements AsyncDisposable {
   #closed = false;
   #abandoned = false;
 
-  /** Replays the log; throws what reading it throws. */
+  /** Begins empty: `catchUp`, or `poll`, replays the log. */
   constructor(options: VolumeTreeOptions) {
     const { ctx, names, files, attributes, feed } = assembleTree(options, {
       requireChangeable: () => this.#requireChangeable(),
@@ -55,9 +54,6 @@ export class VolumeTree implements AsyncDisposable {
     this.#files = files;
     this.#attributes = attributes;
     this.#feed = feed;
-    this.#feed.poll();
-    // A mount begins with what the log says of the root.
-    Object.assign(ctx.nodes.root, this.#rootAttributes());
   }
 
   /** From now on the kernel is told what it must forget. `directIoAllowMmap` is what it negotiated. */
@@ -80,39 +76,54 @@ export class VolumeTree implements AsyncDisposable {
     else if (this.#ctx.ownership.writer !== undefined) this.#files.resumeWriters();
   }
 
-  /** Looks at the log every `intervalMs` until the tree is closed. */
+  /** Looks at the log every `intervalMs` until the tree is closed, and at a long one slice by slice. */
   watch(intervalMs: number): void {
-    let said: string | undefined;
+    let said: TreeCondition | undefined;
+    const { clock, onCondition } = this.#ctx.options;
     const look = () => {
       if (this.#closed) return;
-      const wrong = this.#look();
-      if (wrong !== undefined) this.#condition("MEMORY_ERROR", wrong);
-      else if (said !== undefined) this.#ctx.options.onCondition?.(this.#feed.condition);
-      said = wrong;
-      this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);
+      const { more, wrong } = this.#look();
+      if (wrong !== undefined) this.#condition(wrong.code, wrong.message);
+      else if (said !== undefined && !more) onCondition?.(this.#feed.condition);
+      if (!more) said = wrong;
+      this.#watching = clock.schedule(more ? 0 : intervalMs, look);
     };
-    this.#watching = this.#ctx.options.clock.schedule(intervalMs, look);
+    this.#watching = clock.schedule(intervalMs, look);
   }
 
-  /** What is wrong with the memory, as far as one look shows it. */
-  #look(): string | undefined {
+  /** One slice of the log. `wrong`: what it shows to be wrong. */
+  #look(): { readonly more: boolean; readonly wrong: TreeCondition | undefined } {
     try {
-      this.poll();
+      const { more } = this.#feed.step();
+      this.#looked();
       const bad = this.#ctx.options.memory.reportedBad();
-      return bad === undefined
-        ? undefined
-        : `the kernel reports bad memory at byte ${bad} of the volume: what lies there answers EIO`;
+      if (bad === undefined) return { more, wrong: undefined };
+      const message = `the kernel reports bad memory at byte ${bad} of the volume: what lies there answers EIO`;
+      return { more, wrong: { code: "MEMORY_ERROR", message } };
     } catch (error) {
-      return `the log cannot be read: ${messageOf(error)}`;
+      const wrong: TreeCondition = hasCode(error, "MEMORY_ERROR")
+        ? { code: "MEMORY_ERROR", message: `the log cannot be read: ${messageOf(error)}` }
+        : { code: "INTERNAL", message: `what is in the log cannot be served: ${messageOf(error)}` };
+      return { more: false, wrong };
     }
   }
 
   /** Brings the tree up to the log; entries applied. */
   poll(): number {
     const applied = this.#feed.poll();
+    this.#looked();
+    return applied;
+  }
+
+  /** `poll` with pauses, for a log of any length. */
+  async catchUp(): Promise<void> {
+    await this.#feed.catchUp();
+    this.#looked();
+  }
+
+  #looked(): void {
     this.#ctx.ownership.verify();
     this.#ctx.space.reclaim();
-    return applied;
   }
 
   // ---- names ----
@@ -445,13 +456,7 @@ export class VolumeTree implements AsyncDisposable {
     };
   }
 
-  #rootAttributes(): { mode: number; uid: number; gid: number; mtime: Time; ctime: Time; atime: Time } {
-    const { root } = this.#ctx.sealed;
-    const time = root.mtime ?? this.#ctx.nodes.root.mtime;
-    return { mode: root.mode, uid: root.uid, gid: root.gid, mtime: time, ctime: time, atime: time };
-  }
-
-  #condition(code: "OWNER_LOST" | "MEMORY_ERROR", message: string): void {
+  #condition(code: TreeCondition["code"], message: string): void {
     // Whoever took the volume from us says why.
     if (!this.#abandoned) this.#ctx.options.onCondition?.({ code, message });
   }

@@ -20,8 +20,8 @@ export class WriterTerm {
   }
 
   /** Whoever waited for the grant then sees what other nodes did before. */
-  async catchUp(): Promise<void> {
-    this.#feed.poll();
+  async catchUp(writer: LogWriter): Promise<void> {
+    await this.#feed.catchUp(writer.nextIndex);
     await this.#ctx.coherence.settled();
   }
 

@@ -23,7 +23,7 @@ export async function serveMedia(
   const memory = new WindowMemory(media.window);
   const maps = new MemoryMaps(memory, Date.now);
   const conditions: TreeCondition[] = [];
-  const tree = openVolumeTree({
+  const tree = await openVolumeTree({
     media,
     node: { nodeId: `node-${slot}`, bootId: "boot", slot },
     terms: alwaysMine,

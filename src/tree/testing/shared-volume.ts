@@ -1,5 +1,5 @@
 import { FreeSpace } from "../../alloc/index.ts";
-import { ALLOC_UNIT, FamfsError, MIB, silentLogger } from "../../base/index.ts";
+import { ALLOC_UNIT, FamfsError, type Logger, MIB, silentLogger } from "../../base/index.ts";
 import {
   ENTRY_SIZE,
   EntryDecoder,
@@ -60,6 +60,8 @@ export class SharedVolume {
   corruptAt: number | undefined;
   /** Called before each look at the log; may throw. */
   beforePoll: () => void = () => undefined;
+  /** Of nodes that serve it from now on. */
+  logger: Logger = silentLogger;
   /** The region is this volume's. */
   isCurrent = true;
   /** The kernel of every node reported bad memory there. */
@@ -108,6 +110,11 @@ export class SharedVolume {
   steal(): void {
     this.#epoch++;
     this.#holder = undefined;
+  }
+
+  /** Appends whatever `entry` says. */
+  publish(entry: LogEntry): void {
+    this.#entries.push(encodeEntries(this.#entries.length, [entry]));
   }
 
   /** The last `count` entries were of an owner that had lost the log: readers begin again. */
@@ -162,11 +169,12 @@ export class SharedVolume {
       grant: this.#grant(name),
       maps,
       clock: this.clock,
-      logger: silentLogger,
+      logger: this.logger,
       settings,
       exclusive: () => this.exclusive,
       onCondition: (condition) => void (condition && conditions.push(condition)),
     });
+    tree.poll();
     return { ...servedNode(tree, maps), conditions, memory };
   }
 
@@ -201,6 +209,9 @@ export class SharedVolume {
         this.overflow = false;
         changes = this.#changes.length;
         return { ...news, contentChanges };
+      },
+      rewind: () => {
+        position = 0;
       },
       published: () => this.length,
     };
