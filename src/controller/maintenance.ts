@@ -4,8 +4,8 @@ import { finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { reclaimFailed } from "./create-volume.ts";
 import { tellEraseWaits } from "./erase-waits.ts";
-import { assignJob } from "./jobs.ts";
-import { endQuarantine } from "./quarantine.ts";
+import { assignJob, isGone } from "./jobs.ts";
+import { endQuarantine, type KnownNodes } from "./quarantine.ts";
 
 export interface MaintenanceOptions {
   readonly logger: Logger;
@@ -54,16 +54,27 @@ export class Maintenance implements AsyncDisposable {
   }
 
   async #round(): Promise<void> {
-    if (this.#options.leads()) await maintain(this.#context, this.#options, this.#abort.signal);
+    if (!this.#options.leads()) return;
+    const started = performance.now();
+    const answered = await maintain(this.#context, this.#options, this.#abort.signal);
+    // Nodes were cut off from the store as well, and have not been heard for that.
+    if (!answered || performance.now() - started > OUTAGE_MS) this.#context.liveness.restart();
   }
 }
 
-/** One round. A record that cannot be dealt with is logged and left for the next one. */
+/** A store that took as long to answer was away. */
+const OUTAGE_MS = 5_000;
+
+/**
+ * One round; answers whether the store could be read. A record that cannot be dealt with is logged and left for the next
+ * one.
+ */
 async function maintain(
   context: ControllerContext,
   { logger, abandonedMs }: Pick<MaintenanceOptions, "logger" | "abandonedMs">,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
+  let answered = true;
   const each = async <T extends { readonly name: string }>(
     records: () => Promise<readonly T[]>,
     work: (record: T) => Promise<void>,
@@ -76,23 +87,25 @@ async function maintain(
         });
       }
     } catch (error) {
+      answered = false;
       logger.warn({ reason: messageOf(error) }, "maintenance cannot read the store");
     }
   };
   const { store } = context;
   await removeGoneNodes({ ...context, logger }).catch((error: unknown) => {
+    answered = false;
     logger.warn({ reason: messageOf(error) }, "whether silent nodes are gone is not known");
   });
   await each(
     () => store.list("devices"),
     (device) => finishIntent(context, device),
   );
-  let read: Promise<readonly NodeRecord[]> | undefined;
-  const nodes = () => (read ??= store.list("nodes"));
+  const nodes = knownNodes(context);
   await each(
     async () => context.volumes.tended(),
     (volume) => tend(context, volume, { abandonedMs, nodes }),
   );
+  return answered;
 }
 
 /** Whether `tend` may have something to do. The view may be behind: each step below is a compare-and-swap. */
@@ -102,8 +115,27 @@ export function needsTending({ phase, staged }: FamfsVolume): boolean {
 
 interface Round {
   readonly abandonedMs: number;
-  /** All of them, read after the volumes, once. */
-  readonly nodes: () => Promise<readonly NodeRecord[]>;
+  readonly nodes: KnownNodes;
+}
+
+/** Asked for once in a round, and only when somebody needs it. */
+function knownNodes(context: ControllerContext): KnownNodes {
+  let read: Promise<readonly NodeRecord[]> | undefined;
+  const gone = new Map<string, Promise<boolean>>();
+  const ask = async (nodeId: string) => {
+    if (await isGone(context, nodeId)) return true;
+    const message = `node ${nodeId} has volumes mounted and no record of its heartbeat`;
+    if (!context.liveness.isAlive(nodeId)) context.events.record({ reason: "HeartbeatMissing", nodeId, message });
+    return false;
+  };
+  return {
+    records: () => (read ??= context.store.list("nodes")),
+    isGone(nodeId) {
+      const asked = gone.get(nodeId) ?? ask(nodeId);
+      gone.set(nodeId, asked);
+      return asked;
+    },
+  };
 }
 
 async function tend(

@@ -1,3 +1,4 @@
+import { showNames } from "../base/index.ts";
 import { type Condition, eventText, type FamfsVolume, type NodeRecord, type StoredRecord } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 
@@ -7,36 +8,45 @@ import type { ControllerContext } from "./context.ts";
  * nor is gone. Only the leader ends a quarantine.
  */
 
-/**
- * The nodes that may still write. `nodes` are to be read after the volume: a node has a record before it stages
- * anything, so only one that is really gone is not among them.
- */
-function nodesThatMayWrite({ staged }: FamfsVolume, nodes: readonly NodeRecord[]): string[] {
-  return Object.entries(staged)
-    .filter(([nodeId, { bootId }]) => nodes.some((node) => node.nodeId === nodeId && node.bootId === bootId))
-    .map(([nodeId]) => nodeId);
+/** What one round of maintenance finds out about nodes, once. */
+export interface KnownNodes {
+  /** All that have a record, read after the volumes. */
+  readonly records: () => Promise<readonly NodeRecord[]>;
+  /** Whether a node without one is gone for good. */
+  readonly isGone: (nodeId: string) => Promise<boolean>;
+}
+
+/** The nodes that may still write: not those that booted since, and not those that are gone. */
+async function nodesThatMayWrite({ staged }: FamfsVolume, nodes: KnownNodes): Promise<string[]> {
+  const records = await nodes.records();
+  const may: string[] = [];
+  for (const [nodeId, { bootId }] of Object.entries(staged)) {
+    const record = records.find((node) => node.nodeId === nodeId);
+    if (record === undefined ? !(await nodes.isGone(nodeId)) : record.bootId === bootId) may.push(nodeId);
+  }
+  return may;
 }
 
 const QUARANTINED = "Quarantined";
 
 /**
  * Brings `staged` up to date, and says in a condition when a deleted volume waits for silent nodes. Answers the record
- * as it is then. `nodes` reads them all, after the volume was read. CONFLICT when it changed meanwhile: it is looked at
+ * as it is then. CONFLICT when it changed meanwhile: it is looked at
  * again in the next round.
  */
 export async function endQuarantine(
   { store, liveness }: ControllerContext,
   volume: StoredRecord<"volumes">,
-  nodes: () => Promise<readonly NodeRecord[]>,
+  nodes: KnownNodes,
 ): Promise<StoredRecord<"volumes">> {
   // Asked of every volume that is in use, in every round: a request only when a node is not as it was.
   const known = Object.entries(volume.staged).every(([nodeId, { bootId }]) => liveness.get(nodeId)?.bootId === bootId);
-  const holding = new Set(known ? Object.keys(volume.staged) : nodesThatMayWrite(volume, await nodes()));
+  const holding = new Set(known ? Object.keys(volume.staged) : await nodesThatMayWrite(volume, nodes));
   const staged = Object.fromEntries(Object.entries(volume.staged).filter(([nodeId]) => holding.has(nodeId)));
-  const silent = [...holding].filter((nodeId) => !liveness.isAlive(nodeId)).toSorted();
+  const silent = [...holding].filter((nodeId) => !liveness.answers(nodeId));
   const message =
     volume.phase === "Reclaiming" && silent.length > 0
-      ? `deleted, but not erased yet: ${silent.join(", ")} had it mounted and does not answer`
+      ? `deleted, but not erased yet: ${showNames(silent)} had it mounted and does not answer`
       : undefined;
   const text = message === undefined ? undefined : eventText("EraseWaits", message);
   const present = volume.conditions.find(({ type }) => type === QUARANTINED);
