@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { FamfsError, silentLogger } from "../base/index.ts";
 import { Ownership, stale } from "./ownership.ts";
 import type { LogWriter, WriterGrant } from "./ports.ts";
+import { USER } from "./testing/actions.ts";
 import { ManualClock } from "./testing/manual-clock.ts";
 
 const NEVER = AbortSignal.any([]);
@@ -78,6 +79,20 @@ test("after a loss the grant is asked for again only when the old one has been g
   released.resolve();
   assert.equal(await again, WRITER);
   assert.deepEqual(asked, ["acquire", "release", "acquire"]);
+});
+
+test("an operation that takes a while keeps the grant until it has ended", async () => {
+  const { owner, asked } = ownership();
+  const work = Promise.withResolvers<string>();
+  const operation = owner.with(1000, USER, () => work.promise);
+  await new Promise(setImmediate);
+  const handedOver = owner.handOver({ forced: false, signal: NEVER });
+  await new Promise(setImmediate);
+  assert.deepEqual(asked, ["acquire"]);
+  work.resolve("done");
+  assert.equal(await operation, "done");
+  assert.equal(await handedOver, true);
+  assert.deepEqual(asked, ["acquire", "release"]);
 });
 
 test("a release that fails after a failed take-over keeps nobody from trying again", async () => {

@@ -42,6 +42,8 @@ export class Ownership {
   readonly #closing = new AbortController();
   #phase: Phase = { name: "none" };
   #stalled: PromiseWithResolvers<void> | undefined;
+  /** Operations that began with the grant and have not ended. */
+  #working = 0;
   #wanted: { readonly check: () => void } | undefined;
 
   constructor(options: OwnershipOptions) {
@@ -99,19 +101,28 @@ export class Ownership {
 
   /**
    * The log, without a promise when it is there already: most operations answer at once. `body` is not called for a
-   * request that was interrupted while it waited.
+   * request that was interrupted while it waited. The grant stays until `body` has ended, but for a forced hand-over.
    */
   with<T>(limitMs: number, by: RequestContext, body: (writer: LogWriter) => T | Promise<T>): T | Promise<T> {
     const { writer } = this;
-    if (writer !== undefined) return body(writer);
+    if (writer !== undefined) return this.#during(body(writer));
     return this.acquire(by.budget.leftMs(limitMs), by.signal).then((acquired) => {
       by.signal.throwIfAborted();
-      return body(acquired);
+      return this.#during(body(acquired));
+    });
+  }
+
+  #during<T>(work: T | Promise<T>): T | Promise<T> {
+    if (!(work instanceof Promise)) return work;
+    this.#working++;
+    return work.finally(() => {
+      this.#working--;
+      this.changed();
     });
   }
 
   /**
-   * Gives the grant up when no file is open for write; `forced`: in any case. Resolves with true when it is given
+   * Gives the grant up when no file is open for write and no operation under way; `forced`: in any case. Resolves with true when it is given
    * up, false when `signal` was aborted first. Nothing is sealed while files are open for write.
    */
   async handOver({ forced, signal }: { forced: boolean; signal: AbortSignal }): Promise<boolean> {
@@ -123,7 +134,7 @@ export class Ownership {
       else {
         const { clock } = this.#options;
         const restMs = forced ? 0 : phase.sinceMs + this.#options.minimumHoldMs - clock.monotonicMs();
-        if (restMs <= 0 && (forced || !this.#options.events.isBusy())) {
+        if (restMs <= 0 && (forced || (this.#working === 0 && !this.#options.events.isBusy()))) {
           await this.#yield(phase.writer, forced);
           return true;
         }
@@ -133,7 +144,7 @@ export class Ownership {
     return this.#phase.name === "none" || this.#phase.name === "releasing";
   }
 
-  /** A handle was closed: a hand-over that waits for it may go on. */
+  /** A handle was closed, or an operation has ended: a hand-over that waits for it may go on. */
   changed(): void {
     this.#wanted?.check();
   }
