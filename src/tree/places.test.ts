@@ -95,6 +95,20 @@ test("the second request of a program that was told to look again finds the gran
   assert.equal(b.read(reader), "old");
 });
 
+test("the second request comes to what another node has just moved there", async () => {
+  const { a, b, release } = await pair();
+  await put(a, "f2", "new");
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  const { f } = idsOn(b);
+  await b.tree.open(f, O.RDONLY);
+  const waiting = assert.rejects(async () => b.tree.open(f, O.RDWR, PROGRAM), { code: "NODE_STALE" });
+  await a.tree.rename(ROOT, "f2", ROOT, "f", 0);
+  release();
+  await waiting;
+  assert.equal(b.read(await b.tree.open(nodeidOf(b, "f"), O.RDWR, PROGRAM)), "new");
+});
+
 test("the grant does not wait for ever for a program that does not come again", async () => {
   const { volume, a, b, release } = await pair();
   const ids = idsOn(b);

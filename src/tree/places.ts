@@ -57,6 +57,9 @@ export class Places {
 
   /** Another node gave the name of `node` away: what comes to it may have come by the old name. */
   takenAway(node: TreeNode): void {
+    // The grant was elsewhere: whoever still is to look again may come by a name of before.
+    for (const timer of this.#awaited.values()) timer[Symbol.dispose]();
+    this.#awaited.clear();
     // What has no name any more is doubted as long as it is held.
     const untilMs = node.parent === undefined ? Infinity : this.#clock.monotonicMs() + STALE_NAME_MS;
     this.#doubts.set(node, { untilMs, told: new Set() });
@@ -70,10 +73,12 @@ export class Places {
   /** NODE_STALE unless the names of `place` still lead there. Needs the log. */
   require(place: Place, by: RequestContext): void {
     const { pid } = by.caller;
+    // What it found at its second look is what is there: nobody else could change it since. It may be new in its place.
+    const isSecondLook = this.#awaited.has(pid);
     this.#awaited.get(pid)?.[Symbol.dispose]();
     this.#awaited.delete(pid);
     const moved = place.steps.some(({ node, parent, name }) => node.parent !== parent || node.name !== name);
-    if (!moved && !this.isDoubted(place, by)) {
+    if (!moved && (isSecondLook || !this.isDoubted(place, by))) {
       this.#changed();
       return;
     }
