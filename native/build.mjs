@@ -23,6 +23,7 @@ const args = [
   "-Wall",
   "-Wextra",
   "-Werror",
+  ...(process.env.CFLAGS ?? "").split(" ").filter(Boolean),
   "-fvisibility=hidden",
   "-DNAPI_VERSION=9",
   "-isystem",

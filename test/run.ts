@@ -59,7 +59,13 @@ const SUITES: readonly Suite[] = [
   {
     name: "structure",
     what: "imports between layers, alerts, custom resources, the repository as a whole",
-    files: ["test/layers.test.ts", "test/repository.test.ts", "test/alerts.test.ts", "test/custom-resources.test.ts"],
+    files: [
+      "test/layers.test.ts",
+      "test/repository.test.ts",
+      "test/alerts.test.ts",
+      "test/custom-resources.test.ts",
+      "test/mutations/table.test.ts",
+    ],
     timeoutMinutes: 2,
   },
   {

