@@ -164,7 +164,8 @@ const FALLOCATE: Handler<void> = {
       view.getUint32(FallocateIn.offsets.mode, true),
       by,
     );
-    // The request does not say whether the caller may keep set-id bits, as WRITE does: root may.
+    // The request does not say whether the caller may keep set-id bits, as WRITE does: root may. On a connection whose
+    // mounts may be ID-mapped it does not say who calls, either (all ones): the bits go.
     if (by.caller.uid !== 0) await on.clearSetId(nodeid, uninterrupted());
   },
 };

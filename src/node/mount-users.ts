@@ -6,7 +6,7 @@ import { type MountEntry, mountAt, parseMountTable } from "./mount-table.ts";
 export interface MountUser {
   readonly pid: number;
   readonly command: string;
-  /** Of the pod it runs in, as the names of the kubelet's control groups tell. */
+  /** Of the pod it runs in. */
   readonly podUid: string | undefined;
 }
 
@@ -68,7 +68,18 @@ export async function holdersOf(
   const holding = namespaces.filter(({ table }) =>
     table.some((mount) => isDead(mount) && mountAt(table, mount.target) === mount),
   );
-  return await Promise.all(holding.map(({ pid }) => userOf(pid)));
+  return await Promise.all(
+    holding.map(async ({ pid, table }) => ({ pid, command: await commandOf(pid), podUid: podUidOf(table) })),
+  );
+}
+
+/** Each container has files that the kubelet keeps in the directory of its pod. */
+function podUidOf(table: readonly MountEntry[]): string | undefined {
+  for (const { root } of table) {
+    const [, uid] = /\/pods\/([^/]+)\/(?:etc-hosts$|containers\/)/.exec(root) ?? [];
+    if (uid !== undefined) return uid;
+  }
+  return undefined;
 }
 
 /** In words, a few of the processes that stand in what is mounted at `target`, or have something of it open. */
@@ -77,8 +88,7 @@ export async function usersOf(target: string): Promise<string> {
   for (const pid of await processes()) {
     if (!(await uses(pid, target))) continue;
     if (users.length === MOST_NAMED) return `${users.join(", ")} and more`;
-    const { command } = await userOf(Number(pid));
-    users.push(`process ${pid} (${command})`);
+    users.push(`process ${pid} (${await commandOf(Number(pid))})`);
   }
   return users.length === 0 ? "no process that can be seen from here" : users.join(", ");
 }
@@ -92,10 +102,8 @@ async function uses(pid: string, target: string): Promise<boolean> {
   return (await read(pid, "maps"))?.includes(` ${target}/`) ?? false;
 }
 
-async function userOf(pid: number): Promise<MountUser> {
-  const [command = "?", groups = ""] = [await read(`${pid}`, "comm"), await read(`${pid}`, "cgroup")];
-  const [, uid] = /pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})/.exec(groups) ?? [];
-  return { pid, command: command.trim(), podUid: uid?.replaceAll("_", "-") };
+async function commandOf(pid: number): Promise<string> {
+  return (await read(`${pid}`, "comm"))?.trim() ?? "ended";
 }
 
 async function processes(): Promise<string[]> {

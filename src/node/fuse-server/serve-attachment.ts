@@ -53,6 +53,7 @@ async function serveAttachment(
     replayIntervalMs: parameters.replayIntervalMs,
     exclusive: attachment.exclusive,
     coherent: attachment.coherent,
+    idmap: true, // pods with hostUsers: false; our mounts have default_permissions, which it takes
     logger: plugin.logger,
     onProblem: (noticed) => plugin.reportProblem(noticed),
   });

@@ -1,6 +1,8 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { RpcError } from "../../csi/index.ts";
@@ -46,18 +48,33 @@ export async function otherMountNamespace(t: TestContext, directory: string) {
 
 /**
  * A process that has `target` as a container has its volume: a bind mount in a mount namespace of its own, with the
- * `mountPropagation` of the container's volumeMount. `target` is below a directory of `shareMounts`.
+ * `mountPropagation` of the container's volumeMount. `target` is below a directory of `shareMounts`. With a `podUid` it
+ * has a file of its pod's directory as well, as each container.
  */
 export async function container(
   t: TestContext,
   target: string,
-  mountPropagation: "None" | "HostToContainer" = "HostToContainer",
+  { mountPropagation = "HostToContainer", podUid }: ContainerOptions = {},
 ) {
-  const data = await scratchDirectory(t);
+  const directory = await scratchDirectory(t);
+  const [data, hosts] = [join(directory, "data"), join(directory, "hosts")];
+  await mkdir(data);
   const kind = mountPropagation === "None" ? "rprivate" : "rslave";
-  const made = await unshared(t, "slave", `mount --rbind ${target} ${data} && mount --make-${kind} ${data}`);
-  const sh = async (script: string) => (await made.run("sh", "-c", `cd ${data} && ${script}`)).stdout;
+  let script = `mount --rbind ${target} ${data} && mount --make-${kind} ${data}`;
+  if (podUid !== undefined) {
+    const own = join(directory, "pods", podUid, "etc-hosts");
+    await mkdir(dirname(own), { recursive: true });
+    for (const file of [own, hosts]) await writeFile(file, "");
+    script += ` && mount --bind ${own} ${hosts}`;
+  }
+  const made = await unshared(t, "slave", script);
+  const sh = async (command: string) => (await made.run("sh", "-c", `cd ${data} && ${command}`)).stdout;
   return { pid: made.pid, data, sh, end: made.end };
+}
+
+interface ContainerOptions {
+  readonly mountPropagation?: "None" | "HostToContainer";
+  readonly podUid?: string;
 }
 
 async function unshared(t: TestContext, propagation: string, script: string) {
