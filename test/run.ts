@@ -65,6 +65,7 @@ const SUITES: readonly Suite[] = [
       "test/alerts.test.ts",
       "test/custom-resources.test.ts",
       "test/mutations/table.test.ts",
+      "test/long/rows.test.ts",
     ],
     timeoutMinutes: 2,
   },

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { type MethodsOf, RpcError, type ServiceDefinitions } from "../csi/index.ts";
 import { regionsAreDisjoint, testCluster } from "./testing/fixture.ts";
 
@@ -91,7 +92,7 @@ test("whatever is asked, the controller answers clearly and goes on", async () =
         assert.ok(CLEAR.has(error.code), error.message);
       }
     }),
-    { numRuns: 400 },
+    cases(400),
   );
   const volumes = await at.store.list("volumes");
   assert.ok(regionsAreDisjoint(volumes));

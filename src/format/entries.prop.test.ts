@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { EntryDecoder } from "./entry-decode.ts";
 import { encodeEntries, encodeEntry } from "./entry-encode.ts";
 import { EXTENSION_VERSION, ExtensionType, MAX_SYMLINK_TARGET } from "./extension-structs.ts";
@@ -19,6 +20,7 @@ test("every entry decodes to what was encoded, and nothing else passes its check
       bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) ^ (1 << (bit & 7));
       assert.equal(decoder.check(0, index)?.code, "ENTRY_CORRUPT", `bit ${bit} flipped`);
     }),
+    cases(100),
   );
 });
 
@@ -33,7 +35,7 @@ test("a transaction is its entries one after the other", () => {
         assert.deepEqual(decoder.decode(position * ENTRY_SIZE, first + position), { entry });
       }
     }),
-    { numRuns: 30 },
+    cases(30),
   );
 });
 

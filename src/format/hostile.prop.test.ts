@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { ALLOC_UNIT, FamfsError } from "../base/index.ts";
 import { changeOffset, encodeChange, encodeChangeRingHeader, readChangeRing } from "./change-ring.ts";
 import { sealCrc } from "./crc.ts";
@@ -48,10 +49,14 @@ function image(entries: readonly Uint8Array[]): Uint8Array {
   });
   const bytes = new Uint8Array(LOG_OFFSET + MIN_LOG_LENGTH);
   for (const piece of formatted.pieces) bytes.set(piece.bytes, piece.offset);
+  putEntries(bytes, entries);
+  return bytes;
+}
+
+function putEntries(bytes: Uint8Array, entries: readonly Uint8Array[]): void {
   const header = { logLength: MIN_LOG_LENGTH, lastIndex: lastIndexFor(MIN_LOG_LENGTH) };
   bytes.set(encodeLogHeader({ ...header, nextSeqnum: entries.length, nextIndex: entries.length }), LOG_OFFSET);
   for (const [index, entry] of entries.entries()) bytes.set(entry, LOG_OFFSET + entryOffset(index));
-  return bytes;
 }
 
 /** A few bytes anywhere in the structure become others, as an attacker with a CRC tool would do it. */
@@ -79,7 +84,7 @@ test("no decoder throws on any bytes", () => {
       assert.notEqual(decoder.check(base, 1), undefined);
       fsck(bytes);
     }),
-    { numRuns: 200 },
+    cases(200),
   );
 });
 
@@ -116,7 +121,7 @@ test("structures with any content behind a right crc are refused or read, never 
       sealCrc(copy, 4096, 504);
       inspectDeviceLabel(copy);
     }),
-    { numRuns: 500 },
+    cases(500),
   );
 });
 
@@ -131,9 +136,16 @@ test("fsck survives any entries with right crcs, and what it accepts lies inside
       return { type, payload: damaged(bytes.subarray(16, 536), at) };
     }),
   );
+  const MOST = 40;
+  const bytes = image([]);
   fc.assert(
-    fc.property(fc.array(hostile, { maxLength: 40 }), (entries) => {
-      const report = fsck(image(entries.map(({ type, payload }, index) => hostileEntry(index, type, payload))), LENGTH);
+    fc.property(fc.array(hostile, { maxLength: MOST }), (entries) => {
+      bytes.fill(0, LOG_OFFSET + entryOffset(0), LOG_OFFSET + entryOffset(MOST));
+      putEntries(
+        bytes,
+        entries.map(({ type, payload }, index) => hostileEntry(index, type, payload)),
+      );
+      const report = fsck(bytes, LENGTH);
       assert.ok(report.tree !== undefined);
       // A filler at the end stands for its whole run, of which the rest may be beyond the counter.
       const { length } = report.entries;
@@ -143,7 +155,7 @@ test("fsck survives any entries with right crcs, and what it accepts lies inside
       }
       JSON.stringify(report.entries);
     }),
-    { numRuns: 60 },
+    cases(60),
   );
 });
 
@@ -176,7 +188,7 @@ test("fsck survives a damaged image", () => {
       fsck(good.subarray(0, length), LENGTH);
       for (const [offset, value] of saved.reverse()) good[offset] = value;
     }),
-    { numRuns: 100 },
+    cases(100),
   );
 });
 
@@ -206,7 +218,7 @@ test("a reader of the change ring gets every change since it looked, or is told 
         );
       }
     }),
-    { numRuns: 40 },
+    cases(40),
   );
 });
 

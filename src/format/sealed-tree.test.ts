@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { ALLOC_UNIT } from "../base/index.ts";
 import type { Extent, FileEntry, Layout, LogEntry, RelinkEntry } from "./log-entry.ts";
 import { type SealedNode, standInPath } from "./sealed-node.ts";
@@ -359,6 +360,6 @@ test("whatever the entries: a tree, no space twice, and the changes tell all of 
       assert.equal(target.used(0).total, used, "space is claimed once and given back");
       assert.equal(target.counts.files + target.counts.directories, alive.size);
     }),
-    { numRuns: 400 },
+    cases(400),
   );
 });

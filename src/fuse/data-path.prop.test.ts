@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import { native } from "../../native/index.ts";
+import { cases } from "../../test/support/cases.ts";
 import { DataPath } from "./data-path.ts";
 import { ERRNO } from "./errno.ts";
 import { FileHandles } from "./file-handles.ts";
@@ -136,7 +137,7 @@ test("whatever the request says, it is answered once and stays inside the file's
         assert.equal(memory.activity[0], 0, "the map is left");
       },
     ),
-    { numRuns: 1000 },
+    cases(1000),
   );
 });
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { setImmediate as tick } from "node:timers/promises";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { OPCODES, type Opcode } from "./opcode.ts";
 import { parseRequest } from "./request.ts";
 import { FakeKernel, request } from "./testing/fake-kernel.ts";
@@ -39,7 +40,7 @@ test("parsing never throws and never reads beyond the request", () => {
       assert.ok(parsed.dataAt <= parsed.bytes.byteLength);
       for (const name of parsed.names) assert.ok(name.length > 0 && !name.includes("\0"));
     }),
-    { numRuns: 2000 },
+    cases(2000),
   );
 });
 
@@ -61,7 +62,7 @@ test("whatever arrives, each request gets at most one well-formed answer and the
         kernel.replies.clear();
         assert.equal(kernel.answered(kernel.send("STATFS", 1)).errno, 0);
       }),
-      { numRuns: 300 },
+      cases(300),
     );
   } finally {
     files?.[Symbol.dispose]();

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { directory, simulatedVolume, taker } from "../../test/support/simulated-volume.ts";
 import { isFamfsError } from "../base/index.ts";
 import {
@@ -71,7 +72,7 @@ test("whatever the memory holds, a volume opens, replays and is taken over, or s
         refused++;
       }
     }),
-    { numRuns: 400 },
+    cases(400),
   );
   assert.ok(refused > 20 && served > 20, `${refused} refused, ${served} served`);
 });

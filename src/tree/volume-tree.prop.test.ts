@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { cases } from "../../test/support/cases.ts";
 import { ALLOC_UNIT, isFamfsError } from "../base/index.ts";
 import { find, O, snapshot, USER } from "./testing/actions.ts";
 import { type ModelFile, PosixModel, Refused } from "./testing/posix-model.ts";
@@ -252,7 +253,7 @@ test("any sequence of operations does what POSIX with famfs's rule says, and a s
       assert.equal(free, 400 * ALLOC_UNIT - tree.used(0).total);
       assert.equal(run.node.maps.count, 0);
     }),
-    { numRuns: 300 },
+    cases(300),
   );
 });
 
@@ -273,6 +274,6 @@ test("a crash at any point leaves a consistent log, and the next mount has all t
       assert.equal(again.tree.status().freeBlocks * 4096, 400 * ALLOC_UNIT - tree.used(0).total);
       assert.deepEqual(run.volume.reservations("a"), []);
     }),
-    { numRuns: 150 },
+    cases(150),
   );
 });
