@@ -3,14 +3,14 @@ const CHUNK = 256;
 
 /**
  * Items in the order of `compare`, in chunks, so that a million of them cost a binary search and one short splice per
- * change. No two items may compare equal.
+ * change. No two items may compare equal. `Probe`: what of an item decides its place.
  */
-export class SortedList<T> {
-  readonly #compare: (a: T, b: T) => number;
+export class SortedList<T extends Probe, Probe = T> {
+  readonly #compare: (a: Probe, b: Probe) => number;
   #chunks: T[][] = [];
   #size = 0;
 
-  constructor(compare: (a: T, b: T) => number) {
+  constructor(compare: (a: Probe, b: Probe) => number) {
     this.#compare = compare;
   }
 
@@ -20,13 +20,17 @@ export class SortedList<T> {
 
   add(item: T): void {
     this.#size++;
-    // The last chunk that begins at or before the item, or the first one.
-    const position = Math.max(0, this.#chunkAt(item));
-    const chunk = this.#chunks[position];
-    if (chunk === undefined) {
-      this.#chunks.push([item]);
+    const end = this.#chunks.at(-1);
+    const last = end?.at(-1);
+    if (end === undefined || last === undefined || this.#compare(last, item) < 0) {
+      // Most lists are filled in their order.
+      if (end !== undefined && end.length < CHUNK) end.push(item);
+      else this.#chunks.push([item]);
       return;
     }
+    // The last chunk that begins at or before the item, or the first one.
+    const position = Math.max(0, this.#chunkAt(item));
+    const chunk = this.#chunks[position] ?? end;
     chunk.splice(this.#lowerBound(chunk, item), 0, item);
     if (chunk.length > CHUNK) this.#chunks.splice(position + 1, 0, chunk.splice(CHUNK >> 1));
   }
@@ -46,7 +50,7 @@ export class SortedList<T> {
   }
 
   /** The first item that is not before `probe`. */
-  ceiling(probe: T): T | undefined {
+  ceiling(probe: Probe): T | undefined {
     const position = Math.max(0, this.#chunkAt(probe));
     const chunk = this.#chunks[position];
     if (chunk === undefined) return undefined;
@@ -54,7 +58,7 @@ export class SortedList<T> {
   }
 
   /** The last item that is not after `probe`. */
-  floor(probe: T): T | undefined {
+  floor(probe: Probe): T | undefined {
     const chunk = this.#chunks[this.#chunkAt(probe)];
     if (chunk === undefined) return undefined;
     const at = this.#lowerBound(chunk, probe);
@@ -79,7 +83,7 @@ export class SortedList<T> {
   }
 
   /** Ascending, from the first item that is not before `probe`; the list must not change meanwhile. */
-  *from(probe: T): Generator<T> {
+  *from(probe: Probe): Generator<T> {
     let position = Math.max(0, this.#chunkAt(probe));
     let at = this.#lowerBound(this.#chunks[position] ?? [], probe);
     for (; position < this.#chunks.length; position++, at = 0) {
@@ -93,7 +97,7 @@ export class SortedList<T> {
   }
 
   /** Position of the last chunk whose first item is not after `probe`; -1 when there is none. */
-  #chunkAt(probe: T): number {
+  #chunkAt(probe: Probe): number {
     let low = 0;
     let high = this.#chunks.length;
     while (low < high) {
@@ -105,7 +109,7 @@ export class SortedList<T> {
     return low - 1;
   }
 
-  #lowerBound(chunk: readonly T[], probe: T): number {
+  #lowerBound(chunk: readonly T[], probe: Probe): number {
     let low = 0;
     let high = chunk.length;
     while (low < high) {

@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, SortedList } from "../base/index.ts";
 import type { Layout, SealedNode, Time } from "../format/index.ts";
 import type { OpenFile } from "./open-file.ts";
 import type { UnsealedFile } from "./unsealed-file.ts";
@@ -62,12 +62,11 @@ const SEALED_NODEIDS = 2;
 /** nodeids of nodes that were made here; they keep theirs when they seal. */
 const LOCAL_NODEIDS = 2 ** 40;
 
-/** The names of a directory, in order of nodeid when read: so cookies survive any change in between. */
+/** The names of a directory, read in order of nodeid: so cookies survive any change in between. */
 export class Children {
   readonly #byName = new Map<string, TreeNode>();
+  readonly #ordered = new SortedList<TreeNode, Pick<TreeNode, "nodeid">>((a, b) => a.nodeid - b.nodeid);
   #directories = 0;
-  /** Sorted by nodeid; undefined when it must be made anew. */
-  #ordered: TreeNode[] | undefined = [];
 
   get size(): number {
     return this.#byName.size;
@@ -89,9 +88,7 @@ export class Children {
     if (this.#byName.has(name)) throw new FamfsError("INTERNAL", `name "${name}" is taken in its directory`);
     this.#byName.set(name, node);
     if (node.kind === "directory") this.#directories++;
-    const last = this.#ordered?.at(-1);
-    if (last === undefined || last.nodeid < node.nodeid) this.#ordered?.push(node);
-    else this.#ordered = undefined;
+    this.#ordered.add(node);
   }
 
   remove(name: string): void {
@@ -99,23 +96,16 @@ export class Children {
     if (node === undefined) return;
     this.#byName.delete(name);
     if (node.kind === "directory") this.#directories--;
-    this.#ordered = undefined;
+    this.#ordered.delete(node);
   }
 
-  /** Nodes with a nodeid above `cookie`, in order. A snapshot: changes while it is read do not disturb it. */
+  /** Nodes with a nodeid above `cookie`, in order. What changes meanwhile is seen or not. */
   *after(cookie: number): Generator<TreeNode> {
-    this.#ordered ??= [...this.#byName.values()].sort((a, b) => a.nodeid - b.nodeid);
-    const ordered = this.#ordered;
-    let low = 0;
-    let high = ordered.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((ordered[middle]?.nodeid ?? 0) <= cookie) low = middle + 1;
-      else high = middle;
-    }
-    for (let at = low; at < ordered.length; at++) {
-      const node = ordered[at];
-      if (node?.parent?.children === this) yield node;
+    for (let last = cookie; ; ) {
+      const node = this.#ordered.ceiling({ nodeid: last + 1 });
+      if (node === undefined) return;
+      yield node;
+      last = node.nodeid;
     }
   }
 }

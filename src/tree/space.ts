@@ -77,7 +77,7 @@ export class Space {
     this.#writer = writer;
     this.#published = [];
     this.#rebuild();
-    this.#publish();
+    this.#publish([...this.#reserved]);
   }
 
   /** This node is owner no more; reservations of files that are still open stay in its slot. */
@@ -211,21 +211,22 @@ export class Space {
     for (const extent of extents) this.#reserved.delete(extent);
   }
 
-  /** Brings the published reservations down to what is reserved. */
+  /** Brings the published reservations down to what is reserved: after files were sealed, not for each request. */
   settle(): void {
-    if (this.#writer !== undefined && this.#published.length > 0) this.#publish();
+    if (this.#writer !== undefined && this.#published.length > 0) this.#publish([...this.#reserved]);
   }
 
   #reserve(extents: readonly RegionExtent[]): void {
     for (const extent of extents) this.#reserved.add(extent);
-    if (!extents.every((extent) => this.#published.some((range) => covers(range, extent)))) this.#publish(extents);
+    if (extents.every((extent) => this.#published.some((range) => covers(range, extent)))) return;
+    // What is published covers what is reserved, and is a few ranges, however many files there are.
+    this.#publish([...this.#published, ...extents.map((extent) => this.#ahead(extent))]);
   }
 
-  /** Publishes at least what is reserved, and some units beyond `growing`. */
-  #publish(growing: readonly RegionExtent[] = []): void {
-    const wanted = [...this.#reserved, ...growing.map((extent) => this.#ahead(extent))];
-    this.#published = coverRanges(wanted);
-    this.#writer?.publishReservations(this.#published);
+  #publish(ranges: readonly RegionExtent[]): void {
+    const covering = coverRanges(ranges);
+    this.#writer?.publishReservations(covering);
+    this.#published = covering;
   }
 
   #ahead(extent: RegionExtent): RegionExtent {
