@@ -32,8 +32,8 @@ function writeOpened(reply: ReplyWriter, opened: Opened, on: ServedConnection, n
 }
 
 /** The kernel never learned of it, so no RELEASE will come. */
-function discardOpened(on: ServedConnection, opened: Opened): void {
-  on.forgetOpened(opened);
+function discardOpened(on: ServedConnection, nodeid: number, opened: Opened): void {
+  on.forgetOpened(nodeid, opened);
   on.background("release of a file that nobody holds", () => on.operations.release(opened.handle));
 }
 
@@ -47,7 +47,7 @@ async function openedWithoutSetId(
   try {
     await on.clearSetId(nodeid, uninterrupted());
   } catch (error) {
-    discardOpened(on, opened);
+    discardOpened(on, nodeid, opened);
     throw error;
   }
   return opened;
@@ -62,7 +62,7 @@ const OPEN: Handler<Opened> = {
     return clears ? openedWithoutSetId(on, opened, nodeid) : opened;
   },
   write: (reply, opened, request, on) => writeOpened(reply, opened, on, request.nodeid),
-  discard: discardOpened,
+  discard: (on, opened, request) => discardOpened(on, request.nodeid, opened),
 };
 
 const CREATE: Handler<{ entry: Entry; opened: Opened }> = {
@@ -79,7 +79,7 @@ const CREATE: Handler<{ entry: Entry; opened: Opened }> = {
     reply.entry(entry);
     writeOpened(reply, opened, on, entry.attributes.nodeid);
   },
-  discard: (on, { opened }) => discardOpened(on, opened),
+  discard: (on, { entry, opened }) => discardOpened(on, entry.attributes.nodeid, opened),
 };
 
 const RELEASE: Handler<void> = {

@@ -19,6 +19,8 @@ export class FileHandles {
   readonly #memory: SharedMemory;
   readonly #maps: SharedFileMaps;
   readonly #handles: (FileHandle | undefined)[] = [];
+  /** By connection and nodeid: a request looks at the handles of its own file only. */
+  readonly #byNode = new Map<number, Map<number, Set<FileHandle>>>();
   readonly #free: number[] = [];
 
   constructor(memory: SharedMemory, maps: SharedFileMaps) {
@@ -45,6 +47,7 @@ export class FileHandles {
     Atomics.store(handles, base + HANDLE.generation, generation);
     const handle = { slot, generation, connection, nodeid, opened, map };
     this.#handles[slot] = handle;
+    this.#ofNode(connection, nodeid).add(handle);
     return handle;
   }
 
@@ -62,11 +65,27 @@ export class FileHandles {
     Atomics.store(this.#memory.handles, cell, nextGeneration(handle.generation));
     this.#handles[handle.slot] = undefined;
     this.#free.push(handle.slot);
+    const nodes = this.#byNode.get(handle.connection);
+    const handles = nodes?.get(handle.nodeid);
+    handles?.delete(handle);
+    if (handles?.size === 0) nodes?.delete(handle.nodeid);
+    if (nodes?.size === 0) this.#byNode.delete(handle.connection);
   }
 
-  /** Open files of one connection. */
-  *of(connection: number): Iterable<FileHandle> {
-    for (const handle of this.#handles) if (handle?.connection === connection) yield handle;
+  /** Open files of one connection, or those of one node of it; a copy, so they may be closed meanwhile. */
+  of(connection: number, nodeid?: number): FileHandle[] {
+    const nodes = this.#byNode.get(connection);
+    if (nodes === undefined) return [];
+    if (nodeid !== undefined) return [...(nodes.get(nodeid) ?? [])];
+    return [...nodes.values()].flatMap((handles) => [...handles]);
+  }
+
+  #ofNode(connection: number, nodeid: number): Set<FileHandle> {
+    const nodes = this.#byNode.get(connection) ?? new Map<number, Set<FileHandle>>();
+    this.#byNode.set(connection, nodes);
+    const handles = nodes.get(nodeid) ?? new Set<FileHandle>();
+    nodes.set(nodeid, handles);
+    return handles;
   }
 
   /** Whether writes through this handle must clear set-id bits first. */

@@ -13,7 +13,7 @@ export interface ServedConnection {
   openFile(nodeid: number, opened: Opened): FileHandle;
   closeFile(handle: FileHandle): void;
   /** Closes what `openFile` made of this, if it came to that. */
-  forgetOpened(opened: Opened): void;
+  forgetOpened(nodeid: number, opened: Opened): void;
   /** For whoever must see set-id bits come and go: all attributes on their way to the kernel. */
   learn(attributes: Attributes): void;
   learnEntry(entry: Entry | Missing): void;

@@ -169,6 +169,19 @@ test("what waits when the session is detached fails with EIO, and is not carried
   assert.deepEqual([...files.readDirectory(1, 0)], []);
 });
 
+test("a session that is detached leaves no open file behind for its workers", () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeids = ["a", "b"].map((name) => files.addFile(1, name));
+  for (const nodeid of [...nodeids, ...nodeids]) kernel.answered(kernel.send("OPEN", nodeid, openFlags(2)));
+  assert.deepEqual(
+    nodeids.map((nodeid) => kernel.handles.of(1, nodeid).length),
+    [2, 2],
+  );
+  kernel.session.detach();
+  assert.deepEqual(kernel.handles.of(1), []);
+});
+
 test("an operation that ends soon after its INTERRUPT is answered, not cut", async () => {
   using setup = setUp();
   const { kernel, files } = setup;

@@ -125,11 +125,12 @@ export class Session implements ServedConnection {
 
   /**
    * Stops serving. Requests that still wait are answered with EIO; the kernel fails later ones when the last holder
-   * of the descriptor has closed it. Handles are left as they are.
+   * of the descriptor has closed it. The operations' own handles are left as they are: they are closed with them.
    */
   detach(): void {
     for (const { request } of this.#pending.values()) this.#refuse(request, ERRNO.EIO);
     this.#finish(new FamfsError("CANCELLED", "the session was detached"));
+    for (const handle of this.#parts.handles.of(this.#parts.connection)) this.closeFile(handle);
   }
 
   // ---- the transport's side ----
@@ -160,7 +161,7 @@ export class Session implements ServedConnection {
     if (this.#isOver) return;
     this.#parts.logger.info({ errno }, "the connection has ended");
     this.#finish(new FamfsError("CANCELLED", "the connection has ended"));
-    for (const handle of [...this.#parts.handles.of(this.#parts.connection)]) {
+    for (const handle of this.#parts.handles.of(this.#parts.connection)) {
       this.closeFile(handle);
       this.background("release at the end of the connection", () => this.operations.release(handle.opened.handle));
     }
@@ -328,8 +329,8 @@ export class Session implements ServedConnection {
     this.#parts.handles.close(handle);
   }
 
-  forgetOpened(opened: Opened): void {
-    for (const handle of this.#parts.handles.of(this.#parts.connection)) {
+  forgetOpened(nodeid: number, opened: Opened): void {
+    for (const handle of this.#parts.handles.of(this.#parts.connection, nodeid)) {
       if (handle.opened === opened) this.closeFile(handle);
     }
   }
@@ -337,8 +338,8 @@ export class Session implements ServedConnection {
   learn(attributes: Attributes): void {
     if (!this.#setId.learn(attributes)) return;
     const on = this.#setId.has(attributes.nodeid);
-    for (const handle of this.#parts.handles.of(this.#parts.connection)) {
-      if (handle.nodeid === attributes.nodeid) this.#parts.handles.setSetId(handle, on);
+    for (const handle of this.#parts.handles.of(this.#parts.connection, attributes.nodeid)) {
+      this.#parts.handles.setSetId(handle, on);
     }
   }
 
