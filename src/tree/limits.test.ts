@@ -180,6 +180,24 @@ test("a claim of n bytes takes n bytes, also when other files hold more than the
   await node.write(one, 17 * MIB, "end");
 });
 
+test("a large file that cannot grow in place takes a part of what is free, and in the end all of it", async () => {
+  const volume = new SharedVolume({ dataBytes: 8192 * MIB });
+  const node = volume.serve("a");
+  const { opened } = await node.tree.create(ROOT, "large", 0o644, O.WRONLY, USER);
+  await node.tree.prepareWrite(opened.handle, { offset: 0, end: 2048 * MIB, isWriteBack: false });
+  const free = () => node.tree.status().freeBlocks * 4096;
+  let others = 0;
+  for (let end = 2048 * MIB, most = 512 * MIB; free() > 0; most = 8192 * MIB) {
+    await put(node, `behind ${others++}`, "x");
+    const before = free();
+    end += before > 0 ? 1 : 0;
+    await node.tree.prepareWrite(opened.handle, { offset: end - 1, end, isWriteBack: false });
+    assert.ok(before - free() <= most, `${(before - free()) / MIB} MiB for one byte`);
+    end = node.maps.state(opened.map).capacity;
+  }
+  assert.equal(node.maps.state(opened.map).capacity + others * ALLOC_UNIT, 8192 * MIB);
+});
+
 test("what was prepared for a write, and given to another file before it, can be prepared again", async () => {
   const volume = new SharedVolume({ dataBytes: 64 * MIB });
   const node = volume.serve("a");

@@ -16,7 +16,7 @@ export interface RegionExtent {
   readonly length: number;
 }
 
-/** An extent that can grow in place grows by its size, but not by more than this. */
+/** An extent that can grow in place grows by its size, but not by more than this; otherwise it may be more. */
 const MAX_STEP = 64 * MIB;
 /**
  * Reservations are published this far ahead, so that not every create rewrites the owner slot; but only so much of
@@ -135,8 +135,8 @@ export class Space {
   }
 
   /**
-   * Extents that make a file of `extents` hold `length` bytes: in place where the next range is free, otherwise
-   * doubling, so that `MAX_EXTENTS_EXTENDED` suffice for any size. NO_SPACE.
+   * Extents that make a file of `extents` hold `length` bytes: in place where the next range is free. Otherwise
+   * doubling, until as much comes at a time as lets the extents that it may still have take all that is free. NO_SPACE.
    */
   reserveGrowth(extents: readonly RegionExtent[], length: number): RegionExtent[] {
     const free = this.#owned();
@@ -155,7 +155,8 @@ export class Space {
       }
     }
     for (let slots = MAX_EXTENTS_EXTENDED - extents.length; missing > 0 && slots > 0; slots--) {
-      const extent = first([Math.max(missing, have), ...halvings(missing)], (size) => free.allocate(size));
+      const step = Math.min(have, Math.max(MAX_STEP, roundUp(free.freeBytes / slots, ALLOC_UNIT)));
+      const extent = first([Math.max(missing, step), ...halvings(missing)], (size) => free.allocate(size));
       if (extent === undefined) break;
       got.push(extent);
       missing -= extent.length;
