@@ -58,13 +58,15 @@ static void worker_close(napi_env env, struct worker *worker) {
     poll_remove(worker->epoll);
     close(worker->epoll);
   }
-  if (worker->wake >= 0) close(worker->wake);
   free(worker->bounce);
   for (size_t i = 0; i < 3; i++)
     if (worker->keep[i] != NULL) napi_delete_reference(env, worker->keep[i]);
+  int wake = worker->wake;
   pthread_mutex_lock(&lock);
   memset(worker, 0, sizeof *worker);
   pthread_mutex_unlock(&lock);
+  // Only now: until the slot is free, fuseWake of another thread may write to this number, whatever it names.
+  if (wake >= 0) close(wake);
 }
 
 static bool arg_array(napi_env env, napi_value value, napi_typedarray_type wanted, void **data, size_t *length) {

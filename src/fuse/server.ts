@@ -1,4 +1,5 @@
 import { closeSync, writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { FUSE_EVENT, native } from "../../native/index.ts";
@@ -26,6 +27,7 @@ const BATCH = 256;
 const NO_BYTES = new Uint8Array(0);
 
 export interface FuseServerOptions {
+  /** Default: `workersFor` the machine. */
   readonly workers?: number;
   /** Replies are copied out of windows by us, never by the kernel: for memory whose poison could take a host down. */
   readonly bounce?: boolean;
@@ -37,6 +39,14 @@ export interface AttachOptions {
   readonly fd: number;
   readonly operations: Operations;
   readonly options?: SessionOptions;
+}
+
+/**
+ * One worker per processor, at least two, so that a READ that waits for memory does not hold up all others. At most
+ * four: each costs some 12 MB (measured), and what they do is copying, for which four saturate the link to a pool.
+ */
+export function workersFor(processors: number): number {
+  return Math.max(2, Math.min(4, processors));
 }
 
 /** Serves FUSE connections: one per process. The thread that opens it owns the trees and answers metadata. */
@@ -76,7 +86,7 @@ export class FuseServer implements AsyncDisposable {
   }
 
   static async open(options: FuseServerOptions = {}): Promise<FuseServer> {
-    const workers = options.workers ?? 2;
+    const { workers = workersFor(availableParallelism()) } = options;
     const bounce = options.bounce === true;
     const server = new FuseServer(workers, bounce, options.logger ?? silentLogger);
     try {
