@@ -38,6 +38,12 @@ test("an unknown command is a usage error that names what there is", () => {
   assert.match(stderr, /unknown command 'mout'.*\n.*Did you mean mount/);
 });
 
+test("what a command was called once names the new one, whatever else is said", () => {
+  const { status, stderr } = run("device scan --adopt --dry-run --fabric rack1 /dev/null");
+  assert.equal(status, 64);
+  assert.match(stderr, /"device scan --adopt" is now "device rebuild"/);
+});
+
 test("a reader that has seen enough is no error", () => {
   const { stderr } = run("--help | head -c 1 >/dev/null");
   assert.equal(stderr, "");

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { FamfsError } from "../base/index.ts";
 import { Device, formatVolume, initDevice } from "../media/index.ts";
-import { adopt, planAdoption } from "./adoption.ts";
 import { Devices } from "./devices.ts";
+import { planRebuild, rebuild } from "./rebuild.ts";
 import {
   cleanup,
   eventually,
@@ -238,14 +238,14 @@ test("a device whose records are lost is not registered before they are made aga
     await formatVolume(device, { offset: 2 ** 22, length: 2 ** 25 }, format);
   }
   const devices = cleanup(t).use(await Devices.open([{ device: path }], { ...context, store }));
-  assert.match(devices.problems.join(), /1 volumes without records \(pvc-1\).*device scan --adopt --fabric=rack1/);
+  assert.match(devices.problems.join(), /1 volumes without records \(pvc-1\).*device rebuild --fabric=rack1/);
   assert.deepEqual(await store.list("devices"), []);
   const label = { ...LABEL, uuid, sizeBytes: 2 ** 26 };
-  await assert.rejects(planAdoption({ store, devices: [{ path, label }] }), {
+  await assert.rejects(planRebuild({ store, devices: [{ path, label }] }), {
     code: "INVALID_ARGUMENT",
     message: /--fabric/,
   });
-  await adopt(store, await planAdoption({ store, devices: [{ path, label }], fabric: "rack1" }));
+  await rebuild(store, await planRebuild({ store, devices: [{ path, label }], fabric: "rack1" }));
   await eventually("it is registered", async () => (await store.get("devices", uuid))?.nodes["a"]);
   assert.ok(((await store.get("devices", uuid))?.generation ?? 0) >= 7);
   assert.deepEqual(devices.problems, []);

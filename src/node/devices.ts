@@ -19,7 +19,7 @@ import {
   UNTOUCHED,
   updateRecord,
 } from "../state/index.ts";
-import { defaultCoherency } from "./adoption.ts";
+import { defaultCoherency } from "./rebuild.ts";
 
 export interface DeviceOption {
   /** A path, `file:///…?size=…`, a device UUID, or `auto`: each devdax device that carries a label of the pool. */
@@ -304,7 +304,7 @@ export class Devices implements AsyncDisposable {
     if (names.length === 0) return;
     throw new FamfsError(
       "RECORDS_LOST",
-      `${device.path} holds ${names.length} volumes without records (${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}): make them again with "device scan --adopt --fabric=${fabric}", or give them up with "device init --force"`,
+      `${device.path} holds ${names.length} volumes without records (${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""}): make them again with "device rebuild --fabric=${fabric}", or give them up with "device init --force"`,
     );
   }
 

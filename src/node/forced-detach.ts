@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "../base/index.ts";
 import type { Store, StoredRecord } from "../state/index.ts";
-import { rebuiltAt } from "./adoption.ts";
+import { rebuiltAt } from "./rebuild.ts";
 import type { StageRecords } from "./stage-records.ts";
 import type { NodeIdentity } from "./staging-claim.ts";
 import type { VolumeWatcher } from "./volume-watch.ts";

@@ -4,9 +4,9 @@
  */
 import { FamfsError } from "../base/index.ts";
 import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
-import { rebuiltAt } from "./adoption.ts";
 import { type MountEntry, readMountTable } from "./mount-table.ts";
 import { isMountOf, mountSource } from "./mounts.ts";
+import { rebuiltAt } from "./rebuild.ts";
 import type { StageRecords } from "./stage-records.ts";
 
 export interface NodeIdentity {

@@ -111,7 +111,7 @@ export const EVENT_REASONS = {
     about: "volume",
     means:
       "the memory holds another volume where this one was placed, and that one's record was lost: neither is touched",
-    wayOut: 'make the lost record again with "famfs-csi device scan --adopt" in the pod of a node plugin',
+    wayOut: 'make the lost record again with "famfs-csi device rebuild" in the pod of a node plugin',
   },
   DeviceMissing: {
     type: "Warning",

@@ -97,7 +97,7 @@ describe("the chart in a cluster", { skip: missingCluster(), timeout: 900_000 },
       `--namespace=${NAMESPACE}`,
       "--selector=app.kubernetes.io/component=node",
     );
-    const program = ["famfs-csi", "device", "scan", "--adopt", "--dry-run", poolFile(cluster)];
+    const program = ["famfs-csi", "device", "rebuild", "--dry-run", poolFile(cluster)];
     const answer = await cluster.kubectl(["exec", plugin, `--namespace=${NAMESPACE}`, "--", ...program]);
     assert.match(answer, /every volume in the memory has its record/);
   });

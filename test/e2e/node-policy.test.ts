@@ -404,22 +404,22 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
       "lost-a": await tokenOf("node", "lost-a"),
       "lost-b": await tokenOf("node", "lost-b"),
       controller: await tokenOf("controller"),
-      adopt: await tokenOf("adopt"),
+      rebuild: await tokenOf("rebuild"),
     };
     const flags = new Map<Account, string[]>();
     for (const account of ["lost-a", "lost-b", "controller"] as const) {
       const kubeconfig = await kubeconfigWith(tokens[account]);
       flags.set(account, [`--kubeconfig=${kubeconfig}`, `--node-namespace=${NODE_NAMESPACE}`]);
     }
-    const token = join(server.directory, "adopt.token");
-    writeFileSync(token, `${tokens.adopt}\n`, { mode: 0o600 });
-    flags.set("adopt", [...(flags.get("lost-a") ?? []), `--token=${token}`]);
+    const token = join(server.directory, "rebuild.token");
+    writeFileSync(token, `${tokens.rebuild}\n`, { mode: 0o600 });
+    flags.set("rebuild", [...(flags.get("lost-a") ?? []), `--token=${token}`]);
     await checkLostRecords({
       storeFlags: (_directory, account) => flags.get(account) ?? [],
       async loseRecords(_directory, path) {
         await server.kubectl(["wait", "--for=delete", "famfsvolume/pvc-deleted", "--timeout=30s"]);
         await loseAllRecords(server);
-        const own = await runProgram("device", "scan", path, "--adopt", ...(flags.get("lost-a") ?? []));
+        const own = await runProgram("device", "rebuild", path, ...(flags.get("lost-a") ?? []));
         assert.notEqual(own.status, 0);
         assert.match(own.stderr, /node lost-a may register a device for itself only.*needs --token/);
         assert.deepEqual(await admin.list("volumes"), []);

@@ -34,7 +34,7 @@ describe("docs/operations.md", { skip: missingApiServer() }, () => {
     const page = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8");
     const commands = [...page.matchAll(/^ {4}kubectl (.*)$/gm)].map(([, line = ""]) => line);
     assert.equal(commands.length, 11);
-    await server.kubectl(["create", "serviceaccount", "release-adopt"]);
+    await server.kubectl(["create", "serviceaccount", "release-rebuild"]);
     const node = { apiVersion: "v1", kind: "Node", metadata: { name: "n1", labels: { "famfs.csi.dev/fabric": "x" } } };
     const lease = {
       apiVersion: "coordination.k8s.io/v1",

@@ -21,7 +21,7 @@ const capability = {
 } as const;
 
 /** Whose rights a process has: a node's (which only looks), the controller's, or those to make records again. */
-export type Account = "lost-a" | "lost-b" | "controller" | "adopt";
+export type Account = "lost-a" | "lost-b" | "controller" | "rebuild";
 
 export interface LostRecordsOptions {
   /** What the program needs to find the store. */
@@ -111,7 +111,7 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
   assert.equal(readFileSync(join(inUse, "arena"), "utf8"), "in use", "what is mounted goes on");
 
   const scan = (account: Account, ...more: string[]) =>
-    runProgram("device", "scan", device.path, "--adopt", ...more, ...storeFlags(directory, account));
+    runProgram("device", "rebuild", device.path, ...more, ...storeFlags(directory, account));
   const wrong = await scan("lost-a", "--fabric=rack-8");
   assert.equal(wrong.status, 64, wrong.stderr);
   assert.match(wrong.stderr, /are of fabric "rack-7", not "rack-8"/);
@@ -120,7 +120,7 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
   assert.match(dry.stdout, /WOULD MAKE.*\npvc-resting .*rack-7.*lost-a\npvc-used .*rack-7.*lost-b\n/);
   const { entries: none } = await controller.call("controller", "ListVolumes", {});
   assert.deepEqual(none, []);
-  const adopted = await scan("adopt", "--output", "json");
+  const adopted = await scan("rebuild", "--output", "json");
   assert.equal(adopted.status, 0, adopted.stderr);
   const made = (JSON.parse(adopted.stdout) as { volumes: { name: string; record: { parameters: object } }[] }).volumes;
   assert.deepEqual(
@@ -130,7 +130,7 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
       [used, { dataWriters: "any" }],
     ],
   );
-  const again = await scan("adopt", "--output", "json");
+  const again = await scan("rebuild", "--output", "json");
   assert.deepEqual((JSON.parse(again.stdout) as { volumes: object[] }).volumes, [], "nothing is left to be made");
 
   assert.equal(await create("pvc-resting", { mode: "0775" }), resting, "the claim finds its volume");

@@ -20,7 +20,7 @@ describeDriver("lost records", (group) => {
   const limits = { timeout: 300_000 };
   const reattached = { timeoutMs: 150_000 };
 
-  test("device scan --adopt makes all FamfsVolumes again, and pods use them as before", limits, async (t) => {
+  test("device rebuild makes all FamfsVolumes again, and pods use them as before", limits, async (t) => {
     const { cluster, space } = group;
     const { api } = cluster;
     await space.create(claim("one"), pod("one", "one"), claim("two"), pod("two", "two", { node: "node-b" }));
@@ -48,12 +48,12 @@ describeDriver("lost records", (group) => {
     const selector = "labelSelector=app.kubernetes.io/component=node";
     const [plugin] = await api.list<Pod>(`${pathOf("v1", "Pod", { namespace: NAMESPACE })}?${selector}`);
     // Named, because only devdax devices are found by themselves wherever they are.
-    const program = ["/usr/bin/node", "/app/src/cli/main.js", "device", "scan", "--adopt", poolFile(cluster)];
+    const program = ["/usr/bin/node", "/app/src/cli/main.js", "device", "rebuild", poolFile(cluster)];
     const namespace = `--namespace=${NAMESPACE}`;
     const exec = ["exec", "--stdin", namespace, plugin?.metadata.name ?? "", "--", ...program];
     await assert.rejects(cluster.kubectl(exec), /node node-[ab] may .*needs --token/);
     assert.deepEqual(await all(), []);
-    const input = await cluster.kubectl(["create", "token", `${RELEASE}-adopt`, namespace]);
+    const input = await cluster.kubectl(["create", "token", `${RELEASE}-rebuild`, namespace]);
     await cluster.kubectl([...exec, "--token=-"], { input });
     assert.deepEqual(await all(), before);
 

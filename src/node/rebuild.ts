@@ -1,5 +1,5 @@
 /**
- * Records made again from what the memory says, for the day the store has lost them: `device scan --adopt`. What is in
+ * Records made again from what the memory says, for the day the store has lost them: `device rebuild`. What is in
  * memory is believed where a record is missing, and never over a record that is there.
  */
 import { FamfsError, hasCode, isFamfsError, messageOf } from "../base/index.ts";
@@ -21,14 +21,14 @@ import {
   updateRecord,
 } from "../state/index.ts";
 
-export interface AdoptionOptions {
+export interface RebuildOptions {
   readonly store: Store;
   readonly devices: readonly ScannedDevice[];
   /** Of devices that have no record and hold no volume that names it. */
   readonly fabric?: string | undefined;
 }
 
-export interface AdoptionPlan {
+export interface RebuildPlan {
   /** As they shall be; one that is there already only gets a higher generation. */
   readonly devices: readonly FamfsDevice[];
   readonly volumes: readonly { readonly name: string; readonly record: FamfsVolume }[];
@@ -49,8 +49,8 @@ export function rebuiltAt({ conditions }: FamfsVolume): string | undefined {
 /** Names of objects in a cluster; what the memory says may be anything. */
 const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
-/** What `adopt` would do. Reads only. INVALID_ARGUMENT when no fabric can be told; errors of the store and of media. */
-export async function planAdoption({ store, devices, fabric }: AdoptionOptions): Promise<AdoptionPlan> {
+/** What `rebuild` would do. Reads only. INVALID_ARGUMENT when no fabric can be told; errors of the store and of media. */
+export async function planRebuild({ store, devices, fabric }: RebuildOptions): Promise<RebuildPlan> {
   const plan: Plan = { devices: [], volumes: [], displaced: [], refused: [] };
   const known = new Map((await store.list("volumes")).map((volume) => [volume.name, volume]));
   for (const { path, label } of devices) {
@@ -77,7 +77,7 @@ export async function planAdoption({ store, devices, fabric }: AdoptionOptions):
  * all volumes before it allocates (docs/decisions/0011). Should one be quicker all the same, no node formats over a
  * volume it finds in memory; planning again then tells.
  */
-export async function adopt(store: Store, plan: AdoptionPlan): Promise<void> {
+export async function rebuild(store: Store, plan: RebuildPlan): Promise<void> {
   for (const device of plan.devices) await raise(store, device);
   for (const { name, uuid } of plan.displaced) {
     await updateRecord(store, "volumes", name, (found) =>
