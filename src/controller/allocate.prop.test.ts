@@ -127,6 +127,7 @@ function storeOf(store: Store): Store {
     delete: (...args) => store.delete(...args),
     watch: (...args) => store.watch(...args),
     follow: (...args) => store.follow(...args),
+    resync: (kind) => store.resync(kind),
     async [Symbol.asyncDispose]() {},
   };
 }
@@ -189,6 +190,7 @@ async function live(shared: Store, { steps, lag, pauses, diesAt }: Plan): Promis
     replace: (...args) => write(() => shared.replace(...args)),
     delete: (...args) => write(() => shared.delete(...args)),
     watch: (...args) => shared.watch(...args),
+    resync: (kind) => shared.resync(kind),
     ...laggingStore(shared, { turns: () => lag[turn++ % lag.length] }),
     async [Symbol.asyncDispose]() {},
   };

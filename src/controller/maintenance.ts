@@ -1,4 +1,4 @@
-import { type Logger, messageOf } from "../base/index.ts";
+import { type Logger, messageOf, unlessAborted } from "../base/index.ts";
 import { type FamfsVolume, type NodeRecord, removeGoneNodes, type StoredRecord } from "../state/index.ts";
 import { finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
@@ -26,6 +26,7 @@ export class Maintenance implements AsyncDisposable {
   readonly #abort = new AbortController();
   #running: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
+  #resyncedAt = performance.now();
 
   private constructor(context: ControllerContext, options: MaintenanceOptions) {
     this.#context = context;
@@ -53,7 +54,22 @@ export class Maintenance implements AsyncDisposable {
     this.#timer.unref();
   }
 
+  /** Also where another controller leads: calls are answered from what is followed. */
+  async #resync(): Promise<void> {
+    const { store, volumes } = this.#context;
+    const { signal } = this.#abort;
+    const now = performance.now();
+    if (now - this.#resyncedAt < Math.max(RESYNC_MS, volumes.size * RESYNC_PER_VOLUME_MS)) return;
+    this.#resyncedAt = now;
+    for (const kind of ["volumes", "nodes"] as const) {
+      await unlessAborted(store.resync(kind), signal).catch((error: unknown) => {
+        if (!signal.aborted) this.#options.logger.warn({ kind, reason: messageOf(error) }, "not read anew");
+      });
+    }
+  }
+
   async #round(): Promise<void> {
+    await this.#resync();
     if (!this.#options.leads()) return;
     const started = performance.now();
     const answered = await maintain(this.#context, this.#options, this.#abort.signal);
@@ -61,6 +77,10 @@ export class Maintenance implements AsyncDisposable {
     if (!answered || performance.now() - started > OUTAGE_MS) this.#context.liveness.restart();
   }
 }
+
+/** How often everything is read, because a watch may be blind; less often where there are many volumes. */
+const RESYNC_MS = 30_000;
+const RESYNC_PER_VOLUME_MS = 10;
 
 /** A store that took as long to answer was away. */
 const OUTAGE_MS = 5_000;

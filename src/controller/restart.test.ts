@@ -29,6 +29,7 @@ function dyingStore(store: Store, dieAt: number, moment: "before" | "after"): St
     delete: (...args: Parameters<Store["delete"]>) => write(() => store.delete(...args)),
     watch: (...args: Parameters<Store["watch"]>) => store.watch(...args),
     follow: (...args: Parameters<Store["follow"]>) => store.follow(...args),
+    resync: (...args: Parameters<Store["resync"]>) => store.resync(...args),
     [Symbol.asyncDispose]: async () => {},
   };
   async function alive<T>(work: () => Promise<T>): Promise<T> {
@@ -116,6 +117,7 @@ for (const again of [[], ["pvc-1"]]) {
       delete: { value: store.delete.bind(store) },
       watch: { value: store.watch.bind(store) },
       follow: { value: store.follow.bind(store) },
+      resync: { value: store.resync.bind(store) },
       replace: {
         value: async (...args: Parameters<Store["replace"]>) => {
           const written = await store.replace(...args);

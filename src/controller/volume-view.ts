@@ -63,6 +63,10 @@ export class VolumeView implements AsyncDisposable {
     await this.#following?.[Symbol.asyncDispose]();
   }
 
+  get size(): number {
+    return this.#volumes.size;
+  }
+
   values(): IterableIterator<Volume> {
     return this.#volumes.values();
   }

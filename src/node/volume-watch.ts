@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Logger } from "../base/index.ts";
+import { type Logger, unlessAborted } from "../base/index.ts";
 import type { Store, StoredRecord } from "../state/index.ts";
 
 /** Looks at each state of a volume's record that it is shown; must not wait. */
@@ -9,8 +9,12 @@ export interface VolumeWatcher {
   forget?(volumeId: string): void;
 }
 
-/** A change may be missed by nobody, but what it should have caused may have failed: everything is shown again. */
-const REFRESH_MS = 30_000;
+/**
+ * What a change should have caused may have failed, and the watch may be blind: so often everything is read, and shown
+ * again. Where there are many records less often, so that all nodes together do not keep the store busy with that.
+ */
+const RESYNC_MS = 30_000;
+const RESYNC_PER_RECORD_MS = 10;
 const RETRY_MS = 1_000;
 
 /** Shows every volume record, and each change of one, to those who act on them. */
@@ -40,9 +44,10 @@ export class VolumeWatch implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted) {
+    for (let first = true; !signal.aborted; first = false) {
       try {
-        await this.#follow(AbortSignal.any([signal, AbortSignal.timeout(REFRESH_MS)]));
+        if (!first) await unlessAborted(this.#store.resync("volumes"), signal);
+        await this.#follow(signal);
       } catch (error) {
         if (signal.aborted) return;
         this.#logger.warn({ err: error }, "volume records are not being followed; trying again");
@@ -51,12 +56,27 @@ export class VolumeWatch implements AsyncDisposable {
     }
   }
 
+  /** Until it is time to read all of them again. */
   async #follow(signal: AbortSignal): Promise<void> {
-    for await (const change of this.#store.watch("volumes", signal)) {
-      for (const watcher of this.#watchers) {
-        if (change.type === "put") watcher.consider(change.record);
-        else watcher.forget?.(change.name);
+    const late = new AbortController();
+    const present = new Set<string>();
+    const started = performance.now();
+    const timer = setInterval(() => {
+      const periodMs = Math.max(RESYNC_MS, present.size * RESYNC_PER_RECORD_MS);
+      if (performance.now() - started >= periodMs) late.abort();
+    }, RETRY_MS);
+    timer.unref();
+    try {
+      for await (const change of this.#store.watch("volumes", AbortSignal.any([signal, late.signal]))) {
+        if (change.type === "put") present.add(change.record.name);
+        else present.delete(change.name);
+        for (const watcher of this.#watchers) {
+          if (change.type === "put") watcher.consider(change.record);
+          else watcher.forget?.(change.name);
+        }
       }
+    } finally {
+      clearInterval(timer);
     }
   }
 }

@@ -165,6 +165,9 @@ export class EmbeddedStore implements Store {
     }
   }
 
+  /** Watches read the database themselves. */
+  async resync(): Promise<void> {}
+
   async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
     const known = new Map<string, number>();
     let last: Promise<void> = Promise.resolve();

@@ -40,6 +40,11 @@ export interface Store extends AsyncDisposable {
    */
   watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>>;
   /**
+   * Reads all records, and shows those who watch or follow them what they have missed: a watch may be blind, and what
+   * must not be missed for long cannot depend on it alone. Costs a whole list, except where a watch reads by itself.
+   */
+  resync(kind: Kind): Promise<void>;
+  /**
    * As `watch`, for those who keep a picture of all records: each call of `show` leads from the state of one moment to
    * the state of a later one, so a picture between two calls never holds a change without those made before it. Returns
    * when the first state has been shown, which may be older than the call: `refresh` makes sure. `show` must not throw.

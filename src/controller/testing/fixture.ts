@@ -164,6 +164,7 @@ export function unevenStore(store: Store): Store {
     replace: (...args) => pause().then(() => store.replace(...args)),
     delete: (...args) => pause().then(() => store.delete(...args)),
     watch: (...args) => store.watch(...args),
+    resync: (...args) => store.resync(...args),
     follow: (...args) => store.follow(...args),
     async [Symbol.asyncDispose]() {},
   };

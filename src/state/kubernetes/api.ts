@@ -71,7 +71,7 @@ export class KubernetesApi implements Disposable {
   /** Lines of a watch until the server or `signal` ends it. GONE and other refusals are thrown. */
   async *watch(path: string, query: Readonly<Record<string, string>>, signal: AbortSignal): AsyncGenerator<WatchEvent> {
     const silence = new AbortController();
-    const timer = setTimeout(() => silence.abort(new FamfsError("STORE_UNAVAILABLE", `${path}: silent`)), SILENCE_MS);
+    const timer = setTimeout(() => silence.abort(), SILENCE_MS);
     timer.unref();
     try {
       const either = AbortSignal.any([signal, silence.signal, this.#closed.signal]);
@@ -90,6 +90,10 @@ export class KubernetesApi implements Disposable {
           yield event;
         }
       }
+    } catch (error) {
+      if (!silence.signal.aborted) throw error;
+      const details = { silent: true };
+      throw new FamfsError("STORE_UNAVAILABLE", `${path}: nothing came for ${SILENCE_MS / 1000} s`, { details });
     } finally {
       clearTimeout(timer);
     }
@@ -165,6 +169,14 @@ type Outcome =
 /** True when a watch or a page of a list starts from a version that the server has forgotten: list anew. */
 export function isGone(error: unknown): boolean {
   return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["status"] === 410;
+}
+
+/**
+ * True when a watch was silent for longer than the server is. A server accepts a watch from a version that is not there
+ * yet, and says nothing before it is: after etcd was restored, say. So it must not be asked for again.
+ */
+export function isSilent(error: unknown): boolean {
+  return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["silent"] === true;
 }
 
 /** Nobody serves objects of that kind: its custom resource definition is not there. (Of a missing object: undefined.) */

@@ -123,6 +123,11 @@ export class KubernetesStore implements Store {
     return this.#reflector(kind).watch(signal);
   }
 
+  async resync(kind: Kind): Promise<void> {
+    this.#resource(kind);
+    await this.#reflector(kind).resync();
+  }
+
   async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
     this.#resource(kind);
     return this.#reflector(kind).follow(show);

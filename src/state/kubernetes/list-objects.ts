@@ -32,7 +32,7 @@ export interface ListOptions<T> {
  * as large as what we keep of it.
  */
 export async function listObjects<T>(
-  api: KubernetesApi,
+  api: Pick<KubernetesApi, "request">,
   { path, parse, fromCache = false, signal }: ListOptions<T>,
 ): Promise<ObjectList<T>> {
   const begin: Record<string, string> = fromCache ? { limit: PAGE, resourceVersion: "0" } : { limit: PAGE };

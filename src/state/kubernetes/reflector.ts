@@ -2,14 +2,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, type Logger, messageOf } from "../../base/index.ts";
 import type { Kind } from "../records.ts";
 import type { Change, Following, Shown, StoredRecord } from "../store.ts";
-import { isGone, type KubernetesApi } from "./api.ts";
+import { isGone, isSilent, type KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import { jitteredDelayMs } from "./back-off.ts";
 import { listObjects } from "./list-objects.ts";
 import { type Resource, toRecord } from "./resources.ts";
 
 export interface ReflectorOptions<K extends Kind> {
-  readonly api: KubernetesApi;
+  readonly api: Pick<KubernetesApi, "request" | "watch">;
   readonly resource: Resource<K>;
   readonly logger: Logger;
 }
@@ -20,10 +20,10 @@ const WATCH_SECONDS = 300;
 /**
  * One list-and-watch of a kind of object for all who watch it in this process. Keeps the last known state, so a new
  * watcher sees everything at once; survives disconnects, a server that restarts, and versions that the server has
- * forgotten (410: lists anew, and tells what differs).
+ * forgotten (410: lists anew, and tells what differs) or does not have yet (a restored etcd: silence, and lists anew).
  *
  * The server sends the changes of one kind in the order in which they were made, and a list is the state of one moment.
- * So what is kept is always the state of some moment, and it only moves forward.
+ * So what is kept is always the state of some moment, and it only moves forward, unless the server itself went back.
  */
 export class Reflector<K extends Kind> implements AsyncDisposable {
   readonly #options: ReflectorOptions<K>;
@@ -72,13 +72,16 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
     ]);
     this.#followers.add(show);
     return {
-      refresh: () => this.#refresh(),
+      refresh: () => this.resync(),
       [Symbol.asyncDispose]: async () => void this.#followers.delete(show),
     };
   }
 
-  /** Lists anew, in a list that begins after this call; the watch goes on from there. */
-  async #refresh(): Promise<void> {
+  /**
+   * Lists anew, in a list that begins after this call; the watch goes on from there. Returns when what differs was shown:
+   * a watch may be blind without anybody noticing.
+   */
+  async resync(): Promise<void> {
     if (this.#begun === this.#asked) {
       this.#asked++;
       this.#stopWatch.abort();
@@ -107,8 +110,8 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
         }
       } catch (error) {
         if (signal.aborted) return;
-        if (isGone(error)) version = undefined;
-        else if (!this.#stopWatch.signal.aborted) {
+        if (isGone(error) || isSilent(error)) version = undefined;
+        if (!isGone(error) && !this.#stopWatch.signal.aborted) {
           logger.warn({ kind: resource.kind, reason: messageOf(error) }, "watch interrupted");
         }
         failures++;
