@@ -18,13 +18,13 @@ import { SHARING_ROWS } from "./sharing.ts";
 const { values: flags } = parseArgs({
   options: {
     rounds: { type: "string", default: "5" },
-    only: { type: "string" },
+    only: { type: "string", multiple: true },
     output: { type: "string" },
     compare: { type: "string" },
   },
 });
 const rounds = Math.max(1, Number(flags.rounds) || 5);
-const wanted = (name: string) => flags.only === undefined || name.includes(flags.only);
+const wanted = (name: string) => flags.only === undefined || flags.only.some((text) => name.includes(text));
 const progress = (text: string) => process.stderr.write(`${text}\n`);
 
 /** One row in one round, on one file system. */
