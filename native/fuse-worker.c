@@ -17,6 +17,9 @@
 #define STREAK 32
 // Every so many requests, see whether more of them wait.
 #define HOT_EVERY 4
+// Answers of so many bytes go out in one piece from a buffer that is in the caches: the kernel then looks up one page
+// instead of two (measured with 4 KiB: 9 instead of 10 us of this process).
+#define SMALL_REPLY 16384
 #define WAKE UINT64_MAX
 #define WATCHED (UINT64_MAX - 1)
 
@@ -266,6 +269,42 @@ static uint32_t gather(struct worker *worker, uint32_t window, uint32_t count, s
   return count;
 }
 
+static uint64_t total_length(const struct worker *worker, uint32_t count) {
+  uint64_t total = 0;
+  for (uint32_t i = 0; i < count; i++) total += (uint64_t)worker->segments[2 * i + 1];
+  return total;
+}
+
+// The segments, of SMALL_REPLY bytes at most, behind the header of an answer in the bounce buffer.
+static int copy_small(struct worker *worker, uint32_t window, uint32_t count) {
+  uint8_t *to = worker->bounce + sizeof(struct fuse_out_header);
+  int error = 0;
+  for (uint32_t i = 0; i < count && error == 0; i++) {
+    uint64_t offset = (uint64_t)worker->segments[2 * i], length = (uint64_t)worker->segments[2 * i + 1];
+    char *from = window_acquire(window, offset, length, false, &error);
+    if (from == NULL) return error;
+    error = window_refresh(window, from, length);
+    if (error == 0) error = guarded_copy(to, from, length);
+    window_release(window);
+    to += length;
+  }
+  return error;
+}
+
+static int reply_small(struct worker *worker, uint32_t window, uint32_t count, uint64_t total) {
+  const struct fuse_in_header *request = (const struct fuse_in_header *)worker->buffer;
+  struct fuse_out_header header = {.len = (uint32_t)(sizeof header + total), .unique = request->unique};
+  memcpy(worker->bounce, &header, sizeof header);
+  int error = copy_small(worker, window, count);
+  int fd = error == 0 ? connection_acquire(worker->connection) : -1;
+  if (fd >= 0) {
+    if (write(fd, worker->bounce, header.len) < 0 && errno != ENOENT) error = errno;
+    connection_release(worker->connection);
+  }
+  if (error != 0) reply_error(worker->connection, request->unique, error == ERANGE || error == EBADF ? EIO : error);
+  return error;
+}
+
 // fuseReplyRead(worker, window, count): errno. Answers the READ in the buffer with the first `count` segments, and
 // with that errno when they cannot be had.
 static napi_value worker_reply_read(napi_env env, napi_callback_info info) {
@@ -276,6 +315,8 @@ static napi_value worker_reply_read(napi_env env, napi_callback_info info) {
   struct worker *worker = worker_of(env, arguments[0]);
   if (worker == NULL || !arg_u32(env, arguments[1], &window) || !arg_u32(env, arguments[2], &count)) return NULL;
   if (count > MAX_SEGMENTS) return throw_errno(env, ERANGE, "fuseReplyRead");
+  uint64_t total = total_length(worker, count);
+  if (total <= SMALL_REPLY) return make_i32(env, reply_small(worker, window, count, total));
 
   const struct fuse_in_header *request = (const struct fuse_in_header *)worker->buffer;
   struct fuse_out_header header = {.len = sizeof header, .unique = request->unique};
@@ -295,6 +336,23 @@ static napi_value worker_reply_read(napi_env env, napi_callback_info info) {
   return make_i32(env, error);
 }
 
+// Checks `guard`, then copies `bytes` into the segments.
+static int store_segments(uint32_t guard, uint32_t window, const double *segments, uint32_t count, const uint8_t *bytes,
+                          size_t available) {
+  int error = guard_check(guard);
+  size_t done = 0;
+  for (uint32_t i = 0; i < count && error == 0; i++) {
+    uint64_t offset = (uint64_t)segments[2 * i], length = (uint64_t)segments[2 * i + 1];
+    if (done > available || length > available - done) {
+      error = ERANGE;
+      break;
+    }
+    error = window_store(window, offset, bytes + done, length);
+    done += length;
+  }
+  return error;
+}
+
 // fuseCopyIn(guard, window, segments, count, bytes, start): errno. The data of a WRITE.
 static napi_value fuse_copy_in(napi_env env, napi_callback_info info) {
   napi_value arguments[6];
@@ -309,19 +367,38 @@ static napi_value fuse_copy_in(napi_env env, napi_callback_info info) {
       !arg_u32(env, arguments[5], &start))
     return NULL;
   if (2 * (size_t)count > segments_length) return throw_errno(env, ERANGE, "fuseCopyIn");
-  const double *segments = segments_data;
-  int error = guard_check(guard);
-  size_t done = start;
-  for (uint32_t i = 0; i < count && error == 0; i++) {
-    uint64_t offset = (uint64_t)segments[2 * i], length = (uint64_t)segments[2 * i + 1];
-    if (done > available || length > available - done) {
-      error = ERANGE;
-      break;
+  if (start > available) return throw_errno(env, ERANGE, "fuseCopyIn");
+  return make_i32(env, store_segments(guard, window, segments_data, count, bytes + start, available - start));
+}
+
+// fuseReplyWrite(worker, guard, window, count, start): errno. Does the WRITE in the buffer, whose data begins at
+// `start`, into the first `count` segments, and answers it; one that cannot be done is left for the caller to answer.
+static napi_value worker_reply_write(napi_env env, napi_callback_info info) {
+  napi_value arguments[5];
+  size_t argument_count = 5;
+  uint32_t guard, window, count, start;
+  napi_get_cb_info(env, info, &argument_count, arguments, NULL, NULL);
+  struct worker *worker = worker_of(env, arguments[0]);
+  if (worker == NULL || !arg_u32(env, arguments[1], &guard) || !arg_u32(env, arguments[2], &window) ||
+      !arg_u32(env, arguments[3], &count) || !arg_u32(env, arguments[4], &start))
+    return NULL;
+  if (count > MAX_SEGMENTS || start > worker->length) return throw_errno(env, ERANGE, "fuseReplyWrite");
+  int error = store_segments(guard, window, worker->segments, count, worker->buffer + start, worker->length - start);
+  if (error != 0) return make_i32(env, error);
+  const struct fuse_in_header *request = (const struct fuse_in_header *)worker->buffer;
+  struct {
+    struct fuse_out_header header;
+    struct fuse_write_out out;
+  } reply = {.header = {.len = sizeof reply, .unique = request->unique},
+             .out = {.size = (uint32_t)total_length(worker, count)}};
+  int fd = connection_acquire(worker->connection);
+  if (fd >= 0) {
+    if (write(fd, &reply, sizeof reply) < 0) {
+      // the request was given up (ENOENT), or the connection is gone
     }
-    error = window_store(window, offset, bytes + done, length);
-    done += length;
+    connection_release(worker->connection);
   }
-  return make_i32(env, error);
+  return make_i32(env, 0);
 }
 
 void fuse_worker_register(napi_env env, napi_value exports) {
@@ -332,5 +409,6 @@ void fuse_worker_register(napi_env env, napi_value exports) {
   export_function(env, exports, "fuseForward", worker_forward);
   export_function(env, exports, "fuseReplyError", worker_reply_error);
   export_function(env, exports, "fuseReplyRead", worker_reply_read);
+  export_function(env, exports, "fuseReplyWrite", worker_reply_write);
   export_function(env, exports, "fuseCopyIn", fuse_copy_in);
 }

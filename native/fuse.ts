@@ -34,6 +34,11 @@ export interface FuseCalls {
   /** Answers the READ in the buffer from the first `count` segments of `window`; on failure, with that errno. */
   fuseReplyRead(worker: number, window: number, count: number): number;
   /**
+   * Does the WRITE in the buffer, whose data begins at `start`, into the first `count` segments of `window` as
+   * `fuseCopyIn` does, and answers it. After an error it is not answered.
+   */
+  fuseReplyWrite(worker: number, guard: number, window: number, count: number, start: number): number;
+  /**
    * Checks `guard`, then copies `bytes` from `start` on into `count` segments of `window`, past the caches where that
    * is mapped so.
    */

@@ -55,6 +55,11 @@ function setUp(connection = CONNECTION) {
         answers.push(`read ${bytes}`);
         return 0;
       },
+      fuseReplyWrite(_worker, _guard, _window, count) {
+        inside(count);
+        answers.push("written");
+        return 0;
+      },
       fuseCopyIn(_guard, _window, _segments, count, bytes, start) {
         inside(count);
         assert.ok(start + (segments[1] ?? 0) <= bytes.byteLength);

@@ -157,28 +157,34 @@ export class DataPath {
 
     const window = Atomics.load(maps, base + MAP.window);
     const guard = Atomics.load(maps, base + MAP.guard);
-    const errno = this.#native.fuseCopyIn(guard, window, this.#segments, count, this.#bytes, DATA_AT);
+    // What the answer lets others ask for, the time and the size, is there before it. Both only matter when bytes are
+    // written, so the time may be early; a size must not show bytes that are not there yet.
+    mapDoubles[(base + MAP.lastWriteMs) / 2] = Date.now();
+    const extending = !sealed && end > this.#memory.size(map);
+    const errno = extending
+      ? this.#native.fuseCopyIn(guard, window, this.#segments, count, this.#bytes, DATA_AT)
+      : this.#native.fuseReplyWrite(this.worker, guard, window, count, DATA_AT);
     // The owner of the tree judges whether it is really stale: the claims may have changed for a good reason.
     if (errno === ERRNO.ESTALE) {
       return this.#passOn();
     }
-    if (errno === 0) {
-      // Bytes first, then the size that shows them, then the answer after which others may ask for both.
-      if (!sealed) this.#memory.extend(map, end);
-      mapDoubles[(base + MAP.lastWriteMs) / 2] = Date.now();
-    }
+    if (extending && errno === 0) this.#memory.extend(map, end);
     this.#leave();
     if (errno !== 0) {
       this.#refuseWrite(errno);
       return true;
     }
-    const reply = this.#replyView;
-    reply.setUint32(OutHeader.offsets.unique, view.getUint32(UNIQUE_AT, true), true);
-    reply.setUint32(OutHeader.offsets.unique + 4, view.getUint32(UNIQUE_AT + 4, true), true);
-    reply.setUint32(OutHeader.size + WriteOut.offsets.size, size, true);
-    this.#native.fuseSend(this.#state[0] as number, this.#reply, REPLY_SIZE);
+    if (extending) this.#answerWrite(size);
     this.#count(COUNTER.writes, size, 0);
     return true;
+  }
+
+  #answerWrite(size: number): void {
+    const reply = this.#replyView;
+    reply.setUint32(OutHeader.offsets.unique, this.#view.getUint32(UNIQUE_AT, true), true);
+    reply.setUint32(OutHeader.offsets.unique + 4, this.#view.getUint32(UNIQUE_AT + 4, true), true);
+    reply.setUint32(OutHeader.size + WriteOut.offsets.size, size, true);
+    this.#native.fuseSend(this.#state[0] as number, this.#reply, REPLY_SIZE);
   }
 
   /** The main thread answers: a WRITE when the file system has made it possible (`prepareWrite`). */

@@ -204,7 +204,7 @@ test("a worker that waits for requests ends when it is woken", options, async ()
 
 test("a reply goes out of memory that was populated: none is faulted in while the kernel copies", options, async () => {
   await using on = await mounted({ directIo: true });
-  on.files.addSealed("file", 4096, [{ offset: 1 << 20, length: 65536 }]);
+  on.files.addSealed("file", 65536, [{ offset: 1 << 20, length: 65536 }]); // a small one is copied by us
   await fs.readFile(join(on.path, "file"));
   // What was populated once is remembered. So after its pages are gone, asking for them again brings none back.
   const device = await fs.open(on.files.path, "r+");
