@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { decideOpen } from "./open-policy.ts";
 import { DEFAULT_SETTINGS, type TreeSettings } from "./options.ts";
 
-const { O_RDONLY, O_WRONLY, O_RDWR } = constants;
+const { O_DIRECT, O_RDONLY, O_WRONLY, O_RDWR } = constants;
 
 function decided(flags: number, settings: Partial<TreeSettings>) {
   return decideOpen(flags, { ...DEFAULT_SETTINGS, directIoAllowMmap: true, ...settings });
@@ -13,6 +13,7 @@ function decided(flags: number, settings: Partial<TreeSettings>) {
 test("what only writes bypasses the page cache, and leaves what others have there", () => {
   const answer = decided(O_WRONLY, {});
   assert.deepEqual([answer.directIo, answer.keepCache], [true, true]);
+  assert.equal(decided(O_RDWR | O_DIRECT, {}).directIo, true);
   // Older kernels do not drop the pages that are written over.
   assert.equal(decided(O_WRONLY, { directIoAllowMmap: false }).directIo, false);
 });

@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import type { TreeSettings } from "./options.ts";
 
 /** From what reads and writes of an open file are answered, and what the kernel may keep. */
@@ -10,6 +11,7 @@ export interface OpenAnswer {
 
 const O_ACCMODE = 3;
 const O_WRONLY = 1;
+const O_DIRECT = constants.O_DIRECT;
 
 /**
  * The one place that decides how an OPEN is answered (design 8). The direct path joins here: a backing file that is
@@ -22,14 +24,16 @@ const O_WRONLY = 1;
  * invalidated.
  *
  * Handles that only write bypass it on every volume: the data is in memory already, and a copy of it in the page cache
- * would cost more than the write itself. The kernel drops the pages that are written over (since 6.6 as well).
+ * would cost more than the write itself. The kernel drops the pages that are written over (since 6.6 as well). So do
+ * those that were opened with O_DIRECT: only then the kernel lets their writes go side by side.
  */
 export function decideOpen(flags: number, settings: TreeSettings): OpenAnswer {
   const access = flags & O_ACCMODE;
   const writing = access !== 0;
   const unannounced = settings.dataWriters === "any";
   const changesElsewhere = settings.shared && (writing || unannounced);
-  const bypass = (changesElsewhere || access === O_WRONLY) && settings.directIoAllowMmap;
+  const unread = access === O_WRONLY || (flags & O_DIRECT) !== 0;
+  const bypass = (changesElsewhere || unread) && settings.directIoAllowMmap;
   return {
     directIo: bypass,
     keepCache: !(changesElsewhere && bypass) && !(settings.shared && unannounced),
