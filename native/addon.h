@@ -16,6 +16,7 @@ void device_register(napi_env env, napi_value exports);
 void log_register(napi_env env, napi_value exports);
 void fuse_register(napi_env env, napi_value exports);
 void system_register(napi_env env, napi_value exports);
+void watch_register(napi_env env, napi_value exports);
 
 // ---- windows (memory.c) ----
 
@@ -29,6 +30,9 @@ int window_store(uint32_t id, uint64_t offset, const void *from, uint64_t length
 // Before file data in an acquired window is read: drops the lines where other nodes may write it at any time. Returns 0
 // or an errno.
 int window_refresh(uint32_t id, char *at, uint64_t length);
+
+// Loads the word at `offset`; with `drop` from the memory, past the caches. Returns 0 or an errno.
+int window_look(uint32_t id, uint64_t offset, bool drop, uint64_t *value);
 
 // Makes sure that pages [offset, offset + length) of an acquired window are mapped in, so that the kernel does not
 // fault while it reads a reply from them (a fatal signal during such a fault loses the request). Remembers what it

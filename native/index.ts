@@ -5,6 +5,7 @@ import type { FuseCalls } from "./fuse.ts";
 import type { LogCalls } from "./log.ts";
 import type { MemoryCalls } from "./memory.ts";
 import type { SystemCalls } from "./system.ts";
+import type { WatchCalls } from "./watch.ts";
 
 export * from "./fuse.ts";
 export * from "./memory.ts";
@@ -15,4 +16,5 @@ export const native = createRequire(import.meta.url)("./build/famfs.node") as Me
   DeviceCalls &
   LogCalls &
   FuseCalls &
-  SystemCalls;
+  SystemCalls &
+  WatchCalls;

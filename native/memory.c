@@ -368,6 +368,20 @@ static void do_load(void *context) {
   access->value = __atomic_load_n((uint64_t *)(void *)access->at, __ATOMIC_ACQUIRE);
 }
 
+int window_look(uint32_t id, uint64_t offset, bool drop, uint64_t *value) {
+  int error;
+  struct access access = {.length = 8};
+  struct window *window = acquire(id, offset, access.length, false, &error);
+  if (window == NULL) return error;
+  access.at = window->base + offset;
+  if (drop) error = guarded_run(do_invalidate, &access);
+  if (error == 0 && window->simulated) error = host_cache_load(access.at, access.length);
+  if (error == 0) error = guarded_run(do_load, &access);
+  window_release(id);
+  *value = access.value;
+  return error;
+}
+
 static void do_store(void *context) {
   struct access *access = context;
   __atomic_store_n((uint64_t *)(void *)access->at, access->value, __ATOMIC_RELEASE);

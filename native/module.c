@@ -135,6 +135,7 @@ static napi_value init(napi_env env, napi_value exports) {
   log_register(env, exports);
   fuse_register(env, exports);
   system_register(env, exports);
+  watch_register(env, exports);
   return exports;
 }
 

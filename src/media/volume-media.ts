@@ -13,6 +13,7 @@ import {
   inspectGuardRange,
   inspectOwnerSlot,
   LOG_HEADER_SIZE,
+  LOG_NEXT_INDEX_OFFSET,
   LOG_OFFSET,
   lastIndexFor,
   type OwnerSlot,
@@ -139,6 +140,17 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   /** Entries that the log's counter counts now. MEMORY_ERROR. */
   published(): number {
     return this.#reader.published();
+  }
+
+  /**
+   * Calls `onNews` when others have appended to the log or changed files in place: within `intervalMs` where caches
+   * agree. What changes neither counter (an entry that was on its way, an owner that vanished) is for a look now and
+   * then.
+   */
+  watch(intervalMs: number, onNews: () => void): Disposable {
+    const counters = [this.logOffset + LOG_NEXT_INDEX_OFFSET, ...(this.extended ? [CHANGE_COUNTER_OFFSET] : [])];
+    const id = native.watchOpen(this.window.id, new Float64Array(counters), intervalMs, this.coherent, onNews);
+    return { [Symbol.dispose]: () => native.watchClose(id) };
   }
 
   /** Index of the next entry that `poll` will deliver. */

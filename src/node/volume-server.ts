@@ -51,7 +51,7 @@ interface State {
   problem: string | undefined;
 }
 
-const REPLAY_INTERVAL_MS = 50;
+const REPLAY_INTERVAL_MS = 1;
 
 /**
  * Serves one volume on one FUSE connection: its memory, its tree, the session and the look at its log. Used by the

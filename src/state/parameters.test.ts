@@ -10,7 +10,7 @@ test("without parameters the documented defaults hold", () => {
     dataWriters: "one",
     writerTimeoutMs: 30_000,
     sealDelayMs: 1_000,
-    replayIntervalMs: 50,
+    replayIntervalMs: 1,
     stripe: undefined,
     uid: 0,
     gid: 0,

@@ -54,9 +54,9 @@ export const PARAMETERS = {
   },
   replayInterval: {
     parse: (text, name) => duration(text, name, 1, 60_000),
-    default: "50ms",
+    default: "1ms",
     accepts: "1ms to 1m",
-    does: "how often the other nodes look for new files",
+    does: "how often the other nodes look for new files; less often by itself where caches do not agree and many volumes are idle",
   },
   "stripe.buckets": {
     parse: (text, name) => integer(text, name, 2, 64),

@@ -28,6 +28,7 @@ export class ChangeFeed {
   #renewed: SealedTree | undefined;
   /** A slice failed, for no fault of the memory: how long to wait before all is read again. */
   #failed: { readonly retryAtMs: number; readonly delayMs: number } | undefined;
+  #complete = false;
   #completeAt: number;
   /** A run of fillers came: the log was taken over from an owner that did not say what it had done. */
   #uncleanRun = false;
@@ -42,6 +43,11 @@ export class ChangeFeed {
   /** Milliseconds since this node last had applied all that was published. */
   get behindMs(): number {
     return this.#ctx.options.clock.monotonicMs() - this.#completeAt;
+  }
+
+  /** Entries are on their way (published, and not readable so far), or are to be read again. */
+  get isBehind(): boolean {
+    return this.#failed !== undefined || (!this.#complete && this.#corruptAt === undefined);
   }
 
   /** What is wrong with the log, as far as it can be read. */
@@ -126,6 +132,7 @@ export class ChangeFeed {
     this.#corruptAt = news.corruptAt;
     if (isNews) onCondition?.(this.condition);
     if (!this.#live) this.#begin();
+    this.#complete = news.complete;
     if (news.complete) this.#completeAt = clock.monotonicMs();
     return applied;
   }

@@ -40,6 +40,8 @@ export interface LogNews {
 }
 
 export interface LogReader {
+  /** Calls `onNews` within about `intervalMs` of something that `poll` would tell. Nothing comes after disposal. */
+  watch(intervalMs: number, onNews: () => void): Disposable;
   /** What has appeared since the call before, or the next piece of that. Reads only memory, so it never waits. */
   poll(): LogNews;
   /** The next `poll` begins with entry 0. */

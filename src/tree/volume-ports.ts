@@ -47,6 +47,7 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
     },
     rewind: () => media.rewind(),
     published: () => media.published(),
+    watch: (intervalMs, onNews) => media.watch(intervalMs, onNews),
   };
 }
 

@@ -12,6 +12,9 @@ import type { KernelCaches, TreeCondition } from "./ports.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
 
 const BLOCK_SIZE = 4096;
+/** Looks at the log without a reason to: memory errors, space that is free now, counters that went back and forth. */
+const LOOK_MS = 2000;
+const LOOK_AS_WRITER_MS = 50;
 const MAX_NAME_BYTES = 255;
 const O_EXCL = 0o200;
 const S_IFMT = 0o170000;
@@ -76,19 +79,37 @@ export class VolumeTree implements AsyncDisposable {
     else if (this.#ctx.ownership.writer !== undefined) this.#files.resumeWriters();
   }
 
-  /** Looks at the log every `intervalMs` until the tree is closed, and at a long one slice by slice. */
+  /**
+   * Looks at the log within `intervalMs` of what others append to it, at a long one slice by slice, and now and then in
+   * any case, until the tree is closed.
+   */
   watch(intervalMs: number): void {
+    const { log, clock, onCondition } = this.#ctx.options;
     let said: TreeCondition | undefined;
-    const { clock, onCondition } = this.#ctx.options;
+    let next: Disposable | undefined;
     const look = () => {
       if (this.#closed) return;
+      next?.[Symbol.dispose]();
       const { more, wrong } = this.#look();
       if (wrong !== undefined) this.#condition(wrong.code, wrong.message);
       else if (said !== undefined && !more) onCondition?.(this.#feed.condition);
       if (!more) said = wrong;
-      this.#watching = clock.schedule(more ? 0 : intervalMs, look);
+      next = clock.schedule(more ? 0 : this.#lookAgainMs(intervalMs), look);
     };
-    this.#watching = clock.schedule(intervalMs, look);
+    const news = log.watch(intervalMs, look);
+    next = clock.schedule(this.#lookAgainMs(intervalMs), look);
+    this.#watching = {
+      [Symbol.dispose]() {
+        news[Symbol.dispose]();
+        next?.[Symbol.dispose]();
+      },
+    };
+  }
+
+  /** When to look though nothing was said: soon for entries on their way, or while this node has an ownership to lose. */
+  #lookAgainMs(intervalMs: number): number {
+    if (this.#feed.isBehind) return intervalMs;
+    return Math.max(intervalMs, this.isWriter ? LOOK_AS_WRITER_MS : LOOK_MS);
   }
 
   /** One slice of the log. `wrong`: what it shows to be wrong. */
@@ -367,7 +388,8 @@ export class VolumeTree implements AsyncDisposable {
   /** How far this node has come in the log, and how far the log is now. MEMORY_ERROR. */
   replay(): { readonly position: number; readonly published: number; readonly behindMs: number } {
     const position = this.#ctx.sealed.nextIndex;
-    return { position, published: this.#ctx.options.log.published(), behindMs: this.#feed.behindMs };
+    const published = this.#ctx.options.log.published();
+    return { position, published, behindMs: position < published || this.#feed.isBehind ? this.#feed.behindMs : 0 };
   }
 
   /** Whether this node owns the log at the moment. */

@@ -189,7 +189,7 @@ export const METRICS = {
     type: "gauge",
     labels: VOLUME,
     by: "node",
-    help: "Time since this node last had applied all that was published; about replayInterval when all is well.",
+    help: "Time since this node last had applied all that was published; 0 while it has.",
   },
   famfs_csi_volume_open_files: { type: "gauge", labels: VOLUME, by: "node", help: "Open file handles." },
   famfs_csi_volume_unsealed_files: {

@@ -214,6 +214,15 @@ export class SharedVolume {
         position = 0;
       },
       published: () => this.length,
+      watch: (intervalMs, onNews) => {
+        let timer: Disposable;
+        const look = () => {
+          timer = this.clock.schedule(intervalMs, look);
+          onNews();
+        };
+        timer = this.clock.schedule(intervalMs, look);
+        return { [Symbol.dispose]: () => timer[Symbol.dispose]() };
+      },
     };
   }
 
