@@ -163,6 +163,9 @@ test("the first mount group rules; a pod of that group may write without being r
   const pod = ["--reuid", "1000", "--regid", "1234", "--clear-groups", "sh", "-c"];
   await run("setpriv", [...pod, `echo hello > ${a.target("pod")}/f`]);
   assert.equal(await readFile(join(a.target("pod"), "f"), "utf8"), "hello\n");
+  // What databases and ssh look at before they use it.
+  const own = `cd ${a.target("pod")}; mkdir data; chmod 00700 data; echo secret > key; chmod 600 key; stat -c %a data key`;
+  assert.equal((await run("setpriv", [...pod, own])).stdout, "700\n600\n");
   await assert.rejects(
     run("setpriv", ["--reuid", "1000", "--regid", "99", "--clear-groups", "sh", "-c", `echo x > ${a.target("pod")}/g`]),
   );

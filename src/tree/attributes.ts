@@ -1,6 +1,7 @@
 import { FamfsError } from "../base/index.ts";
 import type { Time } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
+import { shownPermissions } from "./mount-group.ts";
 import { isUnsealed, type TreeNode } from "./nodes.ts";
 import { refreshTimes, sizeOf } from "./open-file.ts";
 import { extentsOf } from "./space.ts";
@@ -44,14 +45,14 @@ export class AttributesOfNodes {
   get(node: TreeNode): NodeAttributes {
     const { maps } = this.#ctx.options;
     this.#refreshTimes(node);
-    const { mountGroup } = this.#ctx.settings;
+    const { mode, gid } = shownPermissions(node, this.#ctx.settings.mountGroup);
     const linked = this.#isLinked(node);
     return {
       nodeid: node.nodeid,
-      mode: S_IFMT[node.kind] | (mountGroup === undefined ? node.mode : withGroupRights(node)),
+      mode: S_IFMT[node.kind] | mode,
       nlink: !linked ? 0 : node.kind === "directory" ? 2 + node.children.directories : 1,
       uid: node.uid,
-      gid: mountGroup ?? node.gid,
+      gid,
       size: node.kind === "file" ? sizeOf(node, maps) : node.kind === "symlink" ? node.target.length : 0,
       allocatedBytes: this.#allocated(node),
       atime: node.atime,
@@ -69,10 +70,12 @@ export class AttributesOfNodes {
     // What has no name any more may be in the log until what replaces it is: there is no place to log it at.
     if (isUnsealed(node) || !this.#isLinked(node)) return false;
     this.#refreshTimes(node);
+    const { mountGroup } = this.#ctx.settings;
+    const shown = shownPermissions(node, mountGroup);
     return (
-      (mode !== undefined && (mode & 0o7777) !== node.mode) ||
+      (mode !== undefined && (mode & 0o7777) !== shown.mode) ||
       (uid !== undefined && uid !== node.uid) ||
-      (gid !== undefined && gid !== node.gid) ||
+      (mountGroup === undefined && gid !== undefined && gid !== node.gid) ||
       (mtime !== undefined && (mtime === "now" || !sameTime(mtime, node.mtime)))
     );
   }
@@ -82,10 +85,13 @@ export class AttributesOfNodes {
     const needsLog = this.needsLog(node, update);
     const now = this.#ctx.now();
     const mtime = update.mtime === "now" ? now : (update.mtime ?? node.mtime);
+    // Where the volume is mounted for a group, what changes is that group's from then on, with the mode that it shows.
+    const { mountGroup } = this.#ctx.settings;
+    const shown = shownPermissions(node, mountGroup);
     const next = {
-      mode: (update.mode ?? node.mode) & 0o7777,
+      mode: (update.mode ?? shown.mode) & 0o7777,
       uid: update.uid ?? node.uid,
-      gid: update.gid ?? node.gid,
+      gid: mountGroup ?? update.gid ?? node.gid,
       mtime,
     };
     if (needsLog) {
@@ -95,7 +101,8 @@ export class AttributesOfNodes {
       transactions.requireForNew(1);
       transactions.append([{ entry: { ...relink, ...next } }]);
     }
-    Object.assign(node, next);
+    // Otherwise it shows what is asked already.
+    if (needsLog || isUnsealed(node) || !this.#isLinked(node)) Object.assign(node, next);
     node.ctime = now;
     if (update.atime !== undefined) node.atime = update.atime === "now" ? now : update.atime;
     if (update.mtime !== undefined && node.kind === "file" && node.open !== undefined) {
@@ -119,12 +126,4 @@ export class AttributesOfNodes {
     if (content.type === "sealed") return totalLength(extentsOf(content.layout));
     return Math.min(content.capacity, keptLength(content, sizeOf(node, this.#ctx.options.maps)));
   }
-}
-
-const S_ISGID = 0o2000;
-
-/** The group may do what the owner may; what is made in a directory gets its group. */
-function withGroupRights(node: TreeNode): number {
-  const mode = node.mode | ((node.mode & 0o700) >> 3);
-  return node.kind === "directory" ? mode | S_ISGID : mode;
 }

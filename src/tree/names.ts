@@ -1,6 +1,7 @@
 import { FamfsError } from "../base/index.ts";
 import { type LogEntry, MAX_SYMLINK_TARGET, standInPath } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
+import { shownPermissions } from "./mount-group.ts";
 import { type DirectoryNode, type FileNode, isWithin, type NewNode, pathOf, type TreeNode } from "./nodes.ts";
 import { MAX_SLOTS_PER_NODE, slotsFor, slotsForSymlink, unsealedWithin } from "./slots.ts";
 import type { Step } from "./transactions.ts";
@@ -39,7 +40,7 @@ export class Names {
     this.#requireFree(parent, name);
     const slots = slotsFor(parent, name, this.#ctx.sealed);
     this.#ctx.transactions.requireForNew(slots);
-    const inherited = parent.mode & S_ISGID;
+    const inherited = shownPermissions(parent, this.#ctx.settings.mountGroup).mode & S_ISGID;
     const node = this.#ctx.nodes.newDirectory(this.#newNode(parent, mode | inherited, creator));
     return this.#place(node, parent, name, slots);
   }

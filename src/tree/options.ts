@@ -49,7 +49,7 @@ export interface TreeSettings {
   /** Nobody else can become owner of the log while it is served: a close has nothing to report. */
   readonly soleOwner: boolean;
   readonly minimumHoldMs: number;
-  /** Group that everything shows and that has its owner's rights (CSI VOLUME_MOUNT_GROUP); undefined: as stored. */
+  /** Group that everything shows (CSI VOLUME_MOUNT_GROUP, mount-group.ts); undefined: as stored. */
   readonly mountGroup: number | undefined;
 }
 
