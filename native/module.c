@@ -59,6 +59,8 @@ bool arg_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
       napi_get_typedarray_info(env, value, &type, length, (void **)data, NULL, NULL) != napi_ok ||
       type != napi_uint8_array)
     return wrong_type(env, "a Uint8Array");
+  static uint8_t nothing;
+  if (*data == NULL) *data = &nothing;  // of an empty one; memcpy takes no NULL, not even for 0 bytes
   return true;
 }
 

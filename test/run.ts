@@ -31,6 +31,8 @@ interface Suite {
   readonly mounts?: boolean;
   /** Needs a cluster: not part of plain `npm test`. */
   readonly cluster?: boolean;
+  /** Takes long and seldom finds anything: part of `npm test -- all` alone. */
+  readonly thorough?: boolean;
   /** All files in one process, which share what takes long to start. A line is printed for each test. */
   readonly together?: boolean;
   /** Brings what it needs besides the tools of all suites. */
@@ -112,6 +114,13 @@ const SUITES: readonly Suite[] = [
     files: ["test/sanity/*.test.ts"],
     mounts: true,
     timeoutMinutes: 5,
+  },
+  {
+    name: "asan",
+    what: "the addon with AddressSanitizer and UndefinedBehaviorSanitizer",
+    commands: [["node", "--disable-warning=ExperimentalWarning", "test/asan.ts"]],
+    thorough: true,
+    timeoutMinutes: 12,
   },
   {
     name: "kubernetes",
@@ -317,7 +326,10 @@ function choose(wanted: readonly string[]): { readonly suite: Suite; readonly pa
     process.exit(64);
   }
   if (chosen.length === 0)
-    return SUITES.filter(({ cluster }) => cluster !== true).map((suite) => ({ suite, part: "" }));
+    return SUITES.filter(({ cluster, thorough }) => cluster !== true && thorough !== true).map((suite) => ({
+      suite,
+      part: "",
+    }));
   return SUITES.flatMap((suite) =>
     chosen.filter(({ suites }) => suites.includes(suite)).map(({ part }) => ({ suite, part })),
   );

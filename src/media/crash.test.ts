@@ -39,7 +39,7 @@ test("kill -9 in the middle of appends leaves a valid prefix with all that was a
     child.stdout.setEncoding("latin1").on("data", (text: string) => {
       output += text;
     });
-    await once(child.stdout, "data");
+    while (output.split("\n").length < 3) await once(child.stdout, "data");
     await sleep(3 + 4 * round);
     child.kill("SIGKILL");
     await once(child, "close");

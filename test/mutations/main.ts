@@ -3,7 +3,7 @@
  * the checkout, and runs the tests that must notice. Exits with 1 when one survives.
  */
 import { parseArgs } from "node:util";
-import { Checkout } from "./checkout.ts";
+import { Checkout } from "../support/checkout.ts";
 import { MUTATIONS, type Mutation } from "./table.ts";
 
 const TIMEOUT_MS = 120_000;
@@ -47,7 +47,7 @@ async function requireGreen(mutations: readonly Mutation[]): Promise<void> {
   const files = [...new Set(mutations.flatMap(({ tests }) => tests))].sort();
   tell(`first without any mutation: ${files.length} test files`);
   for (let attempt = 1; ; attempt++) {
-    const { passed, failed } = await checkout.test(files, files.length * TIMEOUT_MS);
+    const { passed, failed } = await checkout.test(files, { timeoutMs: files.length * TIMEOUT_MS });
     if (passed) return;
     tell(`these fail without any mutation: ${failed.join("; ")}`);
     if (attempt === 2) process.exit(2); // once may be due to a busy machine
@@ -55,8 +55,8 @@ async function requireGreen(mutations: readonly Mutation[]): Promise<void> {
 }
 
 async function attempt(mutation: Mutation): Promise<Verdict> {
-  using _mutated = checkout.mutate(mutation);
-  const { passed, failed, seconds } = await checkout.test(mutation.tests, TIMEOUT_MS);
+  using _mutated = checkout.change(mutation);
+  const { passed, failed, seconds } = await checkout.test(mutation.tests, { timeoutMs: TIMEOUT_MS });
   const { name, promise } = mutation;
   return { name, promise, verdict: passed ? "survived" : "killed", seconds, by: failed };
 }

@@ -1,16 +1,15 @@
+import type { Replacement } from "../support/checkout.ts";
+
 /**
  * The mechanisms behind docs/guarantees.md, each with a change that disables it and the tests that must notice. A
  * change is one piece of text for another, and the piece must be in its file exactly once: whoever rewrites the
  * mechanism rewrites its row.
  */
-export interface Mutation {
+export interface Mutation extends Replacement {
   /** What is disabled. */
   readonly name: string;
   /** The promise: its number in the first table of docs/guarantees.md, or the page's section. */
   readonly promise: string;
-  readonly file: string;
-  readonly search: string;
-  readonly replace: string;
   readonly tests: readonly string[];
 }
 
