@@ -5,12 +5,13 @@ import { fromSystemError, isFamfsError, messageOf } from "../base/index.ts";
 import { EXIT, exitCodeOf } from "./exit-code.ts";
 import { LOG_LEVELS } from "./logging.ts";
 import { printJson } from "./output.ts";
+import { VERSION } from "./version.ts";
 
 const program = new Command("famfs-csi")
   .description(
     "Kubernetes storage on shared memory: famfs volumes as a CSI driver, and tools for the devices below it.",
   )
-  .version(process.env["npm_package_version"] ?? "0.1.0")
+  .version(VERSION)
   .addOption(new Option("--output <format>", "facts as text or JSON").choices(["text", "json"]).default("text"))
   .addOption(
     new Option("--log-level <level>", "lowest level of log lines on standard error (default: warn)")

@@ -54,6 +54,8 @@ const FREQUENT: ReadonlySet<string> = new Set([
   "GetPluginCapabilities",
   "ControllerGetCapabilities",
   "NodeGetCapabilities",
+  "NodeGetVolumeStats",
+  "ListVolumes",
 ]);
 
 /** `service` in the form grpc-js takes: field sizes checked, a deadline on each call, errors turned into statuses. */

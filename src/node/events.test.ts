@@ -21,7 +21,7 @@ import {
   scratchDirectory,
 } from "./testing/fixtures.ts";
 import { container, mountsBelow, shareMounts } from "./testing/probes.ts";
-import { capability, testCluster } from "./testing/test-node.ts";
+import { testCluster } from "./testing/test-node.ts";
 import { VolumeConditions } from "./volume-conditions.ts";
 
 const skip = skipWithoutMounts();
@@ -120,27 +120,6 @@ test("a volume that is well tells nothing", { skip }, async (t) => {
   await a.unpublish("v1", "pod");
   await a.unstage("v1");
   assert.deepEqual(a.events, []);
-});
-
-test("a pod with another fsGroup than the first on its node is told that it is not used", { skip }, async (t) => {
-  const cluster = await testCluster(t);
-  const a = await cluster.node("a");
-  await cluster.volume("v1");
-  const mode = "MULTI_NODE_MULTI_WRITER";
-  const group = (volumeMountGroup: string) => ({ volumeCapability: capability(mode, { volumeMountGroup }) });
-  await a.stage("v1", mode, group("2000"));
-  await a.publish("v1", "first", { ...group("2000"), volumeContext: podContext("first") });
-  await a.publish("v1", "none", { volumeContext: podContext("none") });
-  assert.deepEqual(a.events, []);
-  await a.publish("v1", "other", { ...group("3000"), volumeContext: podContext("other") });
-  assert.deepEqual(a.events, [
-    {
-      reason: "FsGroupIgnored",
-      volumeId: "v1",
-      message: "pod team/other wants it with fsGroup 3000, but node a serves it with fsGroup 2000",
-      pods: [pod("other")],
-    },
-  ]);
 });
 
 test("a log that is nearly full is told once, by one of the nodes that have the volume", async (t) => {

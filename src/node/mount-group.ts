@@ -1,28 +1,16 @@
-import type { EventRecorder, PodName } from "../state/index.ts";
+import { FamfsError } from "../base/index.ts";
 import type { StageRecord } from "./stage-records.ts";
 
-/** The first fsGroup on a node is what the volume is served with until it is unstaged: a later, different one is told. */
-export function warnOfOtherGroup({
-  events,
-  nodeId,
-  record: { volumeId, mountGroup },
-  asked,
-  pod,
-}: {
-  readonly events: EventRecorder;
-  readonly nodeId: string;
-  readonly record: StageRecord;
-  readonly asked: number | undefined;
-  /** Undefined: it is staged again. */
-  readonly pod: PodName | undefined;
-}): void {
+/**
+ * The group is the volume's on this node until it is unstaged; who asks for none takes it as it is. NOT_SUPPORTED: a pod
+ * that runs with another group than it asked for would only find out by EACCES.
+ */
+export function assertSameGroup({ volumeId, mountGroup }: StageRecord, asked: number | undefined): void {
   if (asked === undefined || asked === mountGroup) return;
-  const who = pod === undefined ? "it is staged again" : `pod ${pod.namespace}/${pod.name} wants it`;
-  const first = mountGroup === undefined ? "no fsGroup" : `fsGroup ${mountGroup}`;
-  events.record({
-    reason: "FsGroupIgnored",
-    volumeId,
-    message: `${who} with fsGroup ${asked}, but node ${nodeId} serves it with ${first}`,
-    pods: pod === undefined ? [] : [pod],
-  });
+  const first = mountGroup === undefined ? "without an fsGroup" : `with fsGroup ${mountGroup}`;
+  throw new FamfsError(
+    "NOT_SUPPORTED",
+    `volume ${volumeId} is staged here ${first}, not with fsGroup ${asked}: give pods that share a volume on a node the ` +
+      "same fsGroup, or keep them on different nodes",
+  );
 }

@@ -68,6 +68,24 @@ test("the right to write moves between idle nodes, with their data", { skip }, a
   }
 });
 
+test("that another node took the log over is told until this node has it again", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const [a, b] = [await cluster.node("a"), await cluster.node("b")];
+  await cluster.volume("v1");
+  for (const node of [a, b]) await node.stage("v1");
+  await writeElsewhere(join(a.stagingPath("v1"), "one"), "by a");
+  // As if a had been silent for longer than its lease.
+  await updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, writer: undefined }));
+  await writeElsewhere(join(b.stagingPath("v1"), "two"), "by b");
+  const reasonsOf = async () =>
+    ((await cluster.store.get("volumes", "v1"))?.conditions ?? []).map(({ reason }) => reason);
+  await eventually("it is told", async () => (await reasonsOf()).includes("OwnerLost") || undefined);
+  assert.equal((await a.stats("v1", a.stagingPath("v1"))).volumeCondition?.abnormal, true);
+  await writeElsewhere(join(a.stagingPath("v1"), "three"), "by a");
+  await eventually("it is over", async () => (await reasonsOf()).length === 0 || undefined);
+  assert.equal((await a.stats("v1", a.stagingPath("v1"))).volumeCondition?.abnormal, false);
+});
+
 test("a node waits for the right to write while files are open for writing on another", { skip }, async (t) => {
   const cluster = await testCluster(t);
   const [a, b] = [await cluster.node("a"), await cluster.node("b")];
@@ -146,7 +164,7 @@ test("a volume for readers is mounted read-only by the driver itself", { skip },
 
 const onlyRoot = !/^\s*0\s+0\s+4294967295/.test(readFileSync("/proc/self/uid_map", "utf8"));
 
-test("the first mount group rules; a pod of that group may write without being root", {
+test("a volume has one mount group on a node; a pod of that group may write without being root", {
   skip: skip || (onlyRoot && "this user namespace has no other users"),
 }, async (t) => {
   const cluster = await testCluster(t);
@@ -155,8 +173,12 @@ test("the first mount group rules; a pod of that group may write without being r
   const mode = "MULTI_NODE_MULTI_WRITER";
   const group = (volumeMountGroup: string) => ({ volumeCapability: capability(mode, { volumeMountGroup }) });
   await a.stage("v1", mode, group("1234"));
-  await a.stage("v1", mode, group("4321"));
-  await a.publish("v1", "pod", group("4321"));
+  const other = codeIs("FAILED_PRECONDITION", /staged here with fsGroup 1234, not with fsGroup 4321/);
+  await assert.rejects(a.stage("v1", mode, group("4321")), other);
+  await assert.rejects(a.publish("v1", "pod", group("4321")), other);
+  await a.stage("v1");
+  await a.publish("v1", "without");
+  await a.publish("v1", "pod", group("1234"));
   assert.equal((await stat(a.target("pod"))).gid, 1234);
   await chmod(cluster.directory, 0o755);
   for (const path of [a.directory, join(a.directory, "pods")]) await chmod(path, 0o755);

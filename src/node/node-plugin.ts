@@ -202,7 +202,6 @@ export class NodePlugin implements AsyncDisposable {
       place: (uuid) => devices.place(uuid),
       checkDevice: async (uuid) => void (await devices.require(uuid)),
       slotCount: DEFAULT_SLOTS,
-      events,
       onStaged: (volumeId) => conditions.over(volumeId),
       onUnpublished: (volumeId) => parts.restager?.look(volumeId),
       onUnstaged: async (volumeId) => {

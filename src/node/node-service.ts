@@ -1,5 +1,7 @@
+import { FamfsError } from "../base/index.ts";
 import {
   type CallContext,
+  type Capability,
   FABRIC_SEGMENT,
   parseCapability,
   requireField,
@@ -33,7 +35,7 @@ export function nodeService({ nodeId, fabric, maxVolumes, volumes }: NodeService
         {
           volumeId: requireField(request.volumeId, "volume_id"),
           stagingPath: requirePath(request.stagingTargetPath, "staging_target_path"),
-          capability: parseCapability(request.volumeCapability),
+          capability: mountCapability(request.volumeCapability),
           volumeContext: request.volumeContext,
           publishContext: request.publishContext,
         },
@@ -56,8 +58,8 @@ export function nodeService({ nodeId, fabric, maxVolumes, volumes }: NodeService
         {
           volumeId: requireField(request.volumeId, "volume_id"),
           targetPath: requirePath(request.targetPath, "target_path"),
-          capability: parseCapability(request.volumeCapability),
-          stagingPath: requirePath(request.stagingTargetPath, "staging_target_path"),
+          capability: mountCapability(request.volumeCapability),
+          stagingPath: requireStaged(request.stagingTargetPath),
           readOnly: request.readonly,
           volumeContext: request.volumeContext,
           publishContext: request.publishContext,
@@ -92,6 +94,22 @@ export function nodeService({ nodeId, fabric, maxVolumes, volumes }: NodeService
       };
     },
   };
+}
+
+/** CSI NodeStageVolume and NodePublishVolume, "Exceeds capabilities": FAILED_PRECONDITION, not a bad argument. */
+function mountCapability(capability: Parameters<typeof parseCapability>[0]): Capability {
+  if (capability?.accessType === "block") {
+    throw new FamfsError("NOT_SUPPORTED", "block volumes are not supported, famfs volumes are mounted");
+  }
+  return parseCapability(capability);
+}
+
+/** CSI NodePublishVolume, "Staging target path not set": FAILED_PRECONDITION. */
+function requireStaged(path: string): string {
+  if (path === "") {
+    throw new FamfsError("VOLUME_NOT_STAGED", "staging_target_path is missing: NodeStageVolume comes first");
+  }
+  return requirePath(path, "staging_target_path");
 }
 
 function statsResponse(health: VolumeHealth | { readonly problem: string }) {

@@ -28,7 +28,12 @@ test("what cannot be is refused with the code that CSI gives it", { skip }, asyn
   const publishContext = { "famfs.csi.dev/role": "root" };
   await assert.rejects(a.stage("v1", undefined, { publishContext }), codeIs("INVALID_ARGUMENT", /publish_context/));
   const block = { volumeCapability: { accessMode: { mode: "SINGLE_NODE_WRITER" }, block: {} } };
-  await assert.rejects(a.stage("v1", "SINGLE_NODE_WRITER", block), codeIs("INVALID_ARGUMENT", /block/));
+  await assert.rejects(a.stage("v1", "SINGLE_NODE_WRITER", block), codeIs("FAILED_PRECONDITION", /block/));
+  await assert.rejects(a.publish("v1", "pod", block), codeIs("FAILED_PRECONDITION", /block/));
+  await assert.rejects(
+    a.publish("v1", "pod", { stagingTargetPath: "" }),
+    codeIs("FAILED_PRECONDITION", /staging_target_path is missing/),
+  );
 
   await writeFile(a.stagingPath("file"), "");
   const onFile = { stagingTargetPath: a.stagingPath("file") };
@@ -40,6 +45,10 @@ test("what cannot be is refused with the code that CSI gives it", { skip }, asyn
   const elsewhere = { stagingTargetPath: a.stagingPath("other") };
   await assert.rejects(a.stage("v1", "MULTI_NODE_MULTI_WRITER", elsewhere), codeIs("ALREADY_EXISTS", /is staged at/));
   await assert.rejects(a.stage("v1", "SINGLE_NODE_WRITER"), codeIs("ALREADY_EXISTS", /not as asked for/));
+  await assert.rejects(
+    a.publish("v1", "pod", { mode: "SINGLE_NODE_WRITER" }),
+    codeIs("FAILED_PRECONDITION", /staged as MULTI_NODE_MULTI_WRITER .* published as SINGLE_NODE_WRITER/),
+  );
   await a.publish("v1", "pod");
   await assert.rejects(a.publish("v1", "pod", { readonly: true }), codeIs("ALREADY_EXISTS", /other options/));
   await assert.rejects(a.unstage("v1"), codeIs("FAILED_PRECONDITION", /still published/));

@@ -3,13 +3,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, hasCode, KeyedTryLock, type Logger, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
-import type { EventRecorder, PodName, Store, StoredRecord } from "../state/index.ts";
+import type { PodName, Store, StoredRecord } from "../state/index.ts";
 import { makeAttachment } from "./attachment.ts";
 import { checkVolumeContext, parsePublishContext } from "./contexts.ts";
 import type { DevicePlace } from "./devices.ts";
 import type { VolumeAttachment, VolumeHealth } from "./fuse-server/messages.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
-import { warnOfOtherGroup } from "./mount-group.ts";
+import { assertSameGroup } from "./mount-group.ts";
 import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import { otherMountNamespaces } from "./mount-users.ts";
@@ -31,7 +31,6 @@ export interface NodeVolumesOptions {
   readonly checkDevice: (deviceUuid: string) => Promise<void>;
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
-  readonly events: EventRecorder;
   /** A pod has the volume no more. */
   readonly onUnpublished: (volumeId: string) => void;
   /** The CO has staged the volume, and it is served. */
@@ -85,9 +84,9 @@ export class NodeVolumes {
 
   constructor(options: NodeVolumesOptions) {
     this.#options = options;
-    const { node, records, server, events } = options;
+    const { node, records, server } = options;
     const seal = (volumeId: string, call: CallContext) => this.#seal(volumeId, call);
-    this.#publications = new Publications({ nodeId: node.nodeId, records, server, events, seal });
+    this.#publications = new Publications({ nodeId: node.nodeId, records, server, seal });
   }
 
   /** The FUSE server died with these volumes. */
@@ -361,7 +360,7 @@ export class NodeVolumes {
 
   /** True when `wanted` is staged and served. Removes what an earlier, dead server left; PATH_CONFLICT otherwise. */
   async #isStaged(wanted: StageRecord): Promise<boolean> {
-    const { node, records, server, events } = this.#options;
+    const { records, server } = this.#options;
     const { volumeId, stagingPath } = wanted;
     const record = records.get(volumeId);
     const present = mountAt(await readMountTable(), stagingPath);
@@ -380,7 +379,7 @@ export class NodeVolumes {
           );
         }
         assertSameLabel(record, wanted.seLinuxContext);
-        warnOfOtherGroup({ events, nodeId: node.nodeId, record, asked: wanted.mountGroup, pod: undefined });
+        assertSameGroup(record, wanted.mountGroup);
         return true;
       }
       // Somebody unmounted it behind our back.

@@ -1,8 +1,8 @@
 import { FamfsError, messageOf } from "../base/index.ts";
 import type { CallContext, Capability } from "../csi/index.ts";
-import type { EventRecorder, PodName } from "../state/index.ts";
+import type { PodName } from "../state/index.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
-import { warnOfOtherGroup } from "./mount-group.ts";
+import { assertSameGroup } from "./mount-group.ts";
 import { assertSameLabel } from "./mount-label.ts";
 import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import { holdersOf, otherMountNamespaces } from "./mount-users.ts";
@@ -26,7 +26,6 @@ export interface PublicationsOptions {
   readonly nodeId: string;
   readonly records: StageRecords;
   readonly server: Pick<FuseServerSupervisor, "serves">;
-  readonly events: EventRecorder;
   /** What was closed is in the log afterwards. */
   readonly seal: (volumeId: string, call: CallContext) => Promise<void>;
 }
@@ -53,7 +52,7 @@ export class Publications {
 
   async publish(request: PublishRequest): Promise<void> {
     const { volumeId, capability } = request;
-    const { nodeId, records, server, events } = this.#options;
+    const { records, server } = this.#options;
     const record = records.get(volumeId);
     const staging = await resolveMountPath(request.stagingPath, "staging_target_path");
     const table = await readMountTable();
@@ -76,8 +75,14 @@ export class Publications {
     }
     // Without a flag it asks for none: a privileged pod may use any.
     if (capability.seLinuxContext !== undefined) assertSameLabel(record, capability.seLinuxContext);
+    assertSameGroup(record, capability.mountGroup);
+    if (capability.accessMode !== record.accessMode) {
+      throw new FamfsError(
+        "NOT_SUPPORTED",
+        `volume ${volumeId} is staged as ${record.accessMode} and cannot be published as ${capability.accessMode}`,
+      );
+    }
     const pod = podIn(request.volumeContext);
-    warnOfOtherGroup({ events, nodeId, record, asked: capability.mountGroup, pod });
 
     const options = bindOptions(request, record);
     const present = mountAt(table, target);

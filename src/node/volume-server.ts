@@ -48,7 +48,7 @@ export interface ServeVolumeOptions {
 
 interface State {
   exclusive: boolean;
-  problem: string | undefined;
+  condition: TreeCondition | undefined;
 }
 
 const REPLAY_INTERVAL_MS = 1;
@@ -84,23 +84,33 @@ export class ServedVolume implements VolumeServer {
     const { dataWriters = "one" } = settings;
     const media = stack.use(await VolumeMedia.open(device, region, { writable, coherent, dataWriters }));
     if (expect !== undefined) requireSame(media, expect);
-    const state: State = { exclusive: options.exclusive, problem: undefined };
+    const state: State = { exclusive: options.exclusive, condition: undefined };
+    const onCondition = (condition: TreeCondition | undefined) => {
+      // A tree says it each time it notices.
+      if (state.condition?.message === condition?.message) return;
+      state.condition = condition;
+      options.onProblem?.(condition);
+    };
+    const terms: WriterTermsSource = {
+      acquire: async (request) => {
+        const acquired = await options.terms.acquire(request);
+        // What was lost with the log was told; from now on this node is an owner like any other.
+        if (state.condition?.code === "OWNER_LOST") onCondition(undefined);
+        return acquired;
+      },
+      release: (epoch) => options.terms.release(epoch),
+    };
     const { slot } = options.node;
     const tree = stack.use(
       await openVolumeTree({
         media,
         node: { ...options.node, slot: typeof slot === "number" ? slot : slot(media) },
-        terms: options.terms,
+        terms,
         maps: fuse.fileMaps,
         exclusive: () => state.exclusive,
         logger,
         settings: { ...settings, readOnly: settings.readOnly === true || !writable },
-        onCondition: (condition) => {
-          // A tree says it each time it notices.
-          if (state.problem === condition?.message) return;
-          state.problem = condition?.message;
-          options.onProblem?.(condition);
-        },
+        onCondition,
       }),
     );
     handedOn = true;
@@ -147,7 +157,7 @@ export class ServedVolume implements VolumeServer {
   }
 
   async health(): Promise<VolumeHealth> {
-    return { ...this.#usage(), problem: this.#state.problem };
+    return { ...this.#usage(), problem: this.#state.condition?.message };
   }
 
   figures(): VolumeFigures {

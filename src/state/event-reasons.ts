@@ -70,12 +70,6 @@ export const EVENT_REASONS = {
     wayOut:
       "copy the volume to a new one, of a StorageClass with a larger logLength: space in a log does not come back",
   },
-  FsGroupIgnored: {
-    type: "Warning",
-    about: "volume",
-    means: "a pod wants another fsGroup than the first pod that used the volume on its node, whose group counts",
-    wayOut: "give pods that share a volume on a node the same fsGroup, or none",
-  },
   WritersPaused: {
     type: "Warning",
     about: "volume",
