@@ -26,6 +26,8 @@ export interface SealedNode {
   readonly symlinkTarget: string | undefined;
   /** Of a directory, in order of creation. */
   readonly children: ReadonlyMap<string, SealedNode> | undefined;
+  /** Directories among `children`. */
+  readonly subdirectories: number;
   /** Where stock tools see it: "" for the root, undefined when they do not (NODE). Never changes. */
   readonly stockPath: string | undefined;
 }
@@ -80,6 +82,7 @@ export class Node implements SealedNode {
   atStockPlace = false;
   /** Of a directory: names in it that stock tools see, or may see, but that are not at their place any more. */
   usedNames: Set<string> | undefined = undefined;
+  subdirectories = 0;
   parent: Node | undefined = undefined;
   name = "";
   mode: number;
@@ -105,6 +108,16 @@ export class Node implements SealedNode {
     this.stockPath = content.stockPath;
     this.stockParent = content.stockParent;
     this.children = kind === "directory" ? new Map() : undefined;
+  }
+
+  addChild(name: string, child: Node): void {
+    this.children?.set(name, child);
+    if (child.kind === "directory") this.subdirectories++;
+  }
+
+  removeChild(name: string): void {
+    if (this.children?.get(name)?.kind === "directory") this.subdirectories--;
+    this.children?.delete(name);
   }
 
   useName(name: string): void {

@@ -270,11 +270,11 @@ export class SealedTree {
       changes.push({ type: "replaced", node: existing, by: node, from: { parent, name: link.name } });
     }
     const from = node.place;
-    from?.parent.children?.delete(from.name);
+    from?.parent.removeChild(from.name);
     node.leaveStockPlace();
     node.parent = parent;
     node.name = link.name;
-    parent.children.set(link.name, node);
+    parent.addChild(link.name, node);
     changes.push({ type: "moved", node, from });
     return undefined;
   }
@@ -309,7 +309,7 @@ export class SealedTree {
       node.parent = directory;
       node.name = name;
       node.atStockPlace = true;
-      directory.children?.set(name, node);
+      directory.addChild(name, node);
     }
     if (node.kind === "directory" && node.stockPath !== undefined) this.#stockDirectories.set(node.stockPath, node);
     this.#register(node);
@@ -324,7 +324,7 @@ export class SealedTree {
   }
 
   #drop(node: Node): void {
-    node.parent?.children?.delete(node.name);
+    node.parent?.removeChild(node.name);
     node.parent = undefined;
     node.name = "";
     this.#nodes.delete(node.index);

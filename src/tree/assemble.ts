@@ -40,7 +40,7 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
   const settings: TreeSettings = { ...DEFAULT_SETTINGS, ...options.settings };
   const now = () => msToTime(options.clock.wallMs());
   const sealed = options.createSealed();
-  const nodes = new Nodes(sealed.root, now());
+  const nodes = new Nodes(sealed.root, now);
   const model = (): SealedTree => ctx.sealed;
   const space = new Space({
     data: options.data,
@@ -91,6 +91,10 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
       logger: options.logger,
       kernel: new Invalidations(options.clock),
       nodes,
+      ofIndex(index) {
+        const node = model().byIndex.get(index);
+        return node === undefined ? undefined : nodes.reach(node);
+      },
       writer: () => ownership.yieldingWriter,
     }),
     staleTimes: new Set(),

@@ -175,9 +175,16 @@ export class ChangeFeed {
     for (const node of this.#ctx.sealed.byIndex.values()) {
       if (node.parent === undefined) continue;
       const live = this.#ctx.nodes.ofSealed(node);
+      if (live === undefined && !this.#isMissing(node)) continue;
       if (live?.kind === "file" && live.content.type === "unsealed") this.#restoreContent(live, live.content, node);
       this.#place(node);
     }
+  }
+
+  /** Its directory does not make it by itself. */
+  #isMissing({ parent }: SealedNode): boolean {
+    const live = parent && this.#ctx.nodes.ofSealed(parent);
+    return live?.kind === "directory" && live.children.isWhole;
   }
 
   /** From now on `sealed` is what the log says. */
@@ -210,6 +217,7 @@ export class ChangeFeed {
         const live = nodes.ofSealed(change.node);
         space.sealedRemoved(change.node, () => live?.kind === "file" && live.open !== undefined);
         if (live !== undefined) this.#remove(live, change.from);
+        else if (change.from !== undefined) this.#touchSealed(change.from.parent);
         return;
       }
       case "attributes": {
@@ -225,10 +233,16 @@ export class ChangeFeed {
   #place(sealed: SealedNode): void {
     const { nodes, coherence } = this.#ctx;
     if (sealed.parent === undefined) return;
-    const parent = nodes.ofSealed(sealed.parent);
-    if (parent?.kind !== "directory") return;
     const known = nodes.ofSealed(sealed);
-    const live = known ?? nodes.fromLog(sealed, this.#ctx.now());
+    // What nobody has asked for in a directory that nobody has asked for is made when somebody does.
+    const parent = known === undefined ? nodes.ofSealed(sealed.parent) : nodes.reach(sealed.parent);
+    if (parent?.kind !== "directory") return;
+    if (known === undefined && !parent.children.isWhole) {
+      this.#touch(parent);
+      coherence.kernel.name(parent.nodeid, sealed.name); // it may be known not to be there
+      return;
+    }
+    const live = known ?? nodes.fromLog(sealed);
     if (live.parent === parent && live.name === sealed.name) return;
     const isMove = live.parent !== undefined;
     if (live.parent !== undefined) {
@@ -237,15 +251,20 @@ export class ChangeFeed {
       nodes.detach(live);
     }
     const there = parent.children.get(sealed.name);
-    if (there !== undefined) {
+    if (there !== undefined && there !== live) {
       nodes.detach(there);
       this.#takenAway(there);
     }
-    nodes.attach(live, parent, sealed.name);
+    if (there !== live) nodes.attach(live, parent, sealed.name);
     if (isMove) this.#takenAway(live);
     this.#touch(parent);
     if (known !== undefined) this.#takeAttributes(live, sealed);
     coherence.kernel.name(parent.nodeid, sealed.name);
+  }
+
+  #touchSealed(sealed: SealedNode): void {
+    const directory = this.#ctx.nodes.ofSealed(sealed);
+    if (directory?.kind === "directory") this.#touch(directory);
   }
 
   #remove(live: TreeNode, from: SealedPlace | undefined): void {

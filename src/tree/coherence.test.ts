@@ -158,7 +158,7 @@ for (const host of [false, true]) {
     assert.equal(b.read(held), "NEW");
     assert.equal(await contents(b, "f"), "NEW");
     assert.equal(await contents(c, "f"), "NEW", "the new owner as well");
-    assert.equal(b.messages[0], 4, "once, and in one message: two files, the listing and the name of the directory");
+    assert.equal(b.messages[0], 3, "once, and in one message: the file, the listing and the name of the directory");
     b.told.length = 0;
     b.tree.poll();
     assert.deepEqual(b.told, []);

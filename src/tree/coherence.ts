@@ -10,8 +10,9 @@ export interface CoherenceOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly kernel: Invalidations;
-  /** All live nodes, and the one of a log entry. */
-  readonly nodes: { all(): Iterable<TreeNode>; ofIndex(index: number): TreeNode | undefined };
+  readonly nodes: { all(): Iterable<TreeNode> };
+  /** The live node of a log entry. */
+  readonly ofIndex: (index: number) => TreeNode | undefined;
   /** The log, as long as this node may write to it. */
   readonly writer: () => LogWriter | undefined;
 }
@@ -69,7 +70,7 @@ export class Coherence {
       return;
     }
     for (const { index, mtime } of changes) {
-      const node = this.#options.nodes.ofIndex(index);
+      const node = this.#options.ofIndex(index);
       if (node === undefined) continue;
       node.mtime = mtime;
       node.ctime = mtime;

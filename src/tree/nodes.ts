@@ -1,5 +1,6 @@
-import { FamfsError, SortedList } from "../base/index.ts";
+import { FamfsError } from "../base/index.ts";
 import type { Layout, SealedNode, Time } from "../format/index.ts";
+import { Children } from "./children.ts";
 import type { OpenFile } from "./open-file.ts";
 import type { UnsealedFile } from "./unsealed-file.ts";
 
@@ -62,54 +63,6 @@ const SEALED_NODEIDS = 2;
 /** nodeids of nodes that were made here; they keep theirs when they seal. */
 const LOCAL_NODEIDS = 2 ** 40;
 
-/** The names of a directory, read in order of nodeid: so cookies survive any change in between. */
-export class Children {
-  readonly #byName = new Map<string, TreeNode>();
-  readonly #ordered = new SortedList<TreeNode, Pick<TreeNode, "nodeid">>((a, b) => a.nodeid - b.nodeid);
-  #directories = 0;
-
-  get size(): number {
-    return this.#byName.size;
-  }
-
-  get directories(): number {
-    return this.#directories;
-  }
-
-  get(name: string): TreeNode | undefined {
-    return this.#byName.get(name);
-  }
-
-  values(): Iterable<TreeNode> {
-    return this.#byName.values();
-  }
-
-  add(name: string, node: TreeNode): void {
-    if (this.#byName.has(name)) throw new FamfsError("INTERNAL", `name "${name}" is taken in its directory`);
-    this.#byName.set(name, node);
-    if (node.kind === "directory") this.#directories++;
-    this.#ordered.add(node);
-  }
-
-  remove(name: string): void {
-    const node = this.#byName.get(name);
-    if (node === undefined) return;
-    this.#byName.delete(name);
-    if (node.kind === "directory") this.#directories--;
-    this.#ordered.delete(node);
-  }
-
-  /** Nodes with a nodeid above `cookie`, in order. What changes meanwhile is seen or not. */
-  *after(cookie: number): Generator<TreeNode> {
-    for (let last = cookie; ; ) {
-      const node = this.#ordered.ceiling({ nodeid: last + 1 });
-      if (node === undefined) return;
-      yield node;
-      last = node.nodeid;
-    }
-  }
-}
-
 export interface NewNode {
   readonly mode: number;
   readonly uid: number;
@@ -122,17 +75,19 @@ export class Nodes {
   readonly root: DirectoryNode;
   readonly #byId = new Map<number, TreeNode>();
   readonly #bySealedIndex = new Map<number, TreeNode>();
+  readonly #now: () => Time;
   #nextLocal = LOCAL_NODEIDS;
 
-  constructor(root: SealedNode, now: Time) {
+  constructor(root: SealedNode, now: () => Time) {
+    this.#now = now;
     this.root = {
       kind: "directory",
       nodeid: ROOT_NODEID,
       parent: undefined,
       name: "",
-      ...attributesOf(root, now),
+      ...attributesOf(root, now()),
       sealed: root,
-      children: new Children(),
+      children: this.#childrenOf(() => this.root),
     };
     this.#byId.set(ROOT_NODEID, this.root);
     this.#bySealedIndex.set(root.index, this.root);
@@ -158,14 +113,21 @@ export class Nodes {
     return node;
   }
 
+  /** Undefined when nobody has asked for it yet. */
   ofSealed(sealed: SealedNode): TreeNode | undefined {
     return this.#bySealedIndex.get(sealed.index);
   }
 
-  ofIndex(index: number): TreeNode | undefined {
-    return this.#bySealedIndex.get(index);
+  /** The live node of `sealed`, made if need be; undefined when the name is another node's here. */
+  reach(sealed: SealedNode): TreeNode | undefined {
+    const made = this.ofSealed(sealed);
+    if (made !== undefined || sealed.parent === undefined) return made;
+    const parent = this.reach(sealed.parent);
+    const node = parent?.kind === "directory" ? parent.children.get(sealed.name) : undefined;
+    return node?.sealed === sealed ? node : undefined;
   }
 
+  /** Those that were made. */
   all(): Iterable<TreeNode> {
     return this.#byId.values();
   }
@@ -183,17 +145,17 @@ export class Nodes {
   }
 
   /** The node of a log entry that another node, or an earlier session, wrote. */
-  fromLog(sealed: SealedNode, now: Time): TreeNode {
+  fromLog(sealed: SealedNode): TreeNode {
     const base = {
       nodeid: SEALED_NODEIDS + sealed.index,
       parent: undefined,
       name: "",
-      ...attributesOf(sealed, now),
+      ...attributesOf(sealed, this.#now()),
       sealed,
     };
     const node: TreeNode =
       sealed.kind === "directory"
-        ? { kind: "directory", ...base, children: new Children() }
+        ? { kind: "directory", ...base, children: this.#childrenOf(() => node) }
         : sealed.kind === "symlink"
           ? { kind: "symlink", ...base, target: sealed.symlinkTarget ?? "" }
           : {
@@ -235,6 +197,19 @@ export class Nodes {
   forget(node: TreeNode): void {
     this.unbind(node);
     this.#byId.delete(node.nodeid);
+  }
+
+  #childrenOf(directory: () => TreeNode): Children {
+    return new Children({
+      directory: () => directory().sealed,
+      make: (sealed) => {
+        const node = this.ofSealed(sealed) ?? this.fromLog(sealed);
+        const parent = directory();
+        this.detach(node);
+        if (parent.kind === "directory") this.attach(node, parent, sealed.name);
+        return node;
+      },
+    });
   }
 
   #local(init: NewNode) {

@@ -95,7 +95,7 @@ export class Space {
   }
 
   sealedAdded(node: SealedNode): void {
-    this.#sealedBytes += totalLength(extentsOf(node.layout));
+    this.#sealedBytes += occupiedBytes(node.layout);
   }
 
   /** The log has no more use for the extents of `node`; they come back when nobody can hold them. */
@@ -287,6 +287,16 @@ export function extentsOf(layout: Layout | undefined): RegionExtent[] {
   if (layout === undefined) return [];
   const extents = layout.type === "simple" ? layout.extents : layout.strips;
   return extents.filter((extent) => extent.devindex === 0).map(({ offset, length }) => ({ offset, length }));
+}
+
+/** Bytes of `extentsOf`, for each entry of a log. */
+function occupiedBytes(layout: Layout | undefined): number {
+  if (layout === undefined) return 0;
+  let sum = 0;
+  for (const extent of layout.type === "simple" ? layout.extents : layout.strips) {
+    if (extent.devindex === 0) sum += extent.length;
+  }
+  return sum;
 }
 
 /** `length`, then half of it and so on, in whole units down to one. */
