@@ -76,7 +76,7 @@ test("a FUSE server that is killed, and killed again: containers go on, new pods
 });
 
 test("a volume whose server hangs is served again when the watchdog has killed it", { skip }, async (t) => {
-  const cluster = await testCluster(t, { watchdog: { periodMs: 200, timeoutMs: 500 } });
+  const cluster = await testCluster(t, { watchdog: { periodMs: 200, timeoutMs: 500, startMs: 60_000 } });
   const a = await cluster.node("a");
   await cluster.volume("v1");
   await a.stage("v1");

@@ -1,9 +1,36 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { test } from "node:test";
 import { native } from "../../../native/index.ts";
 import { cleanup, eventually, testLogger } from "../testing/fixtures.ts";
 import { FuseServerSupervisor } from "./supervisor.ts";
+
+const handlers = {
+  acquireWriter: () => Promise.reject(new Error("nobody writes here")),
+  releaseWriter: () => undefined,
+  problem: () => undefined,
+};
+
+test("a FUSE server that does not start in time is an error that says so, and leaves no process", async (t) => {
+  const lock = cleanup(t).use(await open("/dev/null"));
+  const watchdog = { periodMs: 1000, timeoutMs: 1000, startMs: 1 };
+  const lost: unknown[] = [];
+  const children = () => readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").trim();
+  const before = children();
+  await assert.rejects(
+    FuseServerSupervisor.open({
+      logger: testLogger,
+      lock: lock.fd,
+      handlers,
+      watchdog,
+      onLost: (ids) => lost.push(ids),
+    }),
+    { code: "NODE_UNAVAILABLE", message: /did not start within 0.001 s: see whether the node is overloaded/ },
+  );
+  assert.equal(children(), before);
+  assert.deepEqual(lost, []);
+});
 
 test("a FUSE server that could not be spawned is tried again at the next call", async (t) => {
   const lock = cleanup(t).use(await open("/dev/null"));
@@ -11,11 +38,7 @@ test("a FUSE server that could not be spawned is tried again at the next call", 
     await FuseServerSupervisor.open({
       logger: testLogger,
       lock: lock.fd,
-      handlers: {
-        acquireWriter: () => Promise.reject(new Error("nobody writes here")),
-        releaseWriter: () => undefined,
-        problem: () => undefined,
-      },
+      handlers,
       onLost: () => undefined,
     }),
   );

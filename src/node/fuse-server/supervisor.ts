@@ -3,7 +3,7 @@ import { closeSync } from "node:fs";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { native } from "../../../native/index.ts";
-import { FamfsError, fromSystemError, type Logger, messageOf } from "../../base/index.ts";
+import { FamfsError, fromSystemError, hasCode, type Logger, messageOf } from "../../base/index.ts";
 import { bounded } from "../bounded.ts";
 import { type AnswerOf, Channel, type Handlers, type RequestOf } from "./channel.ts";
 import type { ServerFigures } from "./figures.ts";
@@ -11,11 +11,9 @@ import type { LogLine, PluginCalls, ServerCalls, VolumeAttachment } from "./mess
 
 const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.filename)}`, import.meta.url));
 
-/** Start of a process that compiles nothing: generous, because a busy machine may be slow. */
-const START_TIMEOUT_MS = 20_000;
 /** Sealing everything on a clean stop; after that the process is killed. */
 const STOP_TIMEOUT_MS = 15_000;
-const WATCHDOG: Watchdog = { periodMs: 10_000, timeoutMs: 30_000 };
+const WATCHDOG: Watchdog = { periodMs: 10_000, timeoutMs: 30_000, startMs: 120_000 };
 const ANSWER_TIMEOUT_MS = 2_500;
 const RESTART_DELAY_MS = { first: 100, most: 10_000 };
 
@@ -23,6 +21,8 @@ const RESTART_DELAY_MS = { first: 100, most: 10_000 };
 export interface Watchdog {
   readonly periodMs: number;
   readonly timeoutMs: number;
+  /** Until it answers first. Generous: a node that boots starts everything at once, and giving up starts at zero. */
+  readonly startMs: number;
 }
 
 export interface SupervisorOptions {
@@ -55,6 +55,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
   #lastTag = 0;
   #restartDelayMs = RESTART_DELAY_MS.first;
   #starts = 0;
+  #starting = false;
   #stopping = false;
 
   private constructor(options: SupervisorOptions) {
@@ -62,10 +63,16 @@ export class FuseServerSupervisor implements AsyncDisposable {
     this.#logger = options.logger;
   }
 
+  /** NODE_UNAVAILABLE when the process does not start. */
   static async open(options: SupervisorOptions): Promise<FuseServerSupervisor> {
     const supervisor = new FuseServerSupervisor(options);
-    await supervisor.#process();
-    return supervisor;
+    try {
+      await supervisor.#process();
+      return supervisor;
+    } catch (error) {
+      await supervisor[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** For tests and the log. */
@@ -73,8 +80,9 @@ export class FuseServerSupervisor implements AsyncDisposable {
     return (await this.#process()).child.pid;
   }
 
-  /** Throws when its main thread does not answer. */
+  /** Throws when its main thread does not answer; one that starts has a bound of its own, and is not judged here. */
   async answers(): Promise<void> {
+    if (this.#starting) return;
     await (await this.#process()).channel.call("ready", undefined, { timeoutMs: ANSWER_TIMEOUT_MS });
   }
 
@@ -214,14 +222,20 @@ export class FuseServerSupervisor implements AsyncDisposable {
 
   async #start(running: Running): Promise<Running> {
     const { child, channel } = running;
-    void exitOf(child).then((reason) => this.#exited(running, reason));
+    const exited = exitOf(child).then((reason) => this.#exited(running, reason));
+    const { startMs } = this.#options.watchdog ?? WATCHDOG;
+    this.#starting = true;
     try {
-      await channel.call("ready", undefined, { timeoutMs: START_TIMEOUT_MS });
+      await channel.call("ready", undefined, { timeoutMs: startMs });
     } catch (error) {
       child.kill("SIGKILL");
-      throw new FamfsError("NODE_UNAVAILABLE", `the FUSE server process did not start: ${messageOf(error)}`, {
-        cause: error,
-      });
+      await exited;
+      const why = hasCode(error, "DEADLINE_EXCEEDED")
+        ? `did not start within ${startMs / 1000} s: see whether the node is overloaded`
+        : `did not start: ${messageOf(error)}`;
+      throw new FamfsError("NODE_UNAVAILABLE", `the FUSE server process ${why}`, { cause: error });
+    } finally {
+      this.#starting = false;
     }
     this.#restartDelayMs = RESTART_DELAY_MS.first;
     this.#starts++;
@@ -255,7 +269,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
     this.#logger.error({ pid: running.child.pid, reason, volumes: lost }, "the FUSE server died");
     // Nobody can continue these sessions yet: closing the last descriptors makes their requests fail, not hang.
     for (const [volumeId, fd] of this.#connections) this.#closeConnection(volumeId, fd);
-    this.#options.onLost(lost, reason);
+    if (lost.length > 0) this.#options.onLost(lost, reason);
     const timer = setTimeout(() => this.#restart(), this.#restartDelayMs);
     timer.unref();
     this.#restartDelayMs = Math.min(this.#restartDelayMs * 2, RESTART_DELAY_MS.most);
