@@ -5,7 +5,9 @@ import { FuseServer } from "../fuse/index.ts";
 import type { Device, Range } from "../media/index.ts";
 import { alwaysMine, chooseSlot } from "../tree/index.ts";
 import { fusermount, fuserunmount } from "./fusermount.ts";
+import { mountAt, readMountTable } from "./mount-table.ts";
 import { mountVolume, pathKind, resolveMountPath, unmountAll } from "./mounts.ts";
+import { setReadAhead } from "./read-ahead.ts";
 import { serveVolume } from "./volume-server.ts";
 
 export interface LocalMountOptions {
@@ -63,6 +65,8 @@ export async function mountLocally(options: LocalMountOptions): Promise<LocalMou
       logger,
     }),
   );
+  const entry = mountAt(await readMountTable(), directory);
+  if (entry !== undefined) await setReadAhead(entry, logger);
   // Unmounted before the server goes: whatever the kernel still has to write comes while there is somebody to take it.
   stack.defer(() =>
     unmount({ force: false }).catch((error: unknown) =>

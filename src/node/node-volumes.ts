@@ -15,6 +15,7 @@ import { type MountEntry, mountAt, readMountTable } from "./mount-table.ts";
 import { otherMountNamespaces } from "./mount-users.ts";
 import { isMountOf, makeMountPoint, mountSource, mountVolume, resolveMountPath, unmountAll } from "./mounts.ts";
 import { Publications, type PublishRequest } from "./publications.ts";
+import { setReadAhead } from "./read-ahead.ts";
 import { rebuiltAt } from "./rebuild.ts";
 import { devicesIn, mountsOf, targetsOf } from "./stage-mounts.ts";
 import type { StageRecord, StageRecords } from "./stage-records.ts";
@@ -405,6 +406,7 @@ export class NodeVolumes {
       throw error;
     }
     await this.#options.server.attach(fd, attachment, Math.min(ATTACH_TIMEOUT_MS, Math.max(1, remainingMs)));
+    await setReadAhead(entry, this.#options.logger);
     return entry;
   }
 
