@@ -88,9 +88,6 @@ export class DataPath {
         return this.#read(length);
       case OPCODES.WRITE.opcode:
         return this.#write(length);
-      case OPCODES.FORGET.opcode:
-      case OPCODES.BATCH_FORGET.opcode:
-        return true;
       default:
         this.#passOnRequest(this, this.#state[0] as number, this.#bytes, length);
         return false;

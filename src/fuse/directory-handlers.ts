@@ -33,7 +33,7 @@ function writeListing(reply: ReplyWriter, listing: Listing, request: Request, on
   if (listing.offset < AFTER_DOT_DOT && !reply.dotEntry("..", UNKNOWN_INO, S_IFDIR, AFTER_DOT_DOT, plus)) return;
   for (const entry of listing.entries) {
     if (!reply.directoryEntry(entry, entry.cookie + FIRST_COOKIE, plus)) return;
-    if (plus) on.learn(entry.entry.attributes);
+    if (plus) on.learnEntry(entry.entry);
   }
 }
 

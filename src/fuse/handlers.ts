@@ -21,8 +21,6 @@ export const HANDLERS: Readonly<Record<Opcode, Row>> = {
   INIT: never, // session.ts
   INTERRUPT: never, // session.ts
   DESTROY: { run() {} },
-  FORGET: { ignored: true },
-  BATCH_FORGET: { ignored: true },
   NOTIFY_REPLY: { ignored: true }, // we never send RETRIEVE
   // ENOSYS: the kernel does it itself or reports it as unsupported, and does not ask again.
   ACCESS: { errno: "ENOSYS" }, // default_permissions decides

@@ -1,4 +1,4 @@
-import type { RequestContext } from "../base/index.ts";
+import { FamfsError, type RequestContext } from "../base/index.ts";
 import { FATTR, GETATTR_FH } from "./flags.ts";
 import type { Handler } from "./handler.ts";
 import type { AttributeChange, Attributes, Entry, Missing, Time } from "./operations.ts";
@@ -6,7 +6,18 @@ import type { ReplyWriter } from "./reply.ts";
 import { type Request, readPosition, readSigned, readSize } from "./request.ts";
 import type { ServedConnection } from "./served-connection.ts";
 import { withoutSetId } from "./set-id.ts";
-import { GetattrIn, LinkIn, MkdirIn, MknodIn, Rename2In, RenameIn, SetattrIn } from "./wire.ts";
+import {
+  BatchForgetIn,
+  ForgetIn,
+  ForgetOne,
+  GetattrIn,
+  LinkIn,
+  MkdirIn,
+  MknodIn,
+  Rename2In,
+  RenameIn,
+  SetattrIn,
+} from "./wire.ts";
 
 /** The requests about names and attributes. */
 const writeEntry = (reply: ReplyWriter, entry: Entry | Missing, _request: Request, on: ServedConnection) => {
@@ -139,8 +150,27 @@ const RENAME2: Handler<void> = {
   },
 };
 
+const FORGET: Handler<void> = {
+  run: (on, request) => on.operations.forget(request.nodeid, readSize(request.view, ForgetIn.offsets.nlookup)),
+};
+
+const BATCH_FORGET: Handler<void> = {
+  run(on, { view, dataAt }) {
+    const count = view.getUint32(BatchForgetIn.offsets.count, true);
+    if (dataAt + count * ForgetOne.size > view.byteLength) {
+      throw new FamfsError("INVALID_ARGUMENT", `BATCH_FORGET of ${count} nodes has ${view.byteLength - dataAt} bytes`);
+    }
+    for (let at = dataAt; at < dataAt + count * ForgetOne.size; at += ForgetOne.size) {
+      const nodeid = readSize(view, at + ForgetOne.offsets.nodeid);
+      on.operations.forget(nodeid, readSize(view, at + ForgetOne.offsets.nlookup));
+    }
+  },
+};
+
 export const nodeHandlers = {
   LOOKUP,
+  FORGET,
+  BATCH_FORGET,
   GETATTR,
   SETATTR,
   READLINK,

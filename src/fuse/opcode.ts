@@ -1,4 +1,4 @@
-/** The opcode table: one row drives parsing, checks, debug print and who answers (fuse II.3, II.5). */
+/** The opcode table: one row drives parsing, checks and debug print (fuse II.3, II.5). */
 import type { Struct } from "../base/index.ts";
 import * as wire from "./wire.ts";
 
@@ -15,20 +15,18 @@ export interface OpcodeRow {
   readonly data: boolean;
   /** What a successful answer carries: nothing, a structure of exactly that size, or as many bytes as there are. */
   readonly reply: "never" | "empty" | "bytes" | AnyStruct;
-  /** `worker`: from file maps, by whichever thread read it; `nobody`: dropped there; `main`: by the tree's thread. */
-  readonly by: "worker" | "main" | "nobody";
 }
 
 function row(opcode: number, fixed: AnyStruct | undefined, reply: OpcodeRow["reply"], more?: Partial<OpcodeRow>) {
-  return { opcode, in: fixed, names: 0, data: false, reply, by: "main", ...more } as OpcodeRow;
+  return { opcode, in: fixed, names: 0, data: false, reply, ...more } as OpcodeRow;
 }
 
 const named = { names: 1 } as const;
 
 export const OPCODES = {
   LOOKUP: row(1, undefined, wire.EntryOut, named),
-  // Lookup counts are not relied on: they are lost in a crash (design 7).
-  FORGET: row(2, wire.ForgetIn, "never", { by: "nobody" }),
+  // Lookup counts are lost in a crash: names stay what they are, only what was removed and still held is stale then.
+  FORGET: row(2, wire.ForgetIn, "never"),
   GETATTR: row(3, wire.GetattrIn, wire.AttrOut),
   SETATTR: row(4, wire.SetattrIn, wire.AttrOut),
   READLINK: row(5, undefined, "bytes"),
@@ -40,8 +38,8 @@ export const OPCODES = {
   RENAME: row(12, wire.RenameIn, "empty", { names: 2 }),
   LINK: row(13, wire.LinkIn, wire.EntryOut, named),
   OPEN: row(14, wire.OpenIn, wire.OpenOut),
-  READ: row(15, wire.ReadIn, "bytes", { by: "worker" }),
-  WRITE: row(16, wire.WriteIn, wire.WriteOut, { data: true, by: "worker" }),
+  READ: row(15, wire.ReadIn, "bytes"),
+  WRITE: row(16, wire.WriteIn, wire.WriteOut, { data: true }),
   STATFS: row(17, undefined, wire.StatfsOut),
   RELEASE: row(18, wire.ReleaseIn, "empty"),
   FSYNC: row(20, wire.FsyncIn, "empty"),
@@ -68,7 +66,7 @@ export const OPCODES = {
   IOCTL: row(39, wire.IoctlIn, "empty", { data: true }),
   POLL: row(40, wire.PollIn, "empty"),
   NOTIFY_REPLY: row(41, undefined, "never", { data: true }),
-  BATCH_FORGET: row(42, wire.BatchForgetIn, "never", { data: true, by: "nobody" }),
+  BATCH_FORGET: row(42, wire.BatchForgetIn, "never", { data: true }),
   FALLOCATE: row(43, wire.FallocateIn, "empty"),
   READDIRPLUS: row(44, wire.ReadIn, "bytes"),
   RENAME2: row(45, wire.Rename2In, "empty", { names: 2 }),

@@ -16,6 +16,7 @@ export interface ServedConnection {
   forgetOpened(nodeid: number, opened: Opened): void;
   /** For whoever must see set-id bits come and go: all attributes on their way to the kernel. */
   learn(attributes: Attributes): void;
+  /** All entries on their way to the kernel: each is a reference to its node that the kernel holds until FORGET. */
   learnEntry(entry: Entry | Missing): void;
   /** Removes set-id bits of a file that has them (set-id.ts). Undefined when it has none. */
   clearSetId(nodeid: number, by: RequestContext): Promise<void> | undefined;

@@ -12,7 +12,10 @@ import { FakeKernel, request } from "./testing/fake-kernel.ts";
 import { ScratchFileSystem } from "./testing/scratch-file-system.ts";
 import {
   AttrOut,
+  BatchForgetIn,
   EntryOut,
+  ForgetIn,
+  ForgetOne,
   GetxattrIn,
   InitIn,
   InitOut,
@@ -432,4 +435,49 @@ test("writes that wait hold only so much memory: the next is EAGAIN, until some 
   const next = write();
   await delay(0);
   assert.equal(kernel.answered(next).errno, 0);
+});
+
+test("what the kernel was sent is counted, and taken back by FORGET and BATCH_FORGET", async () => {
+  using setup = setUp();
+  const { kernel, files } = setup;
+  const nodeid = files.addFile(1, "file");
+  const other = files.addFile(1, "other");
+  for (let count = 0; count < 3; count++) kernel.send("LOOKUP", 1, "file");
+  kernel.send("LOOKUP", 1, "missing");
+  const made = EntryOut.decode(kernel.answered(kernel.send("SYMLINK", 1, "link", "target")).body).nodeid;
+  const listed = ReadIn.encode({ fh: 0n, offset: 0n, size: 4096, read_flags: 0, lock_owner: 0n, flags: 0 });
+  kernel.send("READDIR", 1, listed);
+  await delay(0);
+  assert.deepEqual(
+    [...files.lookups],
+    [
+      [Number(made), 1],
+      [nodeid, 3],
+    ],
+  );
+  kernel.send("READDIRPLUS", 1, listed);
+  assert.deepEqual(
+    new Map(files.lookups),
+    new Map([
+      [nodeid, 4],
+      [other, 1],
+      [Number(made), 2],
+    ]),
+  );
+  const forgotten = kernel.send("FORGET", nodeid, ForgetIn.encode({ nlookup: 3n }));
+  const batch = [
+    BatchForgetIn.encode({ count: 3 }),
+    ForgetOne.encode({ nodeid: BigInt(nodeid), nlookup: 1n }),
+    ForgetOne.encode({ nodeid: BigInt(other), nlookup: 1n }),
+    ForgetOne.encode({ nodeid: made, nlookup: 1n }),
+  ];
+  const all = kernel.send("BATCH_FORGET", 0, Buffer.concat(batch));
+  assert.deepEqual([...files.lookups], [[Number(made), 1]]);
+  const short = kernel.send(
+    "BATCH_FORGET",
+    0,
+    Buffer.concat([BatchForgetIn.encode({ count: 1000 }), ...batch.slice(3)]),
+  );
+  assert.deepEqual([...files.lookups], [[Number(made), 1]]);
+  for (const unique of [forgotten, all, short]) assert.equal(kernel.replies.get(unique), undefined, "no answer is due");
 });

@@ -231,6 +231,7 @@ export class Session implements ServedConnection {
   }
 
   #answer(request: Request, row: Handler, value: unknown): void {
+    if (request.row.reply === "never") return;
     const { reply, transport } = this.#parts;
     try {
       reply.start();
@@ -344,7 +345,9 @@ export class Session implements ServedConnection {
   }
 
   learnEntry(entry: Entry | Missing): void {
-    if ("attributes" in entry) this.learn(entry.attributes);
+    if (!("attributes" in entry)) return;
+    this.learn(entry.attributes);
+    this.operations.looked(entry.attributes.nodeid);
   }
 
   mustClearSetId(nodeid: number, valid: number): boolean {

@@ -136,8 +136,6 @@ test("the opcode table and those who act on it agree", () => {
   for (const [name, row] of Object.entries(OPCODES)) {
     const handler = HANDLERS[name as keyof typeof OPCODES];
     assert.equal(OPCODE_NAMES[row.opcode], name);
-    assert.equal("ignored" in handler, row.reply === "never" && name !== "INTERRUPT", name);
-    if (row.by !== "main")
-      assert.ok(["READ", "WRITE", "FORGET", "BATCH_FORGET"].includes(name), `DataPath.serve: ${name}`);
+    if ("ignored" in handler) assert.equal(row.reply, "never", name);
   }
 });

@@ -1,8 +1,9 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { FamfsError } from "../base/index.ts";
 import type { Finding, SealedChange, SealedNode, SealedPlace, SealedTree } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
-import { attributesOf, type DirectoryNode, type FileNode, sealedContent, type TreeNode } from "./nodes.ts";
+import { attributesOf, type DirectoryNode, type FileNode, isHeld, sealedContent, type TreeNode } from "./nodes.ts";
 import type { IndexedEntry, LogNews, TreeCondition } from "./ports.ts";
 import type { UnsealedFile } from "./unsealed-file.ts";
 
@@ -195,7 +196,9 @@ export class ChangeFeed {
     for (const live of [...nodes.all()]) {
       if (live.sealed === undefined) continue;
       const node = sealed.byIndex.get(live.sealed.index);
-      if (node === undefined) this.#remove(live, live.parent && { parent: live.sealed, name: live.name });
+      // Another entry may have taken the place of one that was retracted.
+      if (node === undefined || !isDeepStrictEqual(contentOf(node), contentOf(live.sealed)))
+        this.#remove(live, live.parent && { parent: live.sealed, name: live.name });
       else nodes.bind(live, node);
     }
     space.recount();
@@ -215,7 +218,7 @@ export class ChangeFeed {
       case "removed":
       case "replaced": {
         const live = nodes.ofSealed(change.node);
-        space.sealedRemoved(change.node, () => live?.kind === "file" && live.open !== undefined);
+        space.sealedRemoved(change.node, () => live?.kind === "file" && isHeld(live));
         if (live !== undefined) this.#remove(live, change.from);
         else if (change.from !== undefined) this.#touchSealed(change.from.parent);
         return;
@@ -278,7 +281,7 @@ export class ChangeFeed {
       this.#touch(parent);
       coherence.kernel.removed(parent.nodeid, live.nodeid, name);
     }
-    if (live.kind !== "file" || live.open === undefined) nodes.forget(live);
+    nodes.letGo(live);
   }
 
   /** The kernel may still come by the name: before the first replay there is none. */
@@ -309,4 +312,9 @@ export class ChangeFeed {
     }
     this.#ctx.sizes.discard(live, unsealed);
   }
+}
+
+/** What a node is for good, wherever it lies. */
+function contentOf({ kind, size, layout, symlinkTarget }: SealedNode) {
+  return { kind, size, layout, symlinkTarget };
 }

@@ -3,6 +3,7 @@ import { type LogEntry, MAX_SYMLINK_TARGET, standInPath } from "../format/index.
 import type { TreeContext } from "./context.ts";
 import { shownPermissions } from "./mount-group.ts";
 import { type DirectoryNode, type FileNode, isWithin, type NewNode, pathOf, type TreeNode } from "./nodes.ts";
+import { letGo } from "./removed.ts";
 import { MAX_SLOTS_PER_NODE, slotsFor, slotsForSymlink, unsealedWithin } from "./slots.ts";
 import type { Step } from "./transactions.ts";
 
@@ -168,18 +169,15 @@ export class Names {
     this.#ctx.touchDirectory(parent);
   }
 
-  /** `node` has no name any more; what it holds goes with its last handle. */
+  /** `node` has no name any more. What the log still has under it goes when its replacement seals. */
   #drop(node: TreeNode): void {
-    const { nodes, sealer, transactions, sizes } = this.#ctx;
+    const { nodes, sealer, transactions } = this.#ctx;
     sealer.forget(node);
     transactions.withdraw(node);
     nodes.detach(node);
     node.ctime = this.#ctx.now();
     this.#ctx.staleTimes.delete(node);
-    if (node.kind === "file" && node.open !== undefined) return;
-    if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
-    // What the log still has under this name goes when its replacement seals.
-    if (node.sealed === undefined) nodes.forget(node);
+    letGo(this.#ctx, node);
   }
 
   /** Entries that no create has reserved. LOG_FULL. */

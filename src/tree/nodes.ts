@@ -22,6 +22,8 @@ interface NodeBase {
   mtime: Time;
   ctime: Time;
   sealed: SealedNode | undefined;
+  /** How often the kernel was told of it and has not forgotten that: as long as this is not 0, it may come back. */
+  lookups: number;
 }
 
 export interface FileNode extends NodeBase {
@@ -87,6 +89,7 @@ export class Nodes {
       name: "",
       ...attributesOf(root, now()),
       sealed: root,
+      lookups: 0,
       children: this.#childrenOf(() => this.root),
     };
     this.#byId.set(ROOT_NODEID, this.root);
@@ -98,6 +101,10 @@ export class Nodes {
     const node = this.#byId.get(nodeid);
     if (node === undefined) throw new FamfsError("NODE_STALE", `node ${nodeid} is gone`);
     return node;
+  }
+
+  find(nodeid: number): TreeNode | undefined {
+    return this.#byId.get(nodeid);
   }
 
   directory(nodeid: number): DirectoryNode {
@@ -146,12 +153,15 @@ export class Nodes {
 
   /** The node of a log entry that another node, or an earlier session, wrote. */
   fromLog(sealed: SealedNode): TreeNode {
+    const usual = SEALED_NODEIDS + sealed.index;
     const base = {
-      nodeid: SEALED_NODEIDS + sealed.index,
+      // An entry that was retracted may have left a node that is still held.
+      nodeid: this.#byId.has(usual) ? this.#nextLocal++ : usual,
       parent: undefined,
       name: "",
       ...attributesOf(sealed, this.#now()),
       sealed,
+      lookups: 0,
     };
     const node: TreeNode =
       sealed.kind === "directory"
@@ -193,10 +203,9 @@ export class Nodes {
     node.parent = undefined;
   }
 
-  /** Nobody can reach `node` any more: neither by name nor by handle. */
-  forget(node: TreeNode): void {
-    this.unbind(node);
-    this.#byId.delete(node.nodeid);
+  /** The node is gone when nothing leads to it any more: no name, no entry of the log, and nothing that holds it. */
+  letGo(node: TreeNode): void {
+    if (node.parent === undefined && node.sealed === undefined && !isHeld(node)) this.#byId.delete(node.nodeid);
   }
 
   #childrenOf(directory: () => TreeNode): Children {
@@ -224,6 +233,7 @@ export class Nodes {
       mtime: init.time,
       ctime: init.time,
       sealed: undefined,
+      lookups: 0,
     };
   }
 
@@ -254,6 +264,11 @@ export function pathOf(node: TreeNode): string {
 export function isWithin(node: TreeNode, ancestor: TreeNode): boolean {
   for (let at: TreeNode | undefined = node; at !== undefined; at = at.parent) if (at === ancestor) return true;
   return false;
+}
+
+/** Whether programs may come back to `node` without a name: it is open, or the kernel refers to it. */
+export function isHeld(node: TreeNode): boolean {
+  return node.lookups > 0 || (node.kind === "file" && node.open !== undefined);
 }
 
 export function isUnsealed(node: TreeNode): boolean {

@@ -7,6 +7,7 @@ import { type Handle, type OpenFile, pause, refreshTimes, resume } from "./open-
 import { decideOpen } from "./open-policy.ts";
 import { stale } from "./ownership.ts";
 import { type Place, placeOf } from "./places.ts";
+import { letGo } from "./removed.ts";
 
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
@@ -174,7 +175,7 @@ export class OpenFiles {
     }
     if (handle.grant === "lost" && --open.lostWriters === 0) resume(open, maps);
     if (open.writers === 0 && handle.writable) this.#ctx.sealer.changed(file);
-    if (file.open === undefined && file.parent === undefined) this.#gone(file);
+    letGo(this.#ctx, file);
     if (handle.grant === "needed") this.#granted--;
     this.#ctx.ownership.changed();
   }
@@ -295,12 +296,5 @@ export class OpenFiles {
     } catch (error) {
       this.#ctx.options.logger.error({ err: error, file: pathOf(file) }, "a file was rewritten unknown to other nodes");
     }
-  }
-
-  /** Unlinked, and nobody has it open any more. */
-  #gone(file: FileNode): void {
-    if (file.content.type === "unsealed") this.#ctx.sizes.discard(file, file.content);
-    this.#ctx.space.reclaim();
-    if (file.sealed === undefined) this.#ctx.nodes.forget(file);
   }
 }

@@ -1,6 +1,6 @@
 import { FamfsError, hasCode, type Logger } from "../base/index.ts";
 import { type LogEntry, ROOT_INDEX, type SealedTree } from "../format/index.ts";
-import type { Nodes, TreeNode } from "./nodes.ts";
+import { isHeld, type Nodes, type TreeNode } from "./nodes.ts";
 import type { Ownership } from "./ownership.ts";
 import type { Space } from "./space.ts";
 
@@ -134,7 +134,7 @@ export class Transactions {
         const node = this.#nodes.ofSealed(change.node);
         if (node !== undefined) this.#nodes.unbind(node);
         this.#space.sealedRemoved(change.node, () => node !== undefined && reads(node, layout));
-        if (node !== undefined && node.parent === undefined && !isOpen(node)) this.#nodes.forget(node);
+        if (node !== undefined) this.#nodes.letGo(node);
       }
     }
   }
@@ -176,13 +176,7 @@ export function sealedIndex(node: TreeNode): number {
   return node.sealed.index;
 }
 
-function isOpen(node: TreeNode): boolean {
-  return node.kind === "file" && node.open !== undefined;
-}
-
-/** Whether handles of `node` read from `layout`. */
+/** Whether programs may still read `layout` through `node`. */
 function reads(node: TreeNode, layout: unknown): boolean {
-  return (
-    node.kind === "file" && node.open !== undefined && node.content.type === "sealed" && node.content.layout === layout
-  );
+  return node.kind === "file" && isHeld(node) && node.content.type === "sealed" && node.content.layout === layout;
 }

@@ -9,6 +9,7 @@ import type { OpenedFile, OpenFiles, WriteToCome } from "./open-files.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import { placeOf } from "./places.ts";
 import type { KernelCaches, TreeCondition } from "./ports.ts";
+import { afterForgets, letGo } from "./removed.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
 
 const BLOCK_SIZE = 4096;
@@ -173,8 +174,8 @@ export class VolumeTree implements AsyncDisposable {
         "only regular files, directories and symlinks; no devices, FIFOs or sockets",
       );
     }
-    return this.#change([parent], by, (directory) =>
-      this.#entry(this.#names.createFile(directory, name, mode, by.caller)),
+    return afterForgets(() =>
+      this.#change([parent], by, (directory) => this.#entry(this.#names.createFile(directory, name, mode, by.caller))),
     );
   }
 
@@ -185,7 +186,7 @@ export class VolumeTree implements AsyncDisposable {
     flags: number,
     by: RequestContext,
   ): Promise<{ entry: NodeEntry; opened: OpenedFile }> | { entry: NodeEntry; opened: OpenedFile } {
-    return this.#change([parent], by, (directory) => {
+    const make = (directory: DirectoryNode) => {
       if ((flags & O_EXCL) === 0 && directory.children.get(name) !== undefined) {
         // Another node made it, and the kernel did not know: it has to follow it if it is a symlink, and to decide
         // whether this program may open it.
@@ -195,7 +196,8 @@ export class VolumeTree implements AsyncDisposable {
       const node = this.#names.createFile(directory, name, mode, by.caller);
       const opened = this.#files.openNew(node, flags);
       return { entry: this.#entry(node), opened };
-    });
+    };
+    return afterForgets(() => this.#change([parent], by, make));
   }
 
   makeDirectory(parent: number, name: string, mode: number, by: RequestContext): NodeEntry | Promise<NodeEntry> {
@@ -239,6 +241,20 @@ export class VolumeTree implements AsyncDisposable {
     return this.#change([parent, newParent], by, (from, to) => this.#names.rename(from, name, to, newName, flags));
   }
 
+  // ---- what the kernel refers to ----
+
+  looked(nodeid: number): void {
+    const node = this.#ctx.nodes.find(nodeid);
+    if (node !== undefined) node.lookups++;
+  }
+
+  forget(nodeid: number, count: number): void {
+    const node = this.#ctx.nodes.find(nodeid);
+    if (node === undefined || node.lookups === 0) return;
+    node.lookups = Math.max(0, node.lookups - count);
+    if (node.lookups === 0) letGo(this.#ctx, node);
+  }
+
   // ---- attributes ----
 
   getAttributes(nodeid: number, _handle?: number): NodeAttributes {
@@ -260,7 +276,7 @@ export class VolumeTree implements AsyncDisposable {
       else if (size !== undefined) this.#files.flush(handle);
       if (size !== undefined) {
         await unlessAborted(this.#ctx.sizes.settled(nodes.file(nodeid)), by.signal);
-        await this.#ctx.sizes.setSize(nodes.file(nodeid), size);
+        await afterForgets(() => this.#ctx.sizes.setSize(nodes.file(nodeid), size));
       }
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
@@ -279,11 +295,11 @@ export class VolumeTree implements AsyncDisposable {
   // ---- open files ----
 
   open(nodeid: number, flags: number, by = uninterrupted()): OpenedFile | Promise<OpenedFile> {
-    return this.#files.open(nodeid, flags, by);
+    return afterForgets(() => this.#files.open(nodeid, flags, by));
   }
 
-  prepareWrite(handle: number, write: WriteToCome, by = uninterrupted()): Promise<number> {
-    return this.#files.prepareWrite(handle, write, by);
+  async prepareWrite(handle: number, write: WriteToCome, by = uninterrupted()): Promise<number> {
+    return await afterForgets(() => this.#files.prepareWrite(handle, write, by));
   }
 
   flush(handle: number): void {
@@ -306,7 +322,7 @@ export class VolumeTree implements AsyncDisposable {
     if (grant !== "not needed") await ownership.acquire(by.budget.leftMs(settings.writerTimeoutMs), by.signal);
     await unlessAborted(sizes.settled(file), by.signal);
     this.#files.requireGrant(open);
-    await sizes.allocate(file, offset, length, mode);
+    await afterForgets(() => sizes.allocate(file, offset, length, mode));
   }
 
   seek(handle: number, offset: number, whence: number): number {

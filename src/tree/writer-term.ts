@@ -4,6 +4,7 @@ import { isUnsealed } from "./nodes.ts";
 import { refreshTimes } from "./open-file.ts";
 import type { OpenFiles } from "./open-files.ts";
 import type { LogWriter } from "./ports.ts";
+import { letGo } from "./removed.ts";
 import { sameTime } from "./times.ts";
 import type { Step } from "./transactions.ts";
 
@@ -63,7 +64,7 @@ export class WriterTerm {
 
   /** What is not in the log will never be; readers of open files keep what they have. */
   lost(): void {
-    const { sealer, transactions, nodes, sizes, places, losses, coherence, space, staleTimes } = this.#ctx;
+    const { sealer, transactions, nodes, places, losses, coherence, space, staleTimes } = this.#ctx;
     this.#files.lose();
     const dropped = sealer.unsealed.map((node) => ({ node, parent: node.parent, name: node.name }));
     for (const { node, parent, name } of dropped) {
@@ -74,9 +75,7 @@ export class WriterTerm {
       nodes.detach(node);
       places.takenAway(node);
       if (parent !== undefined) coherence.kernel.name(parent.nodeid, name);
-      if (node.kind === "file" && node.open !== undefined) continue;
-      if (node.kind === "file" && node.content.type === "unsealed") sizes.discard(node, node.content);
-      nodes.forget(node);
+      letGo(this.#ctx, node);
     }
     staleTimes.clear();
     this.#feed.restore();

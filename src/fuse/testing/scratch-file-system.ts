@@ -136,6 +136,19 @@ export class ScratchFileSystem implements Operations, Disposable {
     return this.#attributes(node);
   }
 
+  /** References that the kernel holds, by nodeid. */
+  readonly lookups = new Map<number, number>();
+
+  looked(nodeid: number): void {
+    this.lookups.set(nodeid, (this.lookups.get(nodeid) ?? 0) + 1);
+  }
+
+  forget(nodeid: number, count: number): void {
+    const left = (this.lookups.get(nodeid) ?? 0) - count;
+    if (left === 0) this.lookups.delete(nodeid);
+    else this.lookups.set(nodeid, left);
+  }
+
   readLink(nodeid: number): string {
     return this.#node(nodeid).target;
   }
