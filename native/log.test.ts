@@ -110,6 +110,16 @@ describe("append", () => {
     assert.ok(found.equals(expected));
   });
 
+  it("stores the first entry of a transaction last, so that a part of it is never valid", () => {
+    using log = open("half");
+    const index = Math.floor((4096 - 48) / ENTRY) - 1; // the entry after it does not fit on the first page
+    ftruncateSync(log.fd, LOG + 4096);
+    fails("EIO", () => native.logAppend(log.window, LOG, log.guard, index, entries(2)));
+    const first = log.read(LOG + 48 + index * ENTRY, ENTRY);
+    assert.ok(first.every((byte) => byte === 0));
+    ftruncateSync(log.fd, LENGTH);
+  });
+
   it("by a stale owner writes nothing", () => {
     using log = open("stale");
     log.disturb();

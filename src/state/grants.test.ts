@@ -99,6 +99,15 @@ test("a released grant goes to those who wait, in order", async () => {
   assert.deepEqual(order, ["b", "c"]);
 });
 
+test("a late release of a former epoch leaves what the same node was granted since", async () => {
+  await using at = await cluster();
+  const grants = at.grants("a");
+  const former = await grants.acquire("v", acquiring(1000));
+  const present = await grants.acquire("v", acquiring(1000));
+  await grants.release("v", former.epoch);
+  assert.equal((await at.volume()).writer?.epoch, present.epoch);
+});
+
 test("a silent holder is taken over only after its lease and the margin, by this process's clock", async () => {
   await using at = await cluster();
   await at.grants("a").acquire("v", acquiring(1000));

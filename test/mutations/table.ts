@@ -165,7 +165,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/node/fuse-server/process.ts",
     search: "late: ({ epoch }) => void release(channel, { volumeId, epoch }, logger),",
     replace: "late: () => undefined,",
-    tests: ["src/node/node-plugin.test.ts", "src/node/writer-broker.test.ts", "src/node/fuse-server/channel.test.ts"],
+    tests: ["src/node/fuse-server/process.test.ts"],
   },
   {
     name: "forced-detach-look",
@@ -314,14 +314,54 @@ export const MUTATIONS: readonly Mutation[] = [
     tests: ["src/node/node-volumes.test.ts", "src/node/node-plugin.test.ts"],
   },
   // ---- 4: sealed sizes ----
+  {
+    name: "sealed-size",
+    promise: "4",
+    file: "src/tree/file-size.ts",
+    search: "if (before.size > 0) throw sizeSealed(file, end);",
+    replace: "",
+    tests: ["src/tree/sealing.test.ts", "src/tree/refusals.test.ts"],
+  },
+  {
+    name: "no-write-past-sealed-end",
+    promise: "4",
+    file: "src/tree/file-size.ts",
+    search: "if (offset >= content.size) throw writePastEnd(file, offset, end);",
+    replace: "",
+    tests: ["src/tree/sealing.test.ts", "src/tree/refusals.test.ts"],
+  },
   // ---- 5: no bytes of others ----
   {
-    name: "zero-on-reserve",
+    name: "zero-what-is-not-written",
+    promise: "5",
+    file: "src/tree/growth.ts",
+    search: "await this.zero(content, contentRanges(content, from, end));",
+    replace: "",
+    tests: ["src/tree/file-size.test.ts", "src/tree/volume-tree.prop.test.ts"],
+  },
+  {
+    name: "zero-tails-when-sealing",
+    promise: "5",
+    file: "src/tree/growth.ts",
+    search: "this.#ctx.options.memory.zeroNow(offset, length);",
+    replace: "",
+    tests: ["src/tree/file-size.test.ts", "src/tree/sealing.test.ts", "src/tree/volume-tree.prop.test.ts"],
+  },
+  {
+    name: "zero-strips",
     promise: "5",
     file: "src/tree/growth.ts",
     search: "await this.zero(content, extents);",
     replace: "",
-    tests: ["src/tree/file-size.test.ts"],
+    tests: ["src/tree/file-size.test.ts", "src/tree/interleaving.test.ts"],
+  },
+  {
+    name: "zeroing-stops-when-stale",
+    promise: "5",
+    file: "src/tree/growth.ts",
+    search: "if (needsLog ? ownership.yieldingWriter?.holds() !== true : !options.memory.isCurrent()) throw stale();",
+    replace: "",
+    tests: ["src/tree/file-size.test.ts", "src/tree/sealing.test.ts", "src/tree/volume-ports.test.ts"],
   },
   {
     name: "foreign-reservations",
@@ -347,6 +387,47 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "",
     tests: ["src/controller/quarantine.test.ts"],
   },
+  {
+    name: "records-lost-register",
+    promise: "5",
+    file: "src/node/devices.ts",
+    search: "if (names.length === 0) return;",
+    replace: "return;",
+    tests: ["src/node/devices.test.ts"],
+  },
+  // ---- 6: hostile input ----
+  {
+    name: "entry-crc",
+    promise: "6",
+    file: "src/format/entry-decode.ts",
+    search: "crc !== crc32(new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + base, ENTRY_CRC_OFFSET))",
+    replace: "false",
+    tests: ["src/format/entries.prop.test.ts"],
+  },
+  {
+    name: "entry-seqnum",
+    promise: "6",
+    file: "src/format/entry-decode.ts",
+    search: "if (seqnum !== index) {",
+    replace: "if (seqnum < 0) {",
+    tests: ["src/format/entries.prop.test.ts", "src/media/log-reader.test.ts"],
+  },
+  {
+    name: "write-within-request",
+    promise: "6",
+    file: "src/fuse/data-path.ts",
+    search: "if (length < DATA_AT || size > length - DATA_AT) {",
+    replace: "if (length < DATA_AT) {",
+    tests: ["src/fuse/data-path.prop.test.ts"],
+  },
+  {
+    name: "handle-of-this-connection",
+    promise: "6",
+    file: "src/fuse/data-path.ts",
+    search: "Atomics.load(handles, base + HANDLE.connection) === (this.#state[0] as number) &&",
+    replace: "",
+    tests: ["src/fuse/data-path.prop.test.ts"],
+  },
   // ---- 7: memory errors ----
   {
     name: "sigbus-is-eio",
@@ -364,6 +445,23 @@ export const MUTATIONS: readonly Mutation[] = [
     search: "if (this.#held.has(key)) return undefined;",
     replace: "",
     tests: ["src/node/node-volumes.test.ts", "src/controller/create-volume.test.ts"],
+  },
+  // ---- traps ----
+  {
+    name: "default-permissions",
+    promise: "traps",
+    file: "native/system.ts",
+    search: `, "allow_other", "default_permissions"]`,
+    replace: `, "allow_other"]`,
+    tests: ["test/behaviour/traps.test.ts"],
+  },
+  {
+    name: "nosuid",
+    promise: "traps",
+    file: "native/system.ts",
+    search: "const flags = MS.NOSUID | MS.NODEV",
+    replace: "const flags = MS.NODEV",
+    tests: ["test/behaviour/traps.test.ts", "native/system.test.ts"],
   },
   // ---- hosts whose caches do not agree ----
   {

@@ -46,10 +46,11 @@ if (values.faults !== "all" && values.faults !== "none") {
   process.stderr.write("--faults takes none or all\n");
   process.exit(64);
 }
+const tell = (line: string) => process.stderr.write(`${line}\n`);
 const outcomes = [];
 for (const nodes of counts) {
   const share = seconds / counts.length;
-  const run = await runNodes({ nodes, seconds: share, seed, faults: values.faults === "all", keep: values.keep });
+  const run = await runNodes({ nodes, seconds: share, seed, faults: values.faults === "all", keep: values.keep, tell });
   const outcome = judge(run);
   outcomes.push(outcome);
   if (values.output !== "json") process.stdout.write(`${render(outcome)}\n`);

@@ -34,9 +34,18 @@ export interface RunSettings {
   readonly faults: boolean;
   /** A file for the whole history as JSON, and beside it what the nodes logged. */
   readonly keep?: string | undefined;
+  /** How far it is. */
+  readonly tell: (line: string) => void;
 }
 
-export async function runNodes({ nodes: count, seconds, seed, faults: faulty, keep }: RunSettings): Promise<Run> {
+export async function runNodes({
+  nodes: count,
+  seconds,
+  seed,
+  faults: faulty,
+  keep,
+  tell: progress,
+}: RunSettings): Promise<Run> {
   const random = new Random(seed * 31 + count);
   const troubles: string[] = [];
   const operations: Operation[] = [];
@@ -63,9 +72,7 @@ export async function runNodes({ nodes: count, seconds, seed, faults: faulty, ke
       return startClient({ ...fields, seed: random.below(2 ** 31), look: false }, operations);
     }),
   );
-  const tell = (line: string) => {
-    process.stderr.write(`${((now() - started) / 1000).toFixed(1)} s of ${seconds}: ${line}\n`);
-  };
+  const tell = (line: string) => progress(`${((now() - started) / 1000).toFixed(1)} s of ${seconds}: ${line}`);
   const calmMs = faulty ? seconds * 1000 * CALM_SHARE : 0;
   try {
     if (faulty) {

@@ -53,7 +53,12 @@ export function runFuseServer(open: (logger: Logger) => Promise<ServeWithPlugin>
   if (!alive || !process.connected) end();
 }
 
-function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string, logger: Logger): PluginPort {
+/** What `volumeId` may ask of the plugin at the other end of `channel`. */
+export function pluginPort(
+  channel: Pick<Channel<PluginCalls, ServerCalls>, "call">,
+  volumeId: string,
+  logger: Logger,
+): PluginPort {
   let last: { readonly noticed: TreeCondition | undefined } | undefined;
   let reporting: Promise<void> = Promise.resolve();
   /** It is noticed once, so it is told until the record has it, or there is something newer to tell. Never fails. */
@@ -95,7 +100,7 @@ function pluginPort(channel: Channel<PluginCalls, ServerCalls>, volumeId: string
 
 /** Never fails: without a plugin the lease runs out by itself. */
 async function release(
-  channel: Channel<PluginCalls, ServerCalls>,
+  channel: Pick<Channel<PluginCalls, ServerCalls>, "call">,
   term: { readonly volumeId: string; readonly epoch: number },
   logger: Logger,
 ): Promise<void> {

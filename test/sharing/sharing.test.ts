@@ -1,0 +1,20 @@
+/** A short run of `npm run test:sharing`: a minute in CI. A failure says with which seed it came. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { skipWithoutMounts } from "../support/kernel.ts";
+import { judge, render } from "./outcome.ts";
+import { runNodes } from "./run.ts";
+
+const skip = skipWithoutMounts();
+const SECONDS = process.env["CI"] === "true" ? 30 : 10;
+
+for (const nodes of [2, 3]) {
+  test(`${nodes} nodes write by turns, are stopped and killed, and nothing acknowledged is lost`, {
+    skip,
+  }, async (t) => {
+    const seed = Date.now() % 100_000;
+    const outcome = judge(await runNodes({ nodes, seconds: SECONDS, seed, faults: true, tell: () => undefined }));
+    t.diagnostic(render(outcome));
+    assert.deepEqual(outcome.failures, [], render(outcome));
+  });
+}
