@@ -26,6 +26,10 @@ const WEIGHTS: Readonly<Record<FaultKind, number>> = {
   "kill plugin": 2,
 };
 
+const BRIEF = { ...WEIGHTS, "stop server long": 0, "stop plugin long": 0, "stop node long": 0 };
+/** A long one that begins later would be most of the run. */
+const TIME_FOR_LONG_MS = 10_000;
+
 export interface FaultSettings {
   readonly nodes: readonly NodeProcess[];
   readonly volumeId: string;
@@ -43,7 +47,7 @@ export async function driveFaults({ random, until, ...settings }: FaultSettings)
     await delay(random.between(GAP_MS.least, GAP_MS.most));
     if (now() >= until) return faults;
     const node = random.pick(settings.nodes);
-    const kind = random.weighted(WEIGHTS);
+    const kind = random.weighted(until - now() > TIME_FOR_LONG_MS ? WEIGHTS : BRIEF);
     const range = kind.endsWith("long") ? LONG_MS : SHORT_MS;
     const lengthMs = random.between(range.least, range.most);
     const fault: Fault = { node: node.nodeId, kind, start: now(), end: Number.POSITIVE_INFINITY };
