@@ -83,7 +83,9 @@ export const PARAMETERS = {
     parse: (text, name) => integer(text, name, 0, MAX_ID),
     default: "0",
     accepts: "a group id",
-    does: "group of the volume's root directory; a pod's fsGroup wins",
+    does:
+      "group of the volume's root directory; under a pod's fsGroup all shows that group, which may do what the owner " +
+      "may until a program on such a mount sets a mode: that one stays",
   },
   mode: {
     parse: (text, name) => Number.parseInt(match(text, name, /^[0-7]{3,4}$/, "an octal mode such as 0755"), 8),
