@@ -81,6 +81,8 @@ export class Population implements AsyncDisposable {
       nodes: Object.fromEntries(this.nodeIds.map((nodeId) => [nodeId, { path: "/dev/dax0.0" }])),
       generation: 0,
       intent: undefined,
+      revision: undefined,
+      frozen: undefined,
     });
   }
 

@@ -19,6 +19,7 @@ export const ERROR_CODES = [
   "DEVICE_TOO_SMALL",
   "LABEL_CORRUPT",
   "LABEL_CHANGED", // a device is not the one that was registered: initialised anew, or replaced
+  "STORE_RESTORED", // the store is older than what the memory remembers
   "RECORDS_LOST", // the memory holds volumes that the store does not know
   "FABRIC_CONFLICT", // a node or device was registered in another fabric
   "POOL_NOT_FOUND",

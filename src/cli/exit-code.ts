@@ -35,6 +35,7 @@ export const EXIT_CODE = {
   DEVICE_TOO_SMALL: EXIT.cannotCreate,
   LABEL_CORRUPT: EXIT.data,
   LABEL_CHANGED: EXIT.data,
+  STORE_RESTORED: EXIT.data,
   RECORDS_LOST: EXIT.data,
   FABRIC_CONFLICT: EXIT.usage,
   POOL_NOT_FOUND: EXIT.noInput,

@@ -166,6 +166,8 @@ async function makeDevices(store: Store): Promise<void> {
       nodes: { "node-a": { path: "/x" } },
       generation: 0,
       intent: undefined,
+      revision: undefined,
+      frozen: undefined,
     });
   }
 }

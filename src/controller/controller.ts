@@ -31,6 +31,8 @@ export interface ControllerOptions {
   readonly silenceMs?: number;
   /** How long a half-made volume is left to a repeated CreateVolume (default 10 minutes). */
   readonly abandonedMs?: number;
+  /** How often what the memory remembers of the store is raised (default 10 s). */
+  readonly raiseMs?: number | undefined;
 }
 
 /** The controller service over a store, ready to be added to a server. What it keeps is a view of the store. */
@@ -67,6 +69,7 @@ export class Controller implements AsyncDisposable {
         leads: options.leads ?? (() => true),
         periodMs: options.maintenancePeriodMs ?? 2_000,
         abandonedMs: options.abandonedMs ?? 600_000,
+        raiseMs: options.raiseMs,
       }),
     );
     return new Controller(context, opening.move());

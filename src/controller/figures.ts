@@ -29,6 +29,8 @@ export interface StoreFigures {
   readonly volumes: Readonly<Record<VolumePhase, number>>;
   /** By volume, the node that reports it and the reason of its condition. */
   readonly abnormal: readonly { readonly volume: string; readonly node: string; readonly reason: string }[];
+  /** By device, whether the store was restored from a backup, so that nothing on it is erased or given up. */
+  readonly frozen: readonly { readonly device: string; readonly frozen: boolean }[];
   /** Whether the heartbeat of each node is heard. */
   readonly nodes: readonly { readonly node: string; readonly alive: boolean }[];
 }
@@ -82,7 +84,8 @@ export class StoreCensus implements AsyncDisposable {
     }
     this.#pools ??= this.#countPools();
     const nodes = [...this.#nodes].map((node) => ({ node, alive: this.#liveness.isAlive(node) }));
-    return { pools: this.#pools, volumes, abnormal, nodes };
+    const frozen = [...this.#devices].map(([device, record]) => ({ device, frozen: record.frozen !== undefined }));
+    return { pools: this.#pools, volumes, abnormal, frozen, nodes };
   }
 
   /** A device of an adopted volume is in no pool. */

@@ -6,6 +6,7 @@ import { reclaimFailed } from "./create-volume.ts";
 import { tellEraseWaits } from "./erase-waits.ts";
 import { assignJob, isGone } from "./jobs.ts";
 import { endQuarantine, type KnownNodes } from "./quarantine.ts";
+import { Revisions } from "./revisions.ts";
 
 export interface MaintenanceOptions {
   readonly logger: Logger;
@@ -14,6 +15,8 @@ export interface MaintenanceOptions {
   readonly periodMs: number;
   /** How long a Pending or Failed volume is left to a repeated CreateVolume. */
   readonly abandonedMs: number;
+  /** How often revisions of devices are raised; only tests give another time. */
+  readonly raiseMs?: number | undefined;
 }
 
 /**
@@ -27,10 +30,12 @@ export class Maintenance implements AsyncDisposable {
   #running: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #resyncedAt = performance.now();
+  readonly #revisions: Revisions;
 
   private constructor(context: ControllerContext, options: MaintenanceOptions) {
     this.#context = context;
     this.#options = options;
+    this.#revisions = new Revisions(options.raiseMs);
   }
 
   static start(context: ControllerContext, options: MaintenanceOptions): Maintenance {
@@ -72,7 +77,7 @@ export class Maintenance implements AsyncDisposable {
     await this.#resync();
     if (!this.#options.leads()) return;
     const started = performance.now();
-    const answered = await maintain(this.#context, this.#options, this.#abort.signal);
+    const answered = await maintain(this.#context, this.#options, this.#revisions, this.#abort.signal);
     // Nodes were cut off from the store as well, and have not been heard for that.
     if (!answered || performance.now() - started > OUTAGE_MS) this.#context.liveness.restart();
   }
@@ -92,6 +97,7 @@ const OUTAGE_MS = 5_000;
 async function maintain(
   context: ControllerContext,
   { logger, abandonedMs }: Pick<MaintenanceOptions, "logger" | "abandonedMs">,
+  revisions: Revisions,
   signal: AbortSignal,
 ): Promise<boolean> {
   let answered = true;
@@ -112,18 +118,27 @@ async function maintain(
     }
   };
   const { store } = context;
-  await removeGoneNodes({ ...context, logger }).catch((error: unknown) => {
-    answered = false;
-    logger.warn({ reason: messageOf(error) }, "whether silent nodes are gone is not known");
-  });
+  const frozen = new Set<string>();
   await each(
     () => store.list("devices"),
-    (device) => finishIntent(context, device),
+    async (device) => {
+      if (await revisions.raise(context, device)) frozen.add(device.name);
+      await finishIntent(context, device);
+    },
   );
+  if (!answered) return false;
+  // A store that was restored from a backup says nothing about who is gone.
+  if (frozen.size === 0) {
+    await removeGoneNodes({ ...context, logger }).catch((error: unknown) => {
+      answered = false;
+      logger.warn({ reason: messageOf(error) }, "whether silent nodes are gone is not known");
+    });
+  }
+  const isFrozen = ({ regions }: FamfsVolume) => regions.some(({ deviceUuid }) => frozen.has(deviceUuid));
   const nodes = knownNodes(context);
   await each(
     async () => context.volumes.tended(),
-    (volume) => tend(context, volume, { abandonedMs, nodes }),
+    (volume) => tend(context, volume, { abandonedMs, nodes, isFrozen }),
   );
   return answered;
 }
@@ -136,6 +151,8 @@ export function needsTending({ phase, staged }: FamfsVolume): boolean {
 interface Round {
   readonly abandonedMs: number;
   readonly nodes: KnownNodes;
+  /** Nothing of it is given up or erased now. */
+  readonly isFrozen: (volume: FamfsVolume) => boolean;
 }
 
 /** Asked for once in a round, and only when somebody needs it. */
@@ -161,7 +178,7 @@ function knownNodes(context: ControllerContext): KnownNodes {
 async function tend(
   context: ControllerContext,
   volume: StoredRecord<"volumes">,
-  { abandonedMs, nodes }: Round,
+  { abandonedMs, nodes, isFrozen }: Round,
 ): Promise<void> {
   const { store } = context;
   const abandoned = Date.now() - Date.parse(volume.createdAt) > abandonedMs;
@@ -179,13 +196,13 @@ async function tend(
       return;
     case "Reclaiming":
       if (volume.regions.length === 0) await store.delete("volumes", volume.name, volume.resourceVersion);
-      else {
+      else if (!isFrozen(volume)) {
         const waiting = await endQuarantine(context, volume, nodes);
         if (!hasKnownNode(context, waiting)) await assignJob(context, waiting);
       }
       return;
     case "Ready":
-      await endQuarantine(context, volume, nodes);
+      if (!isFrozen(volume)) await endQuarantine(context, volume, nodes);
       return;
     default:
       volume.phase satisfies never;

@@ -97,7 +97,7 @@ async function open() {
     makeDevice: (generation: number): Promise<StoredRecord<"devices">> =>
       store.create("devices", "d", {
         ...{ uuid: "d", pool: "default", fabric: "rack-1", sizeBytes: 8 * ALLOC_UNIT, incarnation: 1, generation },
-        ...{ coherency: "single-host", nodes: {}, intent: undefined },
+        ...{ coherency: "single-host", nodes: {}, intent: undefined, revision: undefined, frozen: undefined },
       }),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

@@ -206,6 +206,17 @@ export const DeviceLabelStruct = new Struct("famfs_x_device_label", 512, {
   dl_reserved: { at: 128, type: "pad", length: 376 },
   dl_crc: { at: 504, type: "u64", show: "hex" }, // of bytes [0, 504)
 });
+/** Beside the label: how new the store's record of the device was when a node last looked. */
+export const StoreMarkStruct = new Struct("famfs_x_store_mark", 64, {
+  sm_magic: { at: 0, type: "u64", show: "hex" },
+  sm_version: { at: 8, type: "u32" },
+  sm_reserved0: { at: 12, type: "pad", length: 4 },
+  sm_revision: { at: 16, type: "size" },
+  sm_reserved: { at: 24, type: "pad", length: 32 },
+  sm_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const STORE_MARK_MAGIC = 0x3174737378666d66n; // "fmfxsst1"
+export const STORE_MARK_OFFSET = 0x2000;
 export const LABEL_MAGIC = 0x316c6c78666d6166n; // "famfxll1"
 export const LABEL_RECORD_OFFSET = 0x1000;
 /** The label's share of a device; regions begin after it. */

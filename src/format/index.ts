@@ -17,6 +17,7 @@ export {
   MAX_RESERVED_RANGES,
   MAX_SLOTS,
   MAX_SYMLINK_TARGET,
+  STORE_MARK_OFFSET,
   SUPERBLOCK_COPY_OFFSET,
   VOLUME_ORIGIN_OFFSET,
   VOLUME_RECORD_COPY_OFFSET,
@@ -40,6 +41,7 @@ export {
   standInPath,
 } from "./sealed-node.ts";
 export * from "./sealed-tree.ts";
+export * from "./store-mark.ts";
 export {
   ENTRY_SIZE,
   FILE_FLAGS_ALL_HOSTS_RW,

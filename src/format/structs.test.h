@@ -182,6 +182,15 @@ struct famfs_x_erase_mark {
   uint64_t em_crc;
 };
 
+struct famfs_x_store_mark {
+  uint64_t sm_magic;
+  uint32_t sm_version;
+  uint8_t sm_reserved0[4];
+  uint64_t sm_revision;
+  uint8_t sm_reserved[32];
+  uint64_t sm_crc;
+};
+
 struct famfs_x_device_label {
   uint64_t dl_magic;
   uint32_t dl_version, dl_size;

@@ -9,6 +9,7 @@ export * from "./log-reader.ts";
 export { LogWriter, type Taker } from "./log-writer.ts";
 export { lookAtRegion, type OtherVolume, type RegionContents } from "./region-contents.ts";
 export * from "./scan.ts";
+export { rememberedRevision, rememberRevision } from "./store-mark.ts";
 export * from "./volume-media.ts";
 export * from "./volume-scan.ts";
 export * from "./window.ts";

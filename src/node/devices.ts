@@ -7,6 +7,7 @@ import {
   initDevice,
   openDevice,
   parseDeviceSpec,
+  rememberedRevision,
   scanDevices,
   scanVolumes,
   showContents,
@@ -288,6 +289,9 @@ export class Devices implements AsyncDisposable {
         nodes: here,
         generation: 0,
         intent: undefined,
+        // Above what another store of this device ever had, an earlier installation's say.
+        revision: found.adopted ? undefined : (await rememberedRevision(device)) + 1,
+        frozen: undefined,
       }));
     if (found.adopted) await this.#registerAdopted(device, found.uuid);
     return record.coherency;

@@ -12,6 +12,8 @@ export interface ForcedDetachOptions {
   readonly records: StageRecords;
   /** Whether anything of this node can still reach the volume's memory. */
   readonly serves: (volumeId: string) => boolean;
+  /** Why the store is not to be believed about what was taken from this node. */
+  readonly whyFrozen: () => Promise<string | undefined>;
   /** Ends that, without sealing; false when another call on the volume is in progress. */
   readonly giveUp: (volumeId: string, reason: string) => Promise<boolean>;
   readonly logger: Logger;
@@ -26,6 +28,7 @@ const RETRY_MS = 500;
  *
  * A record that is not there says that only to a node whose heartbeat had lapsed: nobody else's volume is erased while
  * the node has it staged. To the others it says that records were lost, and pods need not lose their volumes for that.
+ * Nor does a store say anything that was restored from a backup and has forgotten who has what (restored-store.ts).
  */
 export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
   readonly #options: ForcedDetachOptions;
@@ -73,7 +76,7 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
   }
 
   async #untilDone(volumeId: string, after: { readonly lapsed: boolean }): Promise<void> {
-    const { store, node, serves, giveUp } = this.#options;
+    const { store, node, serves, whyFrozen, giveUp, logger } = this.#options;
     const { signal } = this.#stop;
     while (!signal.aborted) {
       // Read anew: what a watch shows may be older than what this node has done since.
@@ -81,7 +84,13 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
       const reason = this.#whyTaken(volume, after);
       // Not served, but not acknowledged either: the plugin was restarted meanwhile, or the store did not answer.
       const holds = serves(volumeId) || volume?.staged[node.nodeId] !== undefined;
-      if (reason === undefined || !holds || (await giveUp(volumeId, reason))) return;
+      if (reason === undefined || !holds) return;
+      const frozen = await whyFrozen();
+      if (frozen !== undefined) {
+        logger.warn({ volumeId, reason, frozen }, "a volume is not given up");
+        return;
+      }
+      if (await giveUp(volumeId, reason)) return;
       await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
     }
   }

@@ -9,6 +9,7 @@ import {
   Heartbeat,
   loggedEvents,
   NodeLiveness,
+  RAISE_MS,
   type Store,
   VolumeChanges,
   WriterGrants,
@@ -25,6 +26,7 @@ import { NodeVolumes } from "./node-volumes.ts";
 import { periodically } from "./periodic.ts";
 import { podsOf } from "./pods.ts";
 import { Restager } from "./restage.ts";
+import { RestoredStore } from "./restored-store.ts";
 import { lockRunDirectory } from "./run-lock.ts";
 import { StageRecords } from "./stage-records.ts";
 import { clearStaleStaging } from "./staging-claim.ts";
@@ -148,6 +150,7 @@ export class NodePlugin implements AsyncDisposable {
         throw error;
       }),
     );
+    const restored = new RestoredStore({ store, nodeId, devices: () => devices.all(), events, logger });
     const records = await StageRecords.open(join(options.runDir, "volumes"));
     const { leaseSeconds = LEASE_SECONDS, maxVolumes = MAX_VOLUMES } = options;
     // Broker, server, volumes and what follows know each other: these are only called once all of them are there.
@@ -223,7 +226,14 @@ export class NodePlugin implements AsyncDisposable {
     const looking = { what: "a look at mounts that broke", periodMs: LOOK_MS, logger };
     stack.use(periodically(() => restager.lookAtAll(), looking));
     const jobs = stack.use(
-      new VolumeJobs({ store, nodeId, device: (uuid) => devices.require(uuid), conditions, logger }),
+      new VolumeJobs({
+        store,
+        nodeId,
+        device: (uuid) => devices.require(uuid),
+        whyFrozen: (uuid) => restored.whyFrozen(uuid),
+        conditions,
+        logger,
+      }),
     );
     const forcedDetach = stack.use(
       new ForcedDetach({
@@ -231,11 +241,14 @@ export class NodePlugin implements AsyncDisposable {
         store,
         records,
         serves: (volumeId) => server.serves(volumeId),
+        whyFrozen: () => restored.whyFrozen(),
         giveUp: (volumeId, reason) => volumes.giveUp(volumeId, reason),
         logger,
       }),
     );
     parts.forcedDetach = forcedDetach;
+    const lookForRestore = { what: "a look for a restored store", periodMs: RAISE_MS, logger };
+    stack.use(periodically(() => restored.look(), lookForRestore));
     const logs = new LogWatch({ nodeId, store, records, server, events });
     stack.use(periodically(() => logs.look(), { what: "a look at the logs", periodMs: LOOK_MS, logger }));
     const watch = new DeviceWatch({ nodeId, store, devices: () => devices.all(), records, conditions, events });

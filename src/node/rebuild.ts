@@ -7,6 +7,7 @@ import {
   type Device,
   type FoundVolume,
   openDevice,
+  rememberedRevision,
   type ScannedDevice,
   scanVolumes,
   VolumeMedia,
@@ -16,6 +17,7 @@ import {
   type FamfsDevice,
   type FamfsVolume,
   type Region,
+  revisionOf,
   type Store,
   type StoredRecord,
   updateRecord,
@@ -26,14 +28,23 @@ export interface RebuildOptions {
   readonly devices: readonly ScannedDevice[];
   /** Of devices that have no record and hold no volume that names it. */
   readonly fabric?: string | undefined;
+  /** Believe the store again although something in the memory was not taken. */
+  readonly force?: boolean | undefined;
 }
 
 export interface RebuildPlan {
   /** As they shall be; one that is there already only gets a higher generation. */
   readonly devices: readonly FamfsDevice[];
   readonly volumes: readonly { readonly name: string; readonly record: FamfsVolume }[];
-  /** Volumes that were given the space of a found one and are not formatted yet: they wait for another place. */
+  /** Volumes of frozen devices whose records are older than the memory: they are brought up to it. */
+  readonly refreshed: readonly { readonly name: string; readonly record: FamfsVolume }[];
+  /**
+   * Volumes that have a found one's space by their records, and are not there: those that are not formatted yet wait for
+   * another place, those that were deleted are gone.
+   */
   readonly displaced: readonly StoredRecord<"volumes">[];
+  /** Devices that stay frozen, because something on them was not taken. */
+  readonly frozen: readonly string[];
   /** What is in the memory and not taken, with the reason. */
   readonly refused: readonly { readonly device: string; readonly offset: number; readonly reason: string }[];
 }
@@ -50,24 +61,36 @@ export function rebuiltAt({ conditions }: FamfsVolume): string | undefined {
 const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 /** What `rebuild` would do. Reads only. INVALID_ARGUMENT when no fabric can be told; errors of the store and of media. */
-export async function planRebuild({ store, devices, fabric }: RebuildOptions): Promise<RebuildPlan> {
-  const plan: Plan = { devices: [], volumes: [], displaced: [], refused: [] };
+export async function planRebuild({ store, devices, fabric, force }: RebuildOptions): Promise<RebuildPlan> {
+  const plan: Plan = { devices: [], volumes: [], refreshed: [], displaced: [], frozen: [], refused: [] };
   const known = new Map((await store.list("volumes")).map((volume) => [volume.name, volume]));
   for (const { path, label } of devices) {
     await using device = await openDevice(path, { writable: false });
+    const remembered = await rememberedRevision(device); // before the record, which a node may raise meanwhile
     const present = await store.get("devices", label.uuid);
     const found = await scanVolumes(device);
     const record = present ?? newDevice(device, label, fabricOf(path, found, fabric));
     if (fabric !== undefined && record.fabric !== fabric) {
       throw new FamfsError("FABRIC_CONFLICT", `${path} is registered in fabric "${record.fabric}", not "${fabric}"`);
     }
+    const isOld = present !== undefined && (present.frozen !== undefined || revisionOf(present) < remembered);
     const before = plan.volumes.length;
+    let isWhole = true;
     for (const volume of found) {
-      const reason = await consider(volume, { device, record, known, plan });
-      if (reason !== undefined) plan.refused.push({ device: path, offset: volume.region.offset, reason });
+      const reason = await consider(volume, { device, record, known, plan, isOld });
+      if (reason === undefined) continue;
+      plan.refused.push({ device: path, offset: volume.region.offset, reason });
+      // Stock file systems are nobody's loss.
+      if (volume.record !== undefined) isWhole = false;
     }
     const generation = Math.max(record.generation, ...found.map((each) => each.record?.generation ?? 0));
-    if (present === undefined || plan.volumes.length > before) plan.devices.push({ ...record, generation });
+    const stays = isOld && !isWhole && force !== true;
+    if (stays) plan.frozen.push(label.uuid);
+    if (present === undefined || isOld || plan.volumes.length > before) {
+      // Above what the memory remembers: from then on the store is believed.
+      const revision = stays ? record.revision : Math.max(remembered, revisionOf(record)) + 1;
+      plan.devices.push({ ...record, generation, revision, frozen: stays ? record.frozen : undefined });
+    }
   }
   return plan;
 }
@@ -78,24 +101,30 @@ export async function planRebuild({ store, devices, fabric }: RebuildOptions): P
  * volume it finds in memory; planning again then tells.
  */
 export async function rebuild(store: Store, plan: RebuildPlan): Promise<void> {
-  for (const device of plan.devices) await raise(store, device);
+  for (const device of plan.devices) await raise(store, device, { thaw: false });
   for (const { name, uuid } of plan.displaced) {
-    await updateRecord(store, "volumes", name, (found) =>
-      found.uuid === uuid && found.phase === "Formatting"
-        ? { ...found, phase: "Pending", regions: [], jobNode: undefined }
-        : undefined,
-    );
+    await updateRecord(store, "volumes", name, (found) => {
+      if (found.uuid !== uuid || !isDisplaceable(found)) return undefined;
+      const phase = found.phase === "Formatting" ? "Pending" : found.phase;
+      return { ...found, phase, regions: [], jobNode: undefined };
+    });
   }
   for (const { name, record } of plan.volumes) await store.create("volumes", name, record);
-  for (const device of plan.devices) await raise(store, device);
+  for (const { name, record } of plan.refreshed) {
+    await updateRecord(store, "volumes", name, (found) =>
+      found.uuid === record.uuid ? { ...found, ...refresh(found, record) } : undefined,
+    );
+  }
+  for (const device of plan.devices) await raise(store, device, { thaw: !plan.frozen.includes(device.uuid) });
 }
 
-/** Above what it was, and above every generation that was found; made where it is missing. */
-async function raise(store: Store, device: FamfsDevice): Promise<void> {
+/** Above what it was, and above every generation that was found; made where it is missing. `thaw`: believed again. */
+async function raise(store: Store, device: FamfsDevice, { thaw }: { readonly thaw: boolean }): Promise<void> {
   const raised = () =>
     updateRecord(store, "devices", device.uuid, (found) => ({
       ...found,
       generation: Math.max(found.generation, device.generation) + 1,
+      ...(thaw ? { revision: Math.max(revisionOf(found), revisionOf(device)), frozen: undefined } : {}),
     }));
   if ((await raised()) !== undefined) return;
   await store.create("devices", device.uuid, device).catch(async (error: unknown) => {
@@ -107,7 +136,9 @@ async function raise(store: Store, device: FamfsDevice): Promise<void> {
 interface Plan {
   devices: FamfsDevice[];
   volumes: { name: string; record: FamfsVolume }[];
+  refreshed: { name: string; record: FamfsVolume }[];
   displaced: StoredRecord<"volumes">[];
+  frozen: string[];
   refused: { device: string; offset: number; reason: string }[];
 }
 
@@ -116,27 +147,69 @@ interface Place {
   readonly record: FamfsDevice;
   readonly known: ReadonlyMap<string, StoredRecord<"volumes">>;
   readonly plan: Plan;
+  /** The store was restored from a backup: its records of what is there are older than the memory. */
+  readonly isOld: boolean;
+}
+
+/** Has nothing in the memory where another volume was found, so nothing is lost with its place. */
+function isDisplaceable({ phase }: FamfsVolume): boolean {
+  return phase === "Formatting" || phase === "Reclaiming";
+}
+
+/** An old record of a volume with what its memory says: who may have written, and under which epoch. */
+function refresh(old: FamfsVolume, seen: FamfsVolume): FamfsVolume {
+  const taken = new Set(Object.values(seen.slots));
+  const others = Object.entries(old.slots).filter(([, slot]) => !taken.has(slot));
+  return {
+    ...old,
+    phase: old.phase === "Formatting" ? "Ready" : old.phase,
+    jobNode: old.phase === "Formatting" ? undefined : old.jobNode,
+    regionGeneration: seen.regionGeneration,
+    staged: { ...seen.staged, ...old.staged },
+    slots: { ...Object.fromEntries(others), ...seen.slots },
+    writer: seen.epoch > old.epoch ? seen.writer : old.writer,
+    epoch: Math.max(old.epoch, seen.epoch),
+    conditions: [...old.conditions.filter(({ type }) => type !== REBUILT), ...seen.conditions],
+  };
 }
 
 /** Adds a found volume to the plan, unless it is known. Answers why it is neither. */
-async function consider(found: FoundVolume, { device, record, known, plan }: Place): Promise<string | undefined> {
+async function consider(
+  found: FoundVolume,
+  { device, record, known, plan, isOld }: Place,
+): Promise<string | undefined> {
   if (found.record === undefined) return `a file system of the stock tools (${found.uuid}), which is in no pool`;
   const { name, volumeUuid } = found.record;
   const region: Region = { deviceUuid: record.uuid, ...found.region };
   const present = known.get(name);
-  if (present?.uuid === volumeUuid && present.regions.some((each) => overlap(each, region))) return undefined;
+  if (present?.uuid === volumeUuid && present.regions.some((each) => overlap(each, region))) {
+    if (!isOld || present.phase === "Reclaiming") return undefined;
+    return readInto(plan.refreshed, name, () => describe(device, record, found));
+  }
   if (!NAME.test(name)) return `volume ${volumeUuid} has the name ${JSON.stringify(name)}, which no record can have`;
   if (present !== undefined && present.phase !== "Formatting") {
     return `volume ${name} (${volumeUuid}): there is another one of that name (${present.uuid}, ${present.phase})`;
   }
   if (plan.volumes.some((other) => other.name === name)) return `volume ${name} was found a second time`;
   const inTheWay = [...known.values()].filter((other) => other.regions.some((each) => overlap(each, region)));
-  const holder = inTheWay.find((other) => other.phase !== "Formatting");
-  if (holder !== undefined) return `volume ${name} overlaps volume ${holder.name}, which has a record`;
+  const holder = inTheWay.find((other) => !isDisplaceable(other));
+  if (holder !== undefined) {
+    return `volume ${name} (${volumeUuid}) is where the record of volume ${holder.name} (${holder.uuid}) says that one is, which is not there: delete the claim of ${holder.name}, then run this again`;
+  }
   if (present !== undefined) return `volume ${name} is being formatted anew elsewhere (${present.uuid})`;
+  const reason = await readInto(plan.volumes, name, () => describe(device, record, found));
+  if (reason === undefined) plan.displaced.push(...inTheWay.filter((other) => !plan.displaced.includes(other)));
+  return reason;
+}
+
+/** Answers why it cannot be read. */
+async function readInto(
+  list: { name: string; record: FamfsVolume }[],
+  name: string,
+  read: () => Promise<FamfsVolume>,
+): Promise<string | undefined> {
   try {
-    plan.volumes.push({ name, record: await describe(device, record, found.record, found) });
-    plan.displaced.push(...inTheWay.filter((other) => !plan.displaced.includes(other)));
+    list.push({ name, record: await read() });
     return undefined;
   } catch (error) {
     if (!isFamfsError(error)) throw error;
@@ -148,9 +221,10 @@ async function consider(found: FoundVolume, { device, record, known, plan }: Pla
 async function describe(
   device: Device,
   { uuid: deviceUuid, pool, fabric }: FamfsDevice,
-  { name, volumeUuid, generation, capacityBytes }: NonNullable<FoundVolume["record"]>,
-  { region, origin }: FoundVolume,
+  { region, origin, record: found }: FoundVolume,
 ): Promise<FamfsVolume> {
+  if (found === undefined) throw new FamfsError("VOLUME_RECORD_CORRUPT", "there is no volume record");
+  const { name, volumeUuid, generation, capacityBytes } = found;
   await using media = await VolumeMedia.open(device, region, { writable: false, coherent: false });
   const { owner, claims, highestEpoch } = media.claims();
   const pages = media.ownerSlots().slots.toSorted((a, b) => a.epoch - b.epoch);
@@ -223,6 +297,8 @@ function newDevice(device: Device, label: ScannedDevice["label"], fabric: string
     nodes: {},
     generation: 0,
     intent: undefined,
+    revision: undefined,
+    frozen: undefined,
   };
 }
 

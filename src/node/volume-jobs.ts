@@ -24,12 +24,12 @@ export interface VolumeJobsOptions {
   readonly nodeId: string;
   /** Rejects when this node does not reach it, or it is another one by now. */
   readonly device: (uuid: string) => Promise<Device>;
+  /** Why nothing on the device may be erased now. */
+  readonly whyFrozen?: (deviceUuid: string) => Promise<string | undefined>;
   /** Where it is said that a job waits for a person. */
   readonly conditions?: Pick<VolumeConditions, "report" | "over">;
   readonly logger: Logger;
 }
-
-const BLOCKED = "RecordsLost";
 
 /** What another try may find otherwise. */
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set([
@@ -95,15 +95,16 @@ export class VolumeJobs implements AsyncDisposable {
       } catch (error) {
         if (signal.aborted) return;
         logger.warn({ volumeId: name, err: error, retryMs: waitMs }, "a format or erase job failed; it is tried again");
-        if (hasCode(error, "RECORDS_LOST")) await this.#tell(name, messageOf(error));
+        if (hasCode(error, "RECORDS_LOST")) await this.#tell(name, "RecordsLost", messageOf(error));
+        if (hasCode(error, "STORE_RESTORED")) await this.#tell(name, "EraseFrozen", messageOf(error));
         await delay(waitMs, undefined, { signal }).catch(() => undefined);
       }
     }
   }
 
-  async #tell(volumeId: string, message: string): Promise<void> {
+  async #tell(volumeId: string, reason: "RecordsLost" | "EraseFrozen", message: string): Promise<void> {
     const { conditions, logger } = this.#options;
-    await conditions?.report(volumeId, { reason: BLOCKED, message }).catch((error: unknown) => {
+    await conditions?.report(volumeId, { reason, message }).catch((error: unknown) => {
       logger.warn({ volumeId, err: error }, "a problem was not recorded");
     });
   }
@@ -118,7 +119,7 @@ export class VolumeJobs implements AsyncDisposable {
         ? { ...record, phase: "Ready", jobNode: undefined, failure: undefined }
         : { ...record, phase: "Failed", jobNode: undefined, failure };
     });
-    if (volume.conditions.length > 0) await conditions?.over(volume.name, [BLOCKED]);
+    if (volume.conditions.length > 0) await conditions?.over(volume.name, ["RecordsLost"]);
     const ms = Math.round(performance.now() - started);
     if (failure === undefined) logger.info({ volumeId: volume.name, ms }, "volume formatted");
     else logger.error({ volumeId: volume.name, failure }, "volume could not be formatted");
@@ -162,6 +163,8 @@ export class VolumeJobs implements AsyncDisposable {
     const { store, logger } = this.#options;
     const started = performance.now();
     const { device, region } = await this.#place(volume);
+    const frozen = await this.#options.whyFrozen?.(region.deviceUuid);
+    if (frozen !== undefined) throw new FamfsError("STORE_RESTORED", `volume ${volume.name} is not erased: ${frozen}`);
     const { other } = await this.#look(device, region, volume);
     // One that was never formatted has nothing there: only its record goes.
     if (other !== undefined && volume.failure === undefined) throw recordsLost(region, volume, other);

@@ -107,6 +107,21 @@ export const EVENT_REASONS = {
       "the memory holds another volume where this one was placed, and that one's record was lost: neither is touched",
     wayOut: 'make the lost record again with "famfs-csi device rebuild" in the pod of a node plugin',
   },
+  EraseFrozen: {
+    type: "Warning",
+    about: "volume",
+    means:
+      "a deleted volume is not erased, because the store was restored from a backup and may have forgotten whose its memory is",
+    wayOut: 'make lost records again with "famfs-csi device rebuild" (docs/operations.md, "etcd was restored")',
+  },
+  StoreRestored: {
+    type: "Warning",
+    about: "device",
+    means:
+      "the store is older than what the memory of the device remembers, as after restoring etcd from a backup: nothing " +
+      "there is erased, and no mount given up",
+    wayOut: 'make lost records again with "famfs-csi device rebuild" (docs/operations.md, "etcd was restored")',
+  },
   DeviceMissing: {
     type: "Warning",
     about: "device",

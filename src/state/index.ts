@@ -2,6 +2,7 @@ export * from "./conditions.ts";
 export * from "./embedded-store.ts";
 export * from "./event-reasons.ts";
 export { type DriverEvent, type EventRecorder, loggedEvents, type PodName } from "./events.ts";
+export * from "./frozen.ts";
 export * from "./gone-nodes.ts";
 export * from "./grants.ts";
 export * from "./heartbeat.ts";

@@ -112,6 +112,10 @@ const device = object({
    * volume of this name and UUID, if that still waits for some, and clearing the intent (docs/decisions/0008).
    */
   intent: optional(object({ volume: id, volumeUuid: id, regions: array(region), regionGeneration: count })),
+  /** Raised every few seconds; the memory remembers the highest one (frozen.ts). Absent: never yet. */
+  revision: optional(count),
+  /** Why nothing on it is erased or given up: the store is older than what the memory remembers. */
+  frozen: optional(object({ since: string, reason: string })),
 });
 export type FamfsDevice = Parsed<typeof device>;
 

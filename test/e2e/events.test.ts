@@ -110,6 +110,8 @@ describe("events in Kubernetes", { skip: missingApiServer() }, () => {
       nodes: {},
       generation: 0,
       intent: undefined,
+      revision: undefined,
+      frozen: undefined,
     });
     const node = { apiVersion: "v1", kind: "Node", metadata: { name: "node-a" } };
     await server.kubectl(["create", "-f", "-"], JSON.stringify(node));

@@ -6,12 +6,13 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { silentLogger } from "../../src/base/index.ts";
 import type { FamfsDevice, FamfsVolume, Store } from "../../src/state/index.ts";
-import { Heartbeat, NodeLiveness, updateRecord, VolumeChanges, WriterGrants } from "../../src/state/index.ts";
+import { freeze, Heartbeat, NodeLiveness, updateRecord, VolumeChanges, WriterGrants } from "../../src/state/index.ts";
 import { VOLUME_FIELDS } from "../../src/state/kubernetes/fields.ts";
 import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { exampleNode, exampleVolume } from "../../src/state/store-conformance.ts";
 import { skipWithoutMounts } from "../support/kernel.ts";
-import { type Account, checkLostRecords } from "../support/lost-records.ts";
+import { checkLostRecords } from "../support/lost-records.ts";
+import type { Account } from "../support/plugins.ts";
 import { runProgram } from "../support/program.ts";
 import { ApiServer, NODE_NAMESPACE } from "./api-server.ts";
 import { loseAllRecords } from "./support/lose-records.ts";
@@ -41,6 +42,8 @@ const device: FamfsDevice = {
   nodes: { b: { path: "/dev/dax1.0" } },
   generation: 7,
   intent: undefined,
+  revision: undefined,
+  frozen: undefined,
 };
 const stock: FamfsVolume = {
   ...volume,
@@ -114,6 +117,7 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
     const path = { path: "/dev/dax0.0" };
     await updateRecord(a, "devices", "d", (found) => ({ ...found, nodes: { ...found.nodes, a: path } }));
     await updateRecord(a, "devices", "d", ({ nodes: { a: _a, ...nodes }, ...found }) => ({ ...found, nodes }));
+    await freeze(a, "d", "the store was restored");
     await a.create("devices", "mine", { ...device, uuid: "mine", generation: 0, nodes: { a: path } });
     await a.create("volumes", "adopted-u", stock);
 
@@ -128,10 +132,10 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
       slots: { ...slots, a: 1 },
     }));
     const grants = new WriterGrants({ store: a, nodeId: "a", liveness, changes, slotCount: 63 });
-    const wait = { highestInMemory: () => 1000, timeoutMs: 5_000, signal: AbortSignal.timeout(5_000) };
+    const wait = { highestInMemory: () => 1000, timeoutMs: 30_000, signal: AbortSignal.timeout(30_000) };
     const first = await grants.acquire("work", wait);
     await grants.release("work", first.epoch);
-    // From a node that nobody has heard of, as from one whose lease ran out.
+    // From a node that nobody has heard of, as from one whose lease ran out: a record may be missing by mistake.
     const held = await update(admin, "work", ({ epoch }) => ({
       epoch: epoch + 1,
       writer: { nodeId: "b", epoch: epoch + 1, since: "now" },
@@ -329,6 +333,7 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
       { nodes: { ...before.nodes, b: { path: "/x" } } },
       { nodes: { ...before.nodes, c: { path: "/x" } } },
       { incarnation: 2 },
+      { revision: 2 },
       { generation: 8 },
       { intent },
     ]) {
@@ -337,6 +342,15 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
     const fresh = { ...device, uuid: "f", generation: 0, nodes: {} };
     for (const change of [{ nodes: device.nodes }, { generation: 7 }, { intent }, { uuid: "other" }]) {
       await assert.rejects(a.create("devices", "f", { ...fresh, ...change }), /for itself only/);
+    }
+    // It may say that the store was restored, and not that all is well again.
+    const frozen = { since: "now", reason: "the store was restored" };
+    const cold = await admin.create("devices", "cold", { ...device, uuid: "cold", frozen });
+    for (const changed of [undefined, { ...frozen, reason: "no" }]) {
+      await assert.rejects(
+        a.replace("devices", { ...cold, frozen: changed }),
+        /only by which path it reaches it itself/,
+      );
     }
     await assert.rejects(a.delete("devices", "e", before.resourceVersion), /403.*cannot delete/);
     assert.deepEqual(await admin.get("devices", "e"), before);

@@ -17,6 +17,8 @@ const exampleDevice: FamfsDevice = {
   nodes: {},
   generation: 0,
   intent: undefined,
+  revision: undefined,
+  frozen: undefined,
 };
 
 describe("docs/operations.md", { skip: missingApiServer() }, () => {
@@ -33,7 +35,7 @@ describe("docs/operations.md", { skip: missingApiServer() }, () => {
   test("every kubectl command works, and ends what hung", async () => {
     const page = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8");
     const commands = [...page.matchAll(/^ {4}kubectl (.*)$/gm)].map(([, line = ""]) => line);
-    assert.equal(commands.length, 11);
+    assert.equal(commands.length, 12);
     await server.kubectl(["create", "serviceaccount", "release-rebuild"]);
     const node = { apiVersion: "v1", kind: "Node", metadata: { name: "n1", labels: { "famfs.csi.dev/fabric": "x" } } };
     const lease = {

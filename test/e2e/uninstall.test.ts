@@ -21,6 +21,8 @@ const device = {
   nodes: { "node-a": { path: "/dev/dax0.0" } },
   generation: 3,
   intent: undefined,
+  revision: undefined,
+  frozen: undefined,
 } as const;
 
 const persistentVolume = (name: string, driver: string, finalizers: readonly string[]) => ({

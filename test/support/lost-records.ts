@@ -3,95 +3,26 @@
  * plugins run. The same story for each store, by the calls and commands of real life.
  */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout } from "node:timers/promises";
-import { CsiClient } from "../../src/csi/index.ts";
-import { unmountBelow } from "../../src/node/index.ts";
-import { runProgram, simulatedDevice, startProgram } from "./program.ts";
+import { type Account, eventually, Plugins, type StoreFlags } from "./plugins.ts";
+import { runProgram } from "./program.ts";
 
 const MIB = 2 ** 20;
-const START_MS = 60_000;
-const FABRIC = "rack-7";
-const capability = {
-  mount: { fsType: "famfs" },
-  accessType: "mount",
-  accessMode: { mode: "MULTI_NODE_MULTI_WRITER" },
-} as const;
-
-/** Whose rights a process has: a node's (which only looks), the controller's, or those to make records again. */
-export type Account = "lost-a" | "lost-b" | "controller" | "rebuild";
 
 export interface LostRecordsOptions {
   /** What the program needs to find the store. */
-  readonly storeFlags: (directory: string, account: Account) => readonly string[];
+  readonly storeFlags: StoreFlags;
   /** Takes all volumes and devices away, as nobody should. */
   readonly loseRecords: (directory: string, device: string) => Promise<void>;
 }
 
 export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsOptions): Promise<void> {
-  await using stack = new AsyncDisposableStack();
-  const directory = mkdtempSync(join(tmpdir(), "lost-"));
-  stack.defer(() => rmSync(directory, { recursive: true, force: true }));
-  stack.defer(() => unmountBelow(directory));
-  using device = simulatedDevice("512Mi");
-  const start = async (name: Account, command: string, ...more: string[]) => {
-    const socket = join(directory, `${name}.sock`);
-    const flags = storeFlags(directory, name);
-    const server = startProgram(command, `--endpoint=unix://${socket}`, ...flags, ...more);
-    stack.defer(async () => void (await server.stop()));
-    for (const until = performance.now() + START_MS; !existsSync(socket); await setTimeout(20)) {
-      if (server.child.exitCode !== null) throw new Error(`${name} ended:\n${server.said()}`);
-      if (performance.now() > until) throw new Error(`${name} does not serve:\n${server.said()}`);
-    }
-    return stack.use(CsiClient.open(`unix://${socket}`));
-  };
-  const startNode = (nodeId: "lost-a" | "lost-b") => {
-    const run = join(directory, `${nodeId}-run`);
-    const own = [`--node-id=${nodeId}`, `--fabric=${FABRIC}`, `--run-dir=${run}`, `--device=${device.url}`];
-    return start(nodeId, "node", ...own);
-  };
-  // At once, as the pods of an installation: one of the nodes finds the device blank, or both do.
-  const [a, b, controller] = await Promise.all([
-    startNode("lost-a"),
-    startNode("lost-b"),
-    start("controller", "controller", "--identity=only"),
-  ]);
-  const nodes = { a, b };
-
-  const create = async (name: string, parameters: Record<string, string> = {}) => {
-    const request = { name, capacityRange: { requiredBytes: BigInt(32 * MIB) }, volumeCapabilities: [capability] };
-    return await eventually(`${name} is made`, async () => {
-      const { volume } = await controller.call("controller", "CreateVolume", { ...request, parameters });
-      return volume?.volumeId;
-    });
-  };
-  const attach = async (node: "a" | "b", volumeId: string): Promise<string> => {
-    const staging = join(directory, `${node}-${volumeId}-staging`);
-    const target = join(directory, `${node}-${volumeId}`);
-    mkdirSync(staging, { recursive: true });
-    const nodeId = `lost-${node}`;
-    const { publishContext } = await eventually("the node is known for the device", () =>
-      controller.call("controller", "ControllerPublishVolume", {
-        volumeId,
-        nodeId,
-        volumeCapability: capability,
-        readonly: false,
-      }),
-    );
-    const staged = { volumeId, publishContext, stagingTargetPath: staging, volumeCapability: capability };
-    await nodes[node].call("node", "NodeStageVolume", staged);
-    await nodes[node].call("node", "NodePublishVolume", { ...staged, targetPath: target, readonly: false });
-    return target;
-  };
-  const detach = async (node: "a" | "b", volumeId: string) => {
-    const staging = join(directory, `${node}-${volumeId}-staging`);
-    const target = join(directory, `${node}-${volumeId}`);
-    await nodes[node].call("node", "NodeUnpublishVolume", { volumeId, targetPath: target });
-    await nodes[node].call("node", "NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
-    await controller.call("controller", "ControllerUnpublishVolume", { volumeId, nodeId: `lost-${node}` });
-  };
+  await using plugins = await Plugins.start(storeFlags);
+  const { directory, device, controller } = plugins;
+  const create = (name: string, parameters?: Record<string, string>) => plugins.create(name, parameters);
+  const attach = (node: "a" | "b", volumeId: string) => plugins.attach(node, volumeId);
+  const detach = (node: "a" | "b", volumeId: string) => plugins.detach(node, volumeId);
 
   // One that is at rest, and one that is in use while it happens.
   const resting = await create("pvc-resting", { mode: "0775" });
@@ -166,17 +97,4 @@ export async function checkLostRecords({ storeFlags, loseRecords }: LostRecordsO
     await detach(node, volumeId);
   }
   await controller.call("controller", "DeleteVolume", { volumeId: resting });
-}
-
-async function eventually<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  for (const until = performance.now() + START_MS; ; await setTimeout(100)) {
-    const late = performance.now() > until;
-    try {
-      const value = await look();
-      if (value !== undefined && value !== false) return value;
-    } catch (error) {
-      if (late) throw error;
-    }
-    if (late) throw new Error(`did not happen: ${what}`);
-  }
 }

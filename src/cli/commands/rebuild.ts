@@ -13,6 +13,7 @@ interface RebuildFlags extends StoreFlags {
   readonly dryRun?: boolean;
   readonly fabric?: string;
   readonly token?: string;
+  readonly force?: boolean;
 }
 
 const HELP = `
@@ -29,10 +30,11 @@ in the memory was not taken.`;
 export function registerRebuildCommand(device: Command): void {
   const command = device
     .command("rebuild")
-    .description("Make records of volumes and devices again, from the memory, where the store has lost them.")
+    .description("Make lost or outdated records of volumes and devices again, from the memory.")
     .argument("[device...]", "paths to look at (default: every devdax device, and the files in /dev/shm)")
     .option("--dry-run", "show what would be made, and make nothing")
     .option("--fabric <name>", "the fabric of the devices, where no volume on them says it")
+    .option("--force", "believe a restored store again although something in the memory was not taken")
     .option("--token <file>", "a token that may make records, which a node's may not; -: standard input");
   addStoreOptions(command).addHelpText("after", HELP).action(run);
 }
@@ -51,7 +53,7 @@ async function run(names: string[], flags: RebuildFlags, command: Command): Prom
   const token = flags.token === undefined ? undefined : await readToken(flags.token);
   await using opened = await openStore(flags, { logger, metrics: undefined, token });
   const { store } = opened;
-  const plan = await planRebuild({ store, devices, fabric: flags.fabric });
+  const plan = await planRebuild({ store, devices, fabric: flags.fabric, force: flags.force });
   if (!dryRun) await rebuild(store, plan);
   if (plan.refused.length > 0) process.exitCode = EXIT.negative;
   if (output === "json") {
@@ -73,9 +75,12 @@ async function run(names: string[], flags: RebuildFlags, command: Command): Prom
     ),
   );
   if (plan.volumes.length === 0 && plan.refused.length === 0) print("every volume in the memory has its record");
+  for (const { name } of plan.refreshed) print(`volume ${name} ${dryRun ? "would be" : "is"} as the memory says`);
   for (const { uuid } of plan.devices) print(`device ${uuid}${dryRun ? " would have" : " has"} a record`);
-  for (const { name } of plan.displaced) print(`volume ${name} ${dryRun ? "would wait" : "waits"} for another place`);
+  for (const { name } of plan.displaced)
+    print(`volume ${name} ${dryRun ? "would lose" : "has lost"} the place that is another's`);
   for (const { device, offset, reason } of plan.refused) print(`not taken, ${device} at ${offset}: ${reason}`);
+  for (const uuid of plan.frozen) print(`device ${uuid} stays frozen until that is mended (or --force)`);
 }
 
 async function readToken(file: string): Promise<string> {

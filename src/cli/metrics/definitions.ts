@@ -83,6 +83,12 @@ export const METRICS = {
     by: "controller",
     help: "1 for each volume and node that reports something wrong with it; docs/events.md lists the reasons.",
   },
+  famfs_csi_device_frozen: {
+    type: "gauge",
+    labels: ["device"],
+    by: "controller",
+    help: "1 while nothing on a device is erased or given up, because the store was restored from a backup.",
+  },
   famfs_csi_node_alive: {
     type: "gauge",
     labels: ["node"],

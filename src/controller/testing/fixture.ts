@@ -66,6 +66,8 @@ export class TestAgent implements AsyncDisposable {
       nodes: { [nodeId]: { path } },
       generation: 0,
       intent: undefined,
+      revision: undefined,
+      frozen: undefined,
     });
     const agent = new TestAgent(store, nodeId, device, uuid);
     agent.#working = agent.#work();

@@ -123,6 +123,7 @@ export const DEFINITIONS: readonly Definition[] = [
       { name: "Size", type: "string", jsonPath: ".status.display.size" },
       { name: "Coherency", type: "string", jsonPath: ".spec.coherency" },
       { name: "Nodes", type: "string", jsonPath: ".status.display.nodes", description: "Nodes that reach it" },
+      { name: "Frozen", type: "date", jsonPath: ".status.frozen.since", description: "The store was restored then" },
       { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" },
       { name: "Allocating", type: "string", jsonPath: ".status.intent.volume", priority: 1 },
     ],

@@ -47,6 +47,8 @@ export const DEVICE_FIELDS: Fields<FamfsDevice> = {
   incarnation: status("How often its label was written anew."),
   nodes: status("Nodes that reach it, and by which path."),
   generation: status("Counts allocations on this device."),
+  revision: status("Raised every few seconds; the memory remembers it, so that a restored backup is noticed."),
+  frozen: status("The store was restored from a backup: nothing is erased or given up before device rebuild was run."),
   intent: status("An allocation that is not finished; any controller finishes it before it makes another."),
 };
 

@@ -1,6 +1,6 @@
 /** etcd and a Kubernetes API server, and who may talk to them. */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -123,6 +123,26 @@ export class ControlPlane implements AsyncDisposable {
     const { stdout } = await run([...etcdctl, "endpoint", "status", "--write-out=json"], { environment });
     const [{ Status: status }] = JSON.parse(stdout) as [{ Status: { header: { revision: number } } }];
     await run([...etcdctl, "compact", String(status.header.revision)], { environment });
+  }
+
+  /** What etcd holds now, in a file. */
+  async backUp(file: string): Promise<void> {
+    const etcdctl = [...(this.#options.enter ?? []), "etcdctl", `--endpoints=${this.#etcdEndpoint()}`];
+    await run([...etcdctl, "snapshot", "save", file], { environment: { ETCDCTL_API: "3" } });
+  }
+
+  /** As the manual of etcd has it: everything is stopped, the backup takes the place of the data, everything is started. */
+  async restore(file: string): Promise<void> {
+    await this.stopApiServer();
+    await this.#etcd?.stop();
+    const data = join(this.directory, "etcd");
+    rmSync(data, { recursive: true });
+    const peer = `http://127.0.0.1:${this.#ports.etcdPeer}`;
+    const member = [`--initial-cluster=default=${peer}`, `--initial-advertise-peer-urls=${peer}`];
+    const etcdctl = [...(this.#options.enter ?? []), "etcdctl", "snapshot", "restore", file, `--data-dir=${data}`];
+    await run([...etcdctl, ...member], { environment: { ETCDCTL_API: "3" } });
+    await this.#startEtcd();
+    await this.startApiServer();
   }
 
   #etcdEndpoint(): string {
