@@ -111,12 +111,12 @@ test("where any node may write, a load sees what others have stored, and a store
   assert.equal(text(b, 0, 4), "ab\0\0");
   write(a, LINE - 1, "c");
   write(b, LINE - 2, "d");
-  write(a, LINE + 3, "f");
-  write(b, 2, `x${"y".repeat(LINE - 1)}`);
-  assert.equal(text(a, 0, LINE + 4), `abx${"y".repeat(LINE - 1)}\0f`);
-  write(a, 2 * LINE + 8, "behind");
-  write(b, LINE + 8, "z".repeat(LINE));
-  assert.equal(text(a, LINE + 8, LINE + 6), `${"z".repeat(LINE)}behind`);
+  assert.equal(text(a, LINE - 2, 2), "dc", "in the first line of the store");
+  write(a, 2 * LINE - 8, "g");
+  write(a, 3 * LINE - 1, "e");
+  write(b, 2 * LINE - 4, "f".repeat(LINE));
+  assert.equal(text(a, 3 * LINE - 4, 4), "\0\0\0e", "in the last line of the store");
+  assert.equal(text(a, 2 * LINE - 8, 4 + LINE), `g\0\0\0${"f".repeat(LINE)}`, "in the first one, too");
 });
 
 test("memory that does not answer is EIO", () => {

@@ -277,6 +277,31 @@ test("what the kernel caches is forgotten when it is told so", options, async ()
   assert.deepEqual(await fs.readdir(on.path), []);
 });
 
+test("where any host may write a file, READ and WRITE go to the memory", options, async () => {
+  await using on = await mounted({ host: "here", directIo: true });
+  const size = 1 << 20;
+  on.files.addSealed("file", size, [{ offset: 65536, length: size }]);
+  const file = await fs.open(join(on.path, "file"), "r+");
+  const seen = Buffer.alloc(size);
+  await file.read(seen, 0, size, 0);
+  for (const [at, text] of [
+    [0, "elsewhere"],
+    [4090, "across pages"],
+    [size - 1, "!"],
+  ] as const) {
+    native.copyIn(on.files.memory, 65536 + at, Buffer.from(text));
+    await file.read(seen, 0, size, 0);
+    assert.equal(seen.toString("latin1", at, at + text.length), text);
+    native.copyIn(on.files.memory, 65536 + at, Buffer.from(text.toUpperCase().replace("!", "?")));
+    await file.read(seen, 0, text.length, at); // small answers go another way
+    assert.equal(seen.toString("latin1", 0, text.length), text.toUpperCase().replace("!", "?"));
+  }
+  await file.write("here", 4);
+  native.copyOut(on.files.memory, 65536, seen);
+  assert.equal(seen.toString("latin1", 0, 9), "ELSEhereE");
+  await file.close();
+});
+
 class GatedFileSystem extends ScratchFileSystem {
   gate: Promise<void> | undefined;
 

@@ -1,7 +1,43 @@
 /** The tests of sharing once more, between hosts whose caches do not agree: what is not written back is not seen. */
-import { useIncoherentMemory } from "../../test/support/simulated-volume.ts";
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+import { directory, simulatedVolume, taker, useIncoherentMemory } from "../../test/support/simulated-volume.ts";
+import { MIB } from "../base/index.ts";
+import { FILLER_RUN } from "../format/index.ts";
+import { formatVolume } from "./index.ts";
 
 useIncoherentMemory();
 await import("./log-reader.test.ts");
 await import("./log-writer.test.ts");
-await import("./crash.test.ts");
+
+test("a volume is opened as it is in the memory, not as this host knew it", async () => {
+  await using volume = await simulatedVolume();
+  const before = await volume.open({ host: "a" });
+  const uuid = randomUUID();
+  const format = { name: "next", uid: 0, gid: 0, mode: 0o755, generation: 2, createdSeconds: 0, logLength: 16 * MIB };
+  await formatVolume(volume.device, volume.region, { uuid, ...format });
+  const after = await volume.open({ host: "a" });
+  assert.notEqual(after.record?.volumeUuid, before.record?.volumeUuid);
+  assert.equal(after.superblock.logLength, 16 * MIB);
+});
+
+test("what a taker writes before its first append is seen by all, and tells them where the log goes on", async () => {
+  await using volume = await simulatedVolume();
+  const [a, b, c] = [await volume.open(), await volume.open(), await volume.open()];
+  const dying = await a.takeOver(taker(0, 1));
+  assert.equal(b.published(), 0);
+  await dying[Symbol.asyncDispose]();
+  await using _taker = await c.takeOver(taker(1, 2));
+  assert.equal(b.published(), FILLER_RUN);
+});
+
+test("the thread that watches the counters notices what another host appends", { timeout: 20_000 }, async () => {
+  await using volume = await simulatedVolume();
+  const [a, b] = [await volume.open(), await volume.open()];
+  const { promise: told, resolve } = Promise.withResolvers<void>();
+  using _watch = b.watch(1, resolve);
+  await using writer = await a.takeOver(taker(0, 1));
+  writer.append([directory("one")]);
+  await told;
+});

@@ -65,9 +65,10 @@ async function scene() {
   const stack = new AsyncDisposableStack();
   const volume = stack.use(await simulatedVolume());
   const media = await volume.open();
-  const { window, logOffset, lastIndex } = media;
+  const { logOffset, lastIndex, coherent } = media;
   let now = 0;
-  const reader = new LogReader({ window, logOffset, lastIndex, extended: true, coherent: true }, () => now);
+  const reader = new LogReader({ window: media.window, logOffset, lastIndex, extended: true, coherent }, () => now);
+  const { window } = await volume.open(); // of those who write
   return {
     media,
     reader,
@@ -76,9 +77,10 @@ async function scene() {
     /** Half of an entry, over what is there. */
     tear: (index: number, entry: LogEntry) =>
       window.copyIn(logOffset + entryOffset(index), encodeEntry(index, entry).subarray(0, 200)),
-    counter: (next: number) => {
+    counter: (next: number | bigint) => {
       window.store64(logOffset + LOG_COUNTERS_OFFSET, BigInt(next));
       window.store64(logOffset + LOG_COUNTERS_OFFSET + 8, BigInt(next));
+      window.flush(logOffset + LOG_COUNTERS_OFFSET, 16);
     },
     fillers: (first: number): LogEntry[] =>
       nine("").map(() => ({ type: "filler", first, epoch: 2, nodeIdHash: "00".repeat(8) })),
@@ -152,7 +154,7 @@ test("an entry that says nothing possible keeps its place and is reported", asyn
 test("a counter beyond the log is a finding, once, and is not followed", async () => {
   await using log = await scene();
   log.put(0, directory("a"));
-  log.media.window.store64(log.media.logOffset + LOG_COUNTERS_OFFSET + 8, 2n ** 64n - 1n);
+  log.counter(2n ** 64n - 1n);
   const { names, findings } = log.poll();
   assert.deepEqual(names, ["a"]);
   assert.deepEqual(
@@ -179,6 +181,16 @@ test("what a late counter hides is read: it begins with a filler of the new owne
   log.put(11, directory("next"));
   log.counter(12);
   assert.deepEqual(log.poll().names, ["next"]);
+});
+
+test("nor from a reader that has looked at these places before", async () => {
+  await using log = await scene();
+  log.put(0, directory("a"));
+  log.counter(1);
+  assert.deepEqual(log.poll().names, ["a"]);
+  log.put(1, ...log.fillers(1), directory("acknowledged"));
+  log.counter(3);
+  assert.deepEqual(log.poll().names, [...nine("filler"), "acknowledged"]);
 });
 
 test("a counter lowered below what was read already hides nothing for long", async () => {

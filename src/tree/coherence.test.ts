@@ -104,6 +104,18 @@ test("what is open when another node changes it is dropped at once, then the ker
   b.tree.release(opened.handle);
 });
 
+test("what was rewritten elsewhere while it was overwritten here is doubted when that is lost", async () => {
+  const { volume, a, b } = await pair(false);
+  assert.equal(await contents(b, "f"), "old");
+  await a.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) });
+  const overwriting = await b.tree.open(nodeidOf(b, "f"), O.WRONLY | O.TRUNC);
+  await b.write(overwriting, 0, "lost");
+  volume.steal();
+  await rewrite(a, b, "new");
+  b.tree.release(overwriting.handle);
+  assert.equal(await contents(b, "f"), "new");
+});
+
 test("coherent volumes pay nothing: opens of sealed files are answered at once", async () => {
   const { a, b, dropped } = await pair(true);
   await rewrite(a, b, "new");

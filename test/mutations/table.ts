@@ -1,4 +1,5 @@
 import type { Replacement } from "../support/checkout.ts";
+import { COHERENCE_MUTATIONS } from "./coherence.ts";
 
 /**
  * The mechanisms behind docs/guarantees.md, each with a change that disables it and the tests that must notice. A
@@ -274,38 +275,6 @@ export const MUTATIONS: readonly Mutation[] = [
     tests: ["src/tree/places.test.ts"],
   },
   {
-    name: "announce-changes",
-    promise: "hosts whose caches do not agree",
-    file: "src/tree/coherence.ts",
-    search: "writer.recordChanged(sealed.index, file.mtime);",
-    replace: "",
-    tests: ["src/tree/coherence.test.ts", "src/tree/change-feed.test.ts"],
-  },
-  {
-    name: "unclean-owner-doubts-all",
-    promise: "hosts whose caches do not agree",
-    file: "src/tree/coherence.ts",
-    search: "if (!clean) this.#doubtAll();",
-    replace: "",
-    tests: ["src/tree/coherence.test.ts", "src/tree/ownership.test.ts"],
-  },
-  {
-    name: "drop-before-open",
-    promise: "hosts whose caches do not agree",
-    file: "src/tree/coherence.ts",
-    search: "if (content.freshIn >= this.#generation) return before;",
-    replace: "return before;",
-    tests: ["src/tree/coherence.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "drop-what-is-open",
-    promise: "hosts whose caches do not agree",
-    file: "src/tree/coherence.ts",
-    search: "if (file.open !== undefined) this.refresh(file);",
-    replace: "",
-    tests: ["src/tree/coherence.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
     name: "settle",
     promise: "what one node can still do wrong to another",
     file: "src/node/node-volumes.ts",
@@ -463,61 +432,5 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "const flags = MS.NODEV",
     tests: ["test/behaviour/traps.test.ts", "native/system.test.ts"],
   },
-  // ---- hosts whose caches do not agree ----
-  {
-    name: "flush-guard",
-    promise: "hosts whose caches do not agree",
-    file: LOG,
-    search: "if (guard->invalidate) cache_invalidate(comparison->memory, guard->length);",
-    replace: "",
-    tests: ["native/log.test.ts", "src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "flush-claims",
-    promise: "hosts whose caches do not agree",
-    file: "src/media/volume-media.ts",
-    search: "if (!this.coherent) this.window.invalidate(GUARD_OFFSET, length);",
-    replace: "",
-    tests: ["src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "flush-slots",
-    promise: "hosts whose caches do not agree",
-    file: "src/media/volume-media.ts",
-    search: "if (!this.coherent) this.window.invalidate(offset, SLOT_PAGE_SIZE);",
-    replace: "",
-    tests: ["src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "flush-ring-counter",
-    promise: "hosts whose caches do not agree",
-    file: "src/media/volume-media.ts",
-    search: "if (!this.coherent) this.window.invalidate(CHANGE_COUNTER_OFFSET, 8);",
-    replace: "",
-    tests: ["src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "flush-ring",
-    promise: "hosts whose caches do not agree",
-    file: "src/media/volume-media.ts",
-    search: "if (!this.coherent) this.window.invalidate(CHANGE_RING_OFFSET, CHANGE_RING_SIZE);",
-    replace: "",
-    tests: ["src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "flush-entries",
-    promise: "hosts whose caches do not agree",
-    file: "src/media/log-reader.ts",
-    search: "if (!coherent) window.invalidate(offset, copied.count * ENTRY_SIZE);",
-    replace: "",
-    tests: ["src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
-  {
-    name: "flush-log-counter",
-    promise: "hosts whose caches do not agree",
-    file: READER,
-    search: "if (!coherent) window.invalidate(logOffset + LOG_NEXT_INDEX_OFFSET, 8);",
-    replace: "",
-    tests: ["src/media/incoherent.test.ts", "src/tree/incoherent.test.ts"],
-  },
+  ...COHERENCE_MUTATIONS,
 ];

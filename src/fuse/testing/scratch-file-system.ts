@@ -5,7 +5,7 @@
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { native } from "../../../native/index.ts";
+import { native, THROUGH } from "../../../native/index.ts";
 import { type Caller, FamfsError, type RequestContext, roundUp } from "../../base/index.ts";
 import type { FileMapId, FileMapTable, MappedExtent } from "../file-map.ts";
 import type {
@@ -44,10 +44,14 @@ export interface ScratchOptions {
   readonly sizeBytes?: number;
   readonly validSeconds?: number;
   readonly directIo?: boolean;
+  /** The simulated host that serves: its caches agree with nobody's, and data goes past them (`PathSpec`). */
+  readonly host?: string;
 }
 
 export class ScratchFileSystem implements Operations, Disposable {
   readonly window: number;
+  /** What all hosts share. */
+  readonly memory: number;
   readonly path: string;
   readonly #fileMaps: FileMapTable;
   readonly #options: ScratchOptions;
@@ -66,13 +70,16 @@ export class ScratchFileSystem implements Operations, Disposable {
     const size = options.sizeBytes ?? 1 << 30;
     const fd = openSync(this.path, "w+");
     ftruncateSync(fd, size);
-    this.window = native.windowMap(fd, 0, size, true);
+    const { host } = options;
+    this.window = native.windowMap(fd, 0, size, true, host === undefined ? THROUGH.nothing : THROUGH.all, host);
+    this.memory = host === undefined ? this.window : native.windowMap(fd, 0, size, true);
     closeSync(fd);
     this.#make(S_IFDIR | 0o755, { uid: 0, gid: 0, pid: 0 });
   }
 
   [Symbol.dispose](): void {
     native.windowUnmap(this.window);
+    if (this.memory !== this.window) native.windowUnmap(this.memory);
     rmSync(this.#directory, { recursive: true });
   }
 
