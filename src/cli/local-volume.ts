@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { FamfsError, type Logger } from "../base/index.ts";
-import { VolumeMedia, type Window } from "../media/index.ts";
+import { readSystemUuid, VolumeMedia, type Window, whyNotOwner } from "../media/index.ts";
 import { alwaysMine, chooseSlot, type FileMaps, openVolumeTree, type VolumeTree } from "../tree/index.ts";
 import type { Target } from "./target.ts";
 
@@ -27,22 +27,20 @@ export class LocalVolume implements AsyncDisposable {
     this.#maps = maps;
   }
 
-  /** READ_ONLY for a stock file system: what it holds is the stock tools'. Errors of `VolumeMedia.open`. */
+  /** READ_ONLY for a stock file system of another host. Errors of `VolumeMedia.open`. */
   static async open({ device, region }: Target, logger: Logger): Promise<LocalVolume> {
     const media = await VolumeMedia.open(device, region, { writable: true });
     try {
-      if (!media.extended) {
-        throw new FamfsError(
-          "READ_ONLY",
-          `${device.path} holds a file system of the stock tools, which this program only reads; use the stock "famfs" program to write to it`,
-        );
-      }
+      const systemUuid = await readSystemUuid();
+      const why = media.extended ? undefined : whyNotOwner(media, systemUuid);
+      if (why !== undefined) throw new FamfsError("READ_ONLY", why);
       const maps = new LocalFileMaps();
       const node = await localNode();
       const tree = await openVolumeTree({
         media,
         node: { ...node, slot: chooseSlot(media, node.nodeId) },
         terms: alwaysMine,
+        systemUuid,
         maps,
         exclusive: () => true,
         logger,

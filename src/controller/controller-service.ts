@@ -1,12 +1,5 @@
 import { FamfsError, messageOf } from "../base/index.ts";
-import {
-  type Capability,
-  parseBytes,
-  parseCapabilities,
-  parseCapability,
-  requireField,
-  type Service,
-} from "../csi/index.ts";
+import { parseBytes, parseCapabilities, parseCapability, requireField, type Service } from "../csi/index.ts";
 import { checkParameters, claimIn, type StoredRecord } from "../state/index.ts";
 import { getCapacity } from "./capacity.ts";
 import { type ControllerContext, requireVolume } from "./context.ts";
@@ -86,7 +79,7 @@ export function controllerService(context: ControllerContext): Service<"controll
       const volume = await requireVolume(context, volumeId);
       const { volumeContext, volumeCapabilities, parameters } = request;
       try {
-        for (const capability of parseCapabilities(volumeCapabilities)) assertServes(volume, capability);
+        parseCapabilities(volumeCapabilities);
         assertNoMutable(request.mutableParameters);
         assertParameters(volume, parameters);
       } catch (error) {
@@ -132,15 +125,6 @@ function assertNoMutable(parameters: Readonly<Record<string, string>>): void {
   const [name] = Object.keys(parameters);
   if (name === undefined) return;
   throw new FamfsError("INVALID_ARGUMENT", `mutable parameter "${name}": volumes have none`);
-}
-
-function assertServes(volume: StoredRecord<"volumes">, { rules, accessMode }: Capability): void {
-  if (volume.adopted && !rules.readOnly) {
-    throw new FamfsError(
-      "NOT_SUPPORTED",
-      `${accessMode}: the volume was formatted by the stock tools and is read-only`,
-    );
-  }
 }
 
 function assertParameters(volume: StoredRecord<"volumes">, parameters: Readonly<Record<string, string>>): void {

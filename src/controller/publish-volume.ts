@@ -118,12 +118,6 @@ function assertCompatible(
   { nodeId, capability }: PublishRequest,
   readonly: boolean,
 ): void {
-  if (volume.adopted && !readonly) {
-    throw new FamfsError(
-      "NOT_SUPPORTED",
-      `volume ${volume.name} was formatted by the stock tools and is served read-only: use ReadOnlyMany or readOnly: true`,
-    );
-  }
   for (const [other, use] of Object.entries(volume.published)) {
     if (other === nodeId) continue;
     const mode = ACCESS_MODES.find((known) => known === use.accessMode);

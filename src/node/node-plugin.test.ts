@@ -193,7 +193,9 @@ test("a volume has one mount group on a node; a pod of that group may write with
   );
 });
 
-test("a device of the stock tools is published read-only; a writing mode is told why not", { skip }, async (t) => {
+test("a device of the stock tools is read-only on a host that does not own it; a writing mode is told whose it is", {
+  skip,
+}, async (t) => {
   const cluster = await testCluster(t);
   const uuid = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
   {
@@ -206,7 +208,10 @@ test("a device of the stock tools is published read-only; a writing mode is told
   const volumeId = `adopted-${uuid}`;
   const published = { a: { accessMode: "MULTI_NODE_READER_ONLY", readonly: false } };
   await updateRecord(cluster.store, "volumes", volumeId, (record) => ({ ...record, published }));
-  await assert.rejects(a.stage(volumeId), codeIs("FAILED_PRECONDITION", /stock tools.*read-only/));
+  await assert.rejects(
+    a.stage(volumeId),
+    codeIs("FAILED_PRECONDITION", /stock tools and belongs to the host with the system UUID 0{8}.*use ReadOnlyMany/),
+  );
   await a.stage(volumeId, "MULTI_NODE_READER_ONLY");
   await a.publish(volumeId, "pod", { mode: "MULTI_NODE_READER_ONLY" });
   assert.deepEqual(await readdir(a.target("pod")), []);

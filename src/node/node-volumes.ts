@@ -157,12 +157,6 @@ export class NodeVolumes {
       throw new FamfsError("INVALID_ARGUMENT", `staging_target_path ${request.stagingPath}: its parent does not exist`);
     }
     const readOnly = capability.rules.readOnly || publication.readonly || reader;
-    if (volume.adopted && !readOnly) {
-      throw new FamfsError(
-        "NOT_SUPPORTED",
-        `volume ${volumeId} was formatted by the stock tools and is served read-only: use access mode ReadOnlyMany, or readOnly: true`,
-      );
-    }
     const wanted: StageRecord = {
       volumeId,
       stagingPath: path,

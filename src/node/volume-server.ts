@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import { FamfsError, hasCode, type Logger } from "../base/index.ts";
 import type { FuseServer, Operations, Session, SessionOptions } from "../fuse/index.ts";
-import { type Device, type Range, VolumeMedia } from "../media/index.ts";
+import { type Device, type Range, readSystemUuid, VolumeMedia, whyNotOwner } from "../media/index.ts";
 import {
   openVolumeTree,
   type TreeCondition,
@@ -30,6 +30,10 @@ export interface ServeVolumeOptions {
   /** What the volume record in memory must say. */
   readonly expect?: { readonly volumeUuid: string; readonly regionGeneration: number } | undefined;
   readonly settings?: Partial<TreeSettings>;
+  /** Something is to be written: NOT_SUPPORTED where this host may not. */
+  readonly forWriting?: boolean;
+  /** By which the stock tools know this host; default: what they say. */
+  readonly systemUuid?: string;
   readonly replayIntervalMs?: number;
   /** No other node has it staged now. */
   readonly exclusive: boolean;
@@ -84,6 +88,11 @@ export class ServedVolume implements VolumeServer {
     const { dataWriters = "one" } = settings;
     const media = stack.use(await VolumeMedia.open(device, region, { writable, coherent, dataWriters }));
     if (expect !== undefined) requireSame(media, expect);
+    const systemUuid = media.extended ? undefined : (options.systemUuid ?? (await readSystemUuid()));
+    const notOurs = media.extended ? undefined : whyNotOwner(media, systemUuid);
+    if (notOurs !== undefined && options.forWriting === true) {
+      throw new FamfsError("NOT_SUPPORTED", `${notOurs}; here use ReadOnlyMany or readOnly: true`);
+    }
     const state: State = { exclusive: options.exclusive, condition: undefined };
     const onCondition = (condition: TreeCondition | undefined) => {
       // A tree says it each time it notices.
@@ -106,6 +115,7 @@ export class ServedVolume implements VolumeServer {
         media,
         node: { ...options.node, slot: typeof slot === "number" ? slot : slot(media) },
         terms,
+        systemUuid,
         maps: fuse.fileMaps,
         exclusive: () => state.exclusive,
         logger,

@@ -73,6 +73,7 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     ownership,
     logger: options.logger,
     capacity: options.logCapacity,
+    extended: options.extended,
   });
   const ctx: TreeContext = {
     options,

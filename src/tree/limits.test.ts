@@ -265,12 +265,12 @@ test("what cannot be is refused with its own code", async () => {
   );
 });
 
-test("a volume mounted read-only, or formatted by the stock tools, refuses every change and says why", async () => {
+test("a volume mounted read-only, or of another host, refuses every change and says why", async () => {
   const volume = new SharedVolume();
   await put(volume.serve("a"), "f", "x");
   for (const [node, reason] of [
     [volume.serve("b", { readOnly: true }), /read-only here/],
-    [volume.serve("c", {}, false), /stock tools/],
+    [volume.serve("c", {}, "another host owns it"), /another host owns it/],
   ] as const) {
     const refused = (attempt: () => unknown) =>
       assert.rejects(async () => attempt(), { code: "READ_ONLY", message: reason });

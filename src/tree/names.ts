@@ -4,7 +4,7 @@ import type { TreeContext } from "./context.ts";
 import { shownPermissions } from "./mount-group.ts";
 import { type DirectoryNode, type FileNode, isWithin, type NewNode, pathOf, type TreeNode } from "./nodes.ts";
 import { letGo } from "./removed.ts";
-import { MAX_SLOTS_PER_NODE, slotsFor, slotsForSymlink, unsealedWithin } from "./slots.ts";
+import { MAX_SLOTS_PER_NODE, slotsFor, slotsForSymlink, staysDirect, unsealedWithin } from "./slots.ts";
 import type { Step } from "./transactions.ts";
 
 const MAX_NAME_BYTES = 255;
@@ -48,6 +48,7 @@ export class Names {
 
   makeSymlink(parent: DirectoryNode, name: string, target: string, creator: Creator): TreeNode {
     this.#requireFree(parent, name);
+    this.#ctx.transactions.requireExtended("symlinks");
     if (target.length === 0) throw new FamfsError("FILE_NOT_FOUND", "a symlink needs a target");
     if (target.length > MAX_SYMLINK_TARGET) {
       throw new FamfsError(
@@ -108,7 +109,7 @@ export class Names {
       sealer.sealDirectory(newParent);
       this.#append([{ entry: transactions.relink(node, { parent: newParent, name: newName }) }]);
     } else {
-      this.#promiseMost(node);
+      this.#promiseMost(node, newParent, newName);
       this.#append(removalOfShadow(parent, node.name, transactions));
     }
     if (target !== undefined) this.#drop(target);
@@ -126,7 +127,8 @@ export class Names {
     const [parentB, nameB] = [parentOf(b), b.name];
     if (a.sealed !== undefined) sealer.sealDirectory(parentB);
     if (b.sealed !== undefined) sealer.sealDirectory(parentA);
-    for (const node of [a, b]) if (node.sealed === undefined) this.#promiseMost(node);
+    if (a.sealed === undefined) this.#promiseMost(a, parentB, nameB);
+    if (b.sealed === undefined) this.#promiseMost(b, parentA, nameA);
     const steps: Step[] = [];
     if (a.sealed !== undefined && b.sealed !== undefined) {
       steps.push({ entry: transactions.relink(a, { parent: nodes.root, name: this.#unusedName() }) });
@@ -153,8 +155,13 @@ export class Names {
     }
   }
 
-  /** At its new place `node`, and what is below it, may need a stand-in to seal. LOG_FULL. */
-  #promiseMost(node: TreeNode): void {
+  /** At its new place `node`, and what is below it, may need a stand-in to seal. LOG_FULL; NOT_PERMITTED if stock. */
+  #promiseMost(node: TreeNode, parent: DirectoryNode, name: string): void {
+    const { transactions, options, sealed } = this.#ctx;
+    if (!options.extended) {
+      if (!staysDirect(node, parent, name, sealed)) transactions.requireExtended("such a path, or another's name");
+      return;
+    }
     for (const each of unsealedWithin(node)) this.#ctx.transactions.promise(each, MAX_SLOTS_PER_NODE);
   }
 

@@ -1,10 +1,10 @@
 import { FreeSpace } from "../alloc/index.ts";
 import { ALLOC_UNIT, type Logger, roundDown } from "../base/index.ts";
 import { FILLER_RUN, SealedTree } from "../format/index.ts";
-import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
+import { type LogWriter as MediaWriter, StockLogWriter, type VolumeMedia, whyNotOwner } from "../media/index.ts";
 import type { TreeSettings } from "./options.ts";
 import type { FileMaps, TreeCondition, WriterGrant } from "./ports.ts";
-import { dataMemory, logReader, logWriter, systemClock, writeBackReserved } from "./volume-ports.ts";
+import { dataMemory, logReader, logWriter, stockLogWriter, systemClock, writeBackReserved } from "./volume-ports.ts";
 import { VolumeTree } from "./volume-tree.ts";
 
 /** Whoever decides which node writes: the store behind the node plugin, or "always this one" on a command line. */
@@ -23,7 +23,10 @@ export interface OpenVolumeOptions {
   /** Stays the caller's. */
   readonly media: VolumeMedia;
   readonly node: { readonly nodeId: string; readonly bootId: string; readonly slot: number };
+  /** Not asked for a stock file system, which its owner alone writes. */
   readonly terms: WriterTermsSource;
+  /** By which the stock tools know this host: `readSystemUuid`. */
+  readonly systemUuid?: string | undefined;
   readonly maps: FileMaps;
   readonly exclusive: () => boolean;
   readonly logger: Logger;
@@ -54,12 +57,13 @@ export async function openVolumeTree(options: OpenVolumeOptions): Promise<Volume
           rootMode: record?.rootMode ?? 0o755,
         }),
       extended: media.extended,
+      readOnlyBecause: media.extended ? undefined : whyNotOwner(media, options.systemUuid),
       data,
       createFree: () => new FreeSpace(data),
       // The log writer keeps the last slots for the next take-over.
-      logCapacity: media.logSlots - FILLER_RUN,
+      logCapacity: media.extended ? media.logSlots - FILLER_RUN : media.logSlots,
       generation: generationOf(record?.volumeUuid ?? media.superblock.uuid),
-      grant: grantOf(media, node, options.terms, ownEpochs),
+      grant: media.extended ? grantOf(media, node, options.terms, ownEpochs) : stockGrant(media, options.systemUuid),
       maps: options.maps,
       clock: systemClock,
       logger: options.logger,
@@ -109,6 +113,10 @@ function grantOf(
     },
   };
   return grant;
+}
+
+function stockGrant(media: VolumeMedia, systemUuid: string | undefined): WriterGrant {
+  return { acquire: () => stockLogWriter(StockLogWriter.open(media, systemUuid)), release: () => {} };
 }
 
 /** The first half of the UUID: what nodeids of this volume mean nowhere else. */

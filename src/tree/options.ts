@@ -9,8 +9,13 @@ export interface VolumeTreeOptions {
   readonly memory: DataMemory;
   /** An empty model of the volume; made anew when what was read turns out not to hold. */
   readonly createSealed: () => SealedTree;
-  /** Carries a volume record: only then anything can be changed. */
+  /**
+   * Carries a volume record. Otherwise it is in the terms of the stock tools, whose log says only that files and
+   * directories were made: whatever takes another entry is refused (NOT_PERMITTED).
+   */
   readonly extended: boolean;
+  /** Why nothing can be changed here: this host is not the owner of a stock file system. */
+  readonly readOnlyBecause?: string | undefined;
   /** What the log leaves of the region, in whole units. */
   readonly data: RegionExtent;
   /** Free ranges over `data`, all free. */

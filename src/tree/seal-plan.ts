@@ -38,9 +38,11 @@ export function planSeal(node: TreeNode, index: number, sealed: SealedTree, fina
   }
   const direct = sealed.directPath(link);
   const path = direct ?? standInPath(index);
+  // Stock entries have no time.
+  const stock = { mode, uid, gid, ...(sealed.extended && { mtime }) };
   const made: Step =
     node.kind === "directory"
-      ? { entry: { type: "mkdir", path, ...attributes }, node }
+      ? { entry: { type: "mkdir", path, ...stock }, node }
       : {
           entry: {
             type: "file",
@@ -48,7 +50,7 @@ export function planSeal(node: TreeNode, index: number, sealed: SealedTree, fina
             size: final?.size ?? 0,
             flags: FILE_FLAGS,
             layout: logLayoutOf(final?.content ?? NO_EXTENTS),
-            ...attributes,
+            ...stock,
           },
           node,
         };

@@ -62,7 +62,9 @@ export class Sealer {
     const { within, forced } = options;
     const chosen = [...this.#due.keys()].filter(
       (node) =>
-        (within === undefined || node === within || node.parent === within) && (forced || !this.#isGrowing(node)),
+        (within === undefined || node === within || node.parent === within) &&
+        (forced || !this.#isGrowing(node)) &&
+        this.#canBeLogged(node),
     );
     await this.seal(chosen, { forced });
   }
@@ -70,6 +72,7 @@ export class Sealer {
   /** Seals `nodes` and what they lie in; unless `forced` not those that turn out to be written beyond their end. */
   async seal(nodes: readonly TreeNode[], { forced }: { readonly forced: boolean }): Promise<void> {
     const { maps } = this.#ctx.options;
+    if (!nodes.every((node) => this.#canBeLogged(node))) this.#ctx.transactions.requireExtended("empty files");
     const paused: OpenFile[] = [];
     try {
       for (const node of nodes) {
@@ -95,7 +98,9 @@ export class Sealer {
   sealClosed(): void {
     if (this.#ctx.ownership.writer === undefined) return;
     const isClosed = ({ open, changing }: FileNode) => (open?.writers ?? 0) === 0 && changing === undefined;
-    const closed = [...this.#due.keys()].filter((node) => node.kind === "file" && isClosed(node));
+    const closed = [...this.#due.keys()].filter(
+      (node) => node.kind === "file" && isClosed(node) && this.#canBeLogged(node),
+    );
     for (const node of closed) if (node.kind === "file") this.#ctx.sizes.fillLastUnitNow(node);
     this.#sealNow(closed);
   }
@@ -126,8 +131,14 @@ export class Sealer {
     this.#due.clear();
   }
 
+  /** A stock log has no empty files: they stay here until they have bytes. */
+  #canBeLogged(node: TreeNode): boolean {
+    return this.#ctx.options.extended || node.kind !== "file" || sizeOf(node, this.#ctx.options.maps) > 0;
+  }
+
   #dueMs(node: TreeNode): number {
     const { clock } = this.#ctx.options;
+    if (!this.#canBeLogged(node)) return Number.POSITIVE_INFINITY;
     const delayMs = this.#ctx.settings.sealDelayMs;
     if (
       node.kind !== "file" ||

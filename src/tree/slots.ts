@@ -23,6 +23,19 @@ function futurePath(parent: DirectoryNode, name: string, sealed: SealedTree): st
   return path.length <= MAX_DIRECT_PATH ? path : undefined;
 }
 
+/** Whether `node`, with what is below it, could be logged under its paths alone if it were `name` in `parent`. */
+export function staysDirect(node: TreeNode, parent: DirectoryNode, name: string, sealed: SealedTree): boolean {
+  const path = futurePath(parent, name, sealed);
+  return path !== undefined && path.length + lengthBelow(node) <= MAX_DIRECT_PATH;
+}
+
+function lengthBelow(node: TreeNode): number {
+  if (node.kind !== "directory") return 0;
+  let longest = 0;
+  for (const child of node.children.values()) longest = Math.max(longest, 1 + child.name.length + lengthBelow(child));
+  return longest;
+}
+
 /** `node` and what is below it, as far as it is not in the log. */
 export function* unsealedWithin(node: TreeNode): Generator<TreeNode> {
   if (isUnsealed(node)) yield node;

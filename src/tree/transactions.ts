@@ -26,6 +26,7 @@ export class Transactions {
   readonly #logger: Logger;
   readonly #capacity: number;
   readonly #reserve: number;
+  readonly #extended: boolean;
   readonly #promised = new Map<TreeNode, number>();
   #promisedSlots = 0;
 
@@ -36,6 +37,7 @@ export class Transactions {
     ownership: Ownership;
     logger: Logger;
     capacity: number;
+    extended: boolean;
   }) {
     this.#model = parts.sealed;
     this.#nodes = parts.nodes;
@@ -43,7 +45,9 @@ export class Transactions {
     this.#ownership = parts.ownership;
     this.#logger = parts.logger;
     this.#capacity = parts.capacity;
-    this.#reserve = Math.max(MIN_RESERVE, Math.floor(parts.capacity * RESERVE_SHARE));
+    this.#extended = parts.extended;
+    // Nothing is removed or renamed in a stock log.
+    this.#reserve = parts.extended ? Math.max(MIN_RESERVE, Math.floor(parts.capacity * RESERVE_SHARE)) : 0;
   }
 
   get #sealed(): SealedTree {
@@ -76,7 +80,18 @@ export class Transactions {
 
   /** LOG_FULL unless `count` more entries fit beside those kept for removing and renaming. */
   requireForNew(count: number): void {
+    if (count > 1) this.requireExtended("a name that was used before, or a path of more than 78 bytes");
     if (this.freeForNew < count) throw this.#full(count, ` beside the ${this.#reserve} kept for removing and renaming`);
+  }
+
+  /** NOT_PERMITTED on a stock file system, whose log cannot say `what`. */
+  requireExtended(what: string): void {
+    if (this.#extended) return;
+    throw new FamfsError(
+      "NOT_PERMITTED",
+      `the file system was formatted by the stock tools, which know only new files and directories, not ${what}; ` +
+        "copy it to a volume of this driver to change it",
+    );
   }
 
   #full(count: number, beside: string): FamfsError {
@@ -104,6 +119,9 @@ export class Transactions {
   /** Appends `steps` as one transaction. OWNER_STALE; then everything unsealed is lost. */
   append(steps: readonly Step[]): void {
     if (steps.length === 0) return;
+    for (const { entry } of steps) {
+      if (entry.type !== "file" && entry.type !== "mkdir") this.requireExtended("a change of what is in the log");
+    }
     const writer = this.#ownership.yieldingWriter;
     if (writer === undefined) throw new FamfsError("INTERNAL", "an append without owning the log");
     const first = this.#sealed.nextIndex;

@@ -1,7 +1,7 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { ALLOC_UNIT, KIB, MIB, roundDown, roundUp } from "../base/index.ts";
 import type { InPlaceChange } from "../format/index.ts";
-import type { LogWriter as MediaWriter, VolumeMedia } from "../media/index.ts";
+import type { LogWriter as MediaWriter, StockLogWriter, VolumeMedia } from "../media/index.ts";
 import type { Clock, DataMemory, LogNews, LogReader, LogWriter } from "./ports.ts";
 
 /** Entries read between two looks at what else there is to do: a few milliseconds. */
@@ -139,6 +139,22 @@ export function logWriter(media: VolumeMedia, writer: MediaWriter, slot: number)
     recordChanged: (index, mtime) => writer.recordChanged(index, Date.now(), mtime),
     foreignReservations: others.ranges,
     unknownReservations: others.findings.map(({ message }) => message),
+    holds: () => writer.holds(),
+  };
+}
+
+/** Without what a volume record has room for: other nodes hear of new files alone, and none of them reserves space. */
+export function stockLogWriter(writer: StockLogWriter): LogWriter {
+  return {
+    guard: 0,
+    get nextIndex() {
+      return writer.nextIndex;
+    },
+    append: (entries) => writer.append(entries),
+    publishReservations: () => {},
+    recordChanged: () => {},
+    foreignReservations: [],
+    unknownReservations: [],
     holds: () => writer.holds(),
   };
 }

@@ -469,13 +469,7 @@ export class VolumeTree implements AsyncDisposable {
 
   #requireChangeable(): void {
     const { options, settings } = this.#ctx;
-    if (!options.extended) {
-      throw new FamfsError(
-        "READ_ONLY",
-        "the volume was formatted by the stock tools and is served read-only; " +
-          "copy it to a volume of this driver to change it",
-      );
-    }
+    if (options.readOnlyBecause !== undefined) throw new FamfsError("READ_ONLY", options.readOnlyBecause);
     if (settings.readOnly) throw new FamfsError("READ_ONLY", "the volume is mounted read-only here");
     if (this.#closed) throw new FamfsError("CANCELLED", "the volume is being unmounted");
   }

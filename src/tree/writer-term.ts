@@ -50,6 +50,7 @@ export class WriterTerm {
   /** Times that changed with names and data: one entry each, if the log has room for them. */
   #persistTimes(): void {
     const { staleTimes, transactions, options } = this.#ctx;
+    if (!options.extended) return;
     for (const node of staleTimes) {
       if (node.kind === "file") refreshTimes(node, options.maps);
       const linked = node.parent !== undefined || node === this.#ctx.nodes.root;

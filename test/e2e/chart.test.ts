@@ -49,7 +49,13 @@ const CHOICES: readonly (readonly object[])[] = [
   ],
   [
     {},
-    { node: { devices: ["/dev/dax0.0", "file:///pool/0?size=1Gi"], simulatedDevicesDir: "/pool" } },
+    {
+      node: {
+        devices: ["/dev/dax0.0", "file:///pool/0?size=1Gi"],
+        simulatedDevicesDir: "/pool",
+        stockToolsDir: "/opt/famfs",
+      },
+    },
     {
       node: {
         kubeletDir: "/data/kubelet",

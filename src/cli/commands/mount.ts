@@ -29,8 +29,9 @@ export function registerMountCommand(program: Command): void {
     .addHelpText(
       "after",
       `
-A blank device gets an empty file system first. File systems of the stock tools are mounted read-only. Other hosts must
-not write to it at the same time: nothing but the driver arranges that.
+A blank device gets an empty file system first. A file system of the stock tools takes new files
+and directories on the host that owns it (/opt/famfs/system_uuid), and is read-only on others. Other hosts must not
+write to it at the same time: nothing but the driver arranges that.
 
 Without root the mount is made by fusermount3 where that is installed, for you alone. Otherwise, and for a command
 after --, it is made in a namespace of its own, where only that command sees it:

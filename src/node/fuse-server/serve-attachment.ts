@@ -28,7 +28,7 @@ async function serveAttachment(
     if (!handedOn) closeSync(fd);
   });
   const parameters = parseVolumeParameters(attachment.parameters);
-  // An adopted volume is never written; a reader of an extended one still maps it for reading only.
+  // A reader maps it for reading only.
   const device = stack.use(
     await Device.open({ type: "path", path: devicePath, sizeBytes: undefined }, { writable: !readOnly, create: false }),
   );
@@ -41,6 +41,7 @@ async function serveAttachment(
     node,
     terms: { acquire: (request) => plugin.acquireWriter(request), release: (epoch) => plugin.releaseWriter(epoch) },
     expect: attachment.expect,
+    forWriting: !readOnly,
     settings: {
       readOnly,
       shared,

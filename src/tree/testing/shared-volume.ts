@@ -123,7 +123,7 @@ export class SharedVolume {
     this.#retractions++;
   }
 
-  serve(name: string, settings: Partial<TreeSettings> = {}, extended = true): ServedNode {
+  serve(name: string, settings: Partial<TreeSettings> = {}, readOnlyBecause?: string): ServedNode {
     const memory = this.memory.of(name, settings.dataWriters ?? "one");
     const maps = new MemoryMaps(memory, () => this.clock.wallMs());
     const conditions: TreeCondition[] = [];
@@ -161,7 +161,8 @@ export class SharedVolume {
             },
       },
       createSealed: () => this.#createSealed(),
-      extended,
+      extended: true,
+      readOnlyBecause,
       data: { offset: LOG_END, length: this.regionLength - LOG_END },
       createFree: () => new FreeSpace({ offset: LOG_END, length: this.regionLength - LOG_END }),
       logCapacity: this.capacity,
