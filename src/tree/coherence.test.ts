@@ -255,13 +255,13 @@ test("other nodes are told once of what was rewritten: not again by a sync or a 
   const writing = await a.tree.open(nodeidOf(a, "f"), O.RDWR);
   await a.write(writing, 0, "new");
   await volume.clock.advance(1);
-  a.tree.fsync(writing.handle, false);
+  await a.tree.fsync(writing.handle, false);
   b.told.length = 0;
   b.tree.poll();
   assert.deepEqual(b.told, [`inode ${nodeidOf(b, "f")} 0 0`]);
   assert.deepEqual(b.tree.getAttributes(nodeidOf(b, "f")).mtime, a.tree.getAttributes(nodeidOf(a, "f")).mtime);
   b.told.length = 0;
-  a.tree.fsync(writing.handle, false);
+  await a.tree.fsync(writing.handle, false);
   a.tree.release(writing.handle);
   b.tree.poll();
   assert.deepEqual(b.told, []);

@@ -125,7 +125,7 @@ test("what was dropped is told once by the seal attribute and by fsync of what h
     await seal();
     const opened = await a.tree.open(nodeidOf(a, name), O.RDONLY);
     assert.throws(() => a.tree.fsync(opened.handle, false), STALE);
-    a.tree.fsync(opened.handle, false);
+    await a.tree.fsync(opened.handle, false);
     a.tree.release(opened.handle);
   }
 });
@@ -134,7 +134,7 @@ test("what is made after a loss is not blamed for it", async () => {
   const { a, d } = await dropped();
   await put(a, "h", "again", d);
   const opened = await a.tree.open(nodeidOf(a, "d/h"), O.RDWR);
-  a.tree.fsync(opened.handle, false);
+  await a.tree.fsync(opened.handle, false);
   await a.tree.setExtendedAttribute(nodeidOf(a, "d/h"), "user.famfs.seal", Buffer.from("1"));
 });
 

@@ -270,3 +270,18 @@ test("times, modes and owners are what they were after a hand-over and a second 
   }
   assert.deepEqual(find(other, "d/f")?.attributes.mtime, old);
 });
+
+test("fsync of a file that nobody writes any more puts it into the log", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.WRONLY, USER);
+  await node.write(opened, 0, "data");
+  const reader = await node.tree.open(entry.attributes.nodeid, O.RDONLY);
+  await node.tree.fsync(reader.handle, false);
+  assert.equal(volume.length, 0, "it may still grow");
+  node.tree.release(opened.handle);
+  await node.tree.fsync(reader.handle, false);
+  assert.equal(volume.length, 1);
+  await node.tree.fsync(reader.handle, false);
+  assert.equal(volume.length, 1);
+});

@@ -4,7 +4,7 @@ import { type AttributesOfNodes, type AttributeUpdate, type NodeAttributes, UNTI
 import type { ChangeFeed } from "./change-feed.ts";
 import type { TreeContext } from "./context.ts";
 import { checkName, type Names } from "./names.ts";
-import { type DirectoryNode, pathOf, type TreeNode } from "./nodes.ts";
+import { type DirectoryNode, isUnsealed, pathOf, type TreeNode } from "./nodes.ts";
 import type { OpenedFile, OpenFiles, WriteToCome } from "./open-files.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import { placeOf } from "./places.ts";
@@ -306,8 +306,12 @@ export class VolumeTree implements AsyncDisposable {
     this.#files.flush(handle);
   }
 
-  fsync(handle: number, _dataOnly: boolean): void {
+  /** Data is in the memory since it was stored. A file that nobody writes any more is also in the log afterwards. */
+  fsync(handle: number, _dataOnly: boolean, by = uninterrupted()): void | Promise<void> {
     this.#files.fsync(handle);
+    const { file } = this.#files.handle(handle);
+    if (!isUnsealed(file) || file.parent === undefined || (file.open?.writers ?? 0) > 0) return undefined;
+    return this.#writable(by).then(() => this.#ctx.sealer.seal([file], { forced: false }));
   }
 
   release(handle: number): void {
