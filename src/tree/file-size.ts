@@ -215,17 +215,17 @@ export class FileSizes {
     while (file.changing !== undefined) await file.changing;
   }
 
-  /** ftruncate and truncate. SIZE_SEALED, NO_SPACE, EFBIG. */
-  async setSize(file: FileNode, size: number): Promise<void> {
+  /** ftruncate and truncate. SIZE_SEALED, NO_SPACE, EFBIG. `signal` ends it while space is zeroed. */
+  async setSize(file: FileNode, size: number, signal?: AbortSignal): Promise<void> {
     requirePossible(file, size, "truncate");
-    await this.#alone(file, () => this.#setSize(file, size));
+    await this.#alone(file, () => this.#setSize(file, size, signal));
   }
 
-  async #setSize(file: FileNode, size: number): Promise<void> {
+  async #setSize(file: FileNode, size: number, signal?: AbortSignal): Promise<void> {
     if (file.content.type === "sealed" && size === file.content.size) return;
     const before = sizeOf(file, this.#ctx.options.maps);
     const content = await this.#growTo(file, size, true);
-    await this.#growth.fillTo(file, content, size);
+    await this.#growth.fillTo(file, content, size, signal);
     this.#applySize(file, content, size);
     if (size < before) await this.#zeroUnwritten(file, contentRanges(content, size, before));
     if (size !== before) content.declaredSize = size > before ? size : undefined;
@@ -234,15 +234,21 @@ export class FileSizes {
   }
 
   /** fallocate. NOT_SUPPORTED for modes that move data; EFBIG, SIZE_SEALED, NO_SPACE. */
-  async allocate(file: FileNode, offset: number, length: number, mode: number): Promise<void> {
+  async allocate(file: FileNode, offset: number, length: number, mode: number, signal?: AbortSignal): Promise<void> {
     if (length <= 0) throw new FamfsError("INVALID_ARGUMENT", `fallocate of ${length} bytes at ${offset}`);
     const end = offset + length;
     requirePossible(file, end, "fallocate");
-    await this.#alone(file, () => this.#allocate(file, offset, end, mode));
+    await this.#alone(file, () => this.#allocate(file, offset, end, mode, signal));
   }
 
   /** What may refuse comes first, and then what changes bytes: a refused call leaves the file as it was. */
-  async #allocate(file: FileNode, offset: number, end: number, mode: number): Promise<void> {
+  async #allocate(
+    file: FileNode,
+    offset: number,
+    end: number,
+    mode: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const { maps } = this.#ctx.options;
     const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0;
     const what = mode & ~FALLOC_KEEP_SIZE;
@@ -255,7 +261,7 @@ export class FileSizes {
     // Of a sealed file, only what it has can be zeroed: space behind its end would be of no use to it.
     const onlyInside = zeroes && keepSize && file.content.type === "sealed" && file.content.size > 0;
     const content = grows && !onlyInside ? await this.#growTo(file, end, true) : undefined;
-    if (content !== undefined && !keepSize) await this.#growth.fillTo(file, content, end);
+    if (content !== undefined && !keepSize) await this.#growth.fillTo(file, content, end, signal);
     if (zeroes) await this.#zeroContent(file, offset, end);
     if (content === undefined) return;
     if (keepSize) {

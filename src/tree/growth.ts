@@ -45,13 +45,14 @@ export class Growth {
 
   /**
    * Makes sure that [0, to), which the file has room for, was written or zeroed. Undefined when it is already.
-   * Writers wait meanwhile, so that what they write stays. OWNER_STALE.
+   * Writers wait meanwhile, so that what they write stays. OWNER_STALE; the reason of `signal` when that is aborted
+   * first, and then nothing is to be seen of it.
    */
-  fillTo(file: FileNode, content: UnsealedFile, to: number): undefined | Promise<void> {
-    return to <= filledOf(file, content, this.#ctx.options.maps) ? undefined : this.#fillTo(file, content, to);
+  fillTo(file: FileNode, content: UnsealedFile, to: number, signal?: AbortSignal): undefined | Promise<void> {
+    return to <= filledOf(file, content, this.#ctx.options.maps) ? undefined : this.#fillTo(file, content, to, signal);
   }
 
-  async #fillTo(file: FileNode, content: UnsealedFile, to: number): Promise<void> {
+  async #fillTo(file: FileNode, content: UnsealedFile, to: number, signal?: AbortSignal): Promise<void> {
     const { maps } = this.#ctx.options;
     const { open } = file;
     if (open !== undefined) {
@@ -63,7 +64,7 @@ export class Growth {
       // Whole units cost a simulated device nothing, parts of them do.
       const end = Math.min(content.capacity, roundUp(to, ALLOC_UNIT));
       if (from >= end) return;
-      await this.zero(content, contentRanges(content, from, end));
+      await this.zero(content, contentRanges(content, from, end), signal);
       if (content.lost || file.content !== content) throw stale();
       this.#setFilled(file, content, end);
     } finally {
@@ -92,8 +93,11 @@ export class Growth {
   }
 
   /** Zeroes `ranges` for `content`. OWNER_STALE, and nothing more is touched, once they may be another's. */
-  async zero(content: FileNode["content"], ranges: readonly RegionExtent[]): Promise<void> {
-    const check = () => this.#requireMemory(content);
+  async zero(content: FileNode["content"], ranges: readonly RegionExtent[], signal?: AbortSignal): Promise<void> {
+    const check = () => {
+      signal?.throwIfAborted();
+      this.#requireMemory(content);
+    };
     for (const range of ranges) {
       const pending = this.#ctx.options.memory.zero(range.offset, range.length, check);
       if (pending !== undefined) await pending;

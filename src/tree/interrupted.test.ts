@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FamfsError, type RequestContext, uninterrupted } from "../base/index.ts";
+import { FamfsError, MIB, type RequestContext, uninterrupted } from "../base/index.ts";
 import { nodeidOf, O, put, ROOT, snapshot, USER } from "./testing/actions.ts";
 import type { ServedNode } from "./testing/served-node.ts";
 import { SharedVolume } from "./testing/shared-volume.ts";
@@ -85,4 +85,27 @@ test("a request has one time to wait, whatever it waits for", async () => {
   const waiting = assert.rejects(async () => a.tree.unlink(ROOT, "f", by), { code: "OWNER_BUSY" });
   await volume.clock.advance(1000);
   await waiting;
+});
+
+test("a program is not kept while space is zeroed that it does not wait for any more", async () => {
+  const volume = new SharedVolume();
+  const a = volume.serve("a", { shared: true });
+  const { entry, opened } = await a.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  for (const grow of [
+    (by: RequestContext) => a.tree.setAttributes(entry.attributes.nodeid, { size: 4 * MIB }, by),
+    (by: RequestContext) => a.tree.allocate(opened.handle, 0, 4 * MIB, 0, by),
+  ]) {
+    const zeroed = Promise.withResolvers<void>();
+    volume.beforeZero = () => zeroed.promise;
+    const abort = new AbortController();
+    const waiting = assert.rejects(
+      async () => grow({ ...uninterrupted(), signal: abort.signal }),
+      (error) => error === INTERRUPTED,
+    );
+    await volume.clock.advance(0);
+    abort.abort(INTERRUPTED);
+    zeroed.resolve(); // the part that is under way
+    await waiting;
+    assert.equal(a.tree.getAttributes(entry.attributes.nodeid).size, 0);
+  }
 });

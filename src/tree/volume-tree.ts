@@ -276,7 +276,7 @@ export class VolumeTree implements AsyncDisposable {
       else if (size !== undefined) this.#files.flush(handle);
       if (size !== undefined) {
         await unlessAborted(this.#ctx.sizes.settled(nodes.file(nodeid)), by.signal);
-        await afterForgets(() => this.#ctx.sizes.setSize(nodes.file(nodeid), size));
+        await afterForgets(() => this.#ctx.sizes.setSize(nodes.file(nodeid), size, by.signal));
       }
       this.#attributes.set(node, update);
       return this.#attributes.get(node);
@@ -326,7 +326,7 @@ export class VolumeTree implements AsyncDisposable {
     if (grant !== "not needed") await ownership.acquire(by.budget.leftMs(settings.writerTimeoutMs), by.signal);
     await unlessAborted(sizes.settled(file), by.signal);
     this.#files.requireGrant(open);
-    await afterForgets(() => sizes.allocate(file, offset, length, mode));
+    await afterForgets(() => sizes.allocate(file, offset, length, mode, by.signal));
   }
 
   seek(handle: number, offset: number, whence: number): number {
