@@ -4,6 +4,7 @@ import { finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { reclaimFailed } from "./create-volume.ts";
 import { tellEraseWaits } from "./erase-waits.ts";
+import { forgetGoneNodes } from "./gone-from-devices.ts";
 import { assignJob, isGone } from "./jobs.ts";
 import { endQuarantine, type KnownNodes } from "./quarantine.ts";
 import { Revisions } from "./revisions.ts";
@@ -118,11 +119,13 @@ async function maintain(
     }
   };
   const { store } = context;
+  const nodes = knownNodes(context);
   const frozen = new Set<string>();
   await each(
     () => store.list("devices"),
     async (device) => {
       if (await revisions.raise(context, device)) frozen.add(device.name);
+      else await forgetGoneNodes(context, device, nodes);
       await finishIntent(context, device);
     },
   );
@@ -135,7 +138,6 @@ async function maintain(
     });
   }
   const isFrozen = ({ regions }: FamfsVolume) => regions.some(({ deviceUuid }) => frozen.has(deviceUuid));
-  const nodes = knownNodes(context);
   await each(
     async () => context.volumes.tended(),
     (volume) => tend(context, volume, { abandonedMs, nodes, isFrozen }),
@@ -159,16 +161,10 @@ interface Round {
 function knownNodes(context: ControllerContext): KnownNodes {
   let read: Promise<readonly NodeRecord[]> | undefined;
   const gone = new Map<string, Promise<boolean>>();
-  const ask = async (nodeId: string) => {
-    if (await isGone(context, nodeId)) return true;
-    const message = `node ${nodeId} has volumes mounted and no record of its heartbeat`;
-    if (!context.liveness.isAlive(nodeId)) context.events.record({ reason: "HeartbeatMissing", nodeId, message });
-    return false;
-  };
   return {
     records: () => (read ??= context.store.list("nodes")),
     isGone(nodeId) {
-      const asked = gone.get(nodeId) ?? ask(nodeId);
+      const asked = gone.get(nodeId) ?? isGone(context, nodeId);
       gone.set(nodeId, asked);
       return asked;
     },

@@ -120,6 +120,35 @@ test("a node whose record is missing keeps what it staged; only who is declared 
   while ((await at.store.get("volumes", "v")) !== undefined) await tick();
 });
 
+test("a device forgets nodes that are gone for good, and a text that names many nodes stays short", async () => {
+  const gone = new Set<string>();
+  const nodeObjects: NodeObjects = { whyGone: async (nodeId) => (gone.has(nodeId) ? "Node was deleted" : undefined) };
+  await using at = await testCluster({ nodeObjects });
+  await at.client.call("controller", "CreateVolume", claim("v"));
+  const many = Array.from({ length: 85 }, (_, index) => `ip-10-0-${index}-1.eu-central-1.compute.internal`);
+  for (const nodeId of many) await registerNode(at.store, nodeId, { leaseSeconds: 1, fabric: "rack-1" });
+  const staged = Object.fromEntries(many.map((nodeId) => [nodeId, { bootId: `boot of ${nodeId}` }]));
+  const nodes = Object.fromEntries(many.map((nodeId) => [nodeId, { path: "/x" }]));
+  const { deviceUuid } = at.agent;
+  await updateRecord(at.store, "devices", deviceUuid, (device) => ({
+    ...device,
+    nodes: { ...device.nodes, ...nodes },
+  }));
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, staged }));
+  await at.client.call("controller", "DeleteVolume", { volumeId: "v" });
+  let message: string | undefined;
+  while (!message?.includes("and 77 more")) {
+    message = (await at.store.get("volumes", "v"))?.conditions.find(({ type }) => type === "Quarantined")?.message;
+    await tick();
+  }
+  assert.ok(message.length < 1024, message);
+  for (const nodeId of many) gone.add(nodeId);
+  const left = async () => Object.keys((await at.store.get("devices", deviceUuid))?.nodes ?? {});
+  while ((await left()).length > 1) await tick();
+  assert.deepEqual(await left(), ["node-a"], "which is not gone");
+  while ((await at.store.get("volumes", "v")) !== undefined) await tick();
+});
+
 function tick(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 5));
 }

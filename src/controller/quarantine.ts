@@ -17,12 +17,21 @@ export interface KnownNodes {
 }
 
 /** The nodes that may still write: not those that booted since, and not those that are gone. */
-async function nodesThatMayWrite({ staged }: FamfsVolume, nodes: KnownNodes): Promise<string[]> {
+async function nodesThatMayWrite(
+  { liveness, events }: Pick<ControllerContext, "liveness" | "events">,
+  { staged }: FamfsVolume,
+  nodes: KnownNodes,
+): Promise<string[]> {
   const records = await nodes.records();
   const may: string[] = [];
   for (const [nodeId, { bootId }] of Object.entries(staged)) {
     const record = records.find((node) => node.nodeId === nodeId);
-    if (record === undefined ? !(await nodes.isGone(nodeId)) : record.bootId === bootId) may.push(nodeId);
+    if (record === undefined ? await nodes.isGone(nodeId) : record.bootId !== bootId) continue;
+    may.push(nodeId);
+    if (record === undefined && !liveness.isAlive(nodeId)) {
+      const message = `node ${nodeId} has volumes mounted and no record of its heartbeat`;
+      events.record({ reason: "HeartbeatMissing", nodeId, message });
+    }
   }
   return may;
 }
@@ -35,13 +44,14 @@ const QUARANTINED = "Quarantined";
  * again in the next round.
  */
 export async function endQuarantine(
-  { store, liveness }: ControllerContext,
+  context: ControllerContext,
   volume: StoredRecord<"volumes">,
   nodes: KnownNodes,
 ): Promise<StoredRecord<"volumes">> {
+  const { store, liveness } = context;
   // Asked of every volume that is in use, in every round: a request only when a node is not as it was.
   const known = Object.entries(volume.staged).every(([nodeId, { bootId }]) => liveness.get(nodeId)?.bootId === bootId);
-  const holding = new Set(known ? Object.keys(volume.staged) : await nodesThatMayWrite(volume, nodes));
+  const holding = new Set(known ? Object.keys(volume.staged) : await nodesThatMayWrite(context, volume, nodes));
   const staged = Object.fromEntries(Object.entries(volume.staged).filter(([nodeId]) => holding.has(nodeId)));
   const silent = [...holding].filter((nodeId) => !liveness.answers(nodeId));
   const message =
