@@ -9,7 +9,7 @@ test("healthz answers always, readyz says which checks do not hold and why", asy
   const store = async () => {
     if (away) throw new FamfsError("STORE_UNAVAILABLE", "no such API");
   };
-  await using server = await HealthServer.open({ port: 0, readiness: { store, other: async () => {} } });
+  await using server = await HealthServer.open({ port: 0, readiness: () => ({ store, other: async () => {} }) });
   const ask = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${server.port}${path}`);
     return `${response.status} ${await response.text()}`;
@@ -27,8 +27,12 @@ test("metrics are there when somebody makes them; one that fails is an error of 
     if (broken) throw new FamfsError("INTERNAL", "no figures");
     return "up 1\n";
   };
-  await using server = await HealthServer.open({ port: 0, readiness: {}, metrics: { contentType: "text/x", text } });
-  await using without = await HealthServer.open({ port: 0, readiness: {} });
+  await using server = await HealthServer.open({
+    port: 0,
+    readiness: () => ({}),
+    metrics: { contentType: "text/x", text },
+  });
+  await using without = await HealthServer.open({ port: 0, readiness: () => ({}) });
   const ask = async ({ port }: HealthServer) => {
     const response = await fetch(`http://127.0.0.1:${port}/metrics`);
     return `${response.status} ${response.headers.get("content-type")} ${await response.text()}`;
@@ -48,8 +52,8 @@ test("a check that never answers fails in bounded time and does not hide the oth
 });
 
 test("a port that is taken is an error with its number", async () => {
-  await using server = await HealthServer.open({ port: 0, readiness: {} });
-  await assert.rejects(HealthServer.open({ port: server.port, readiness: {} }), {
+  await using server = await HealthServer.open({ port: 0, readiness: () => ({}) });
+  await assert.rejects(HealthServer.open({ port: server.port, readiness: () => ({}) }), {
     code: "SYSTEM",
     message: /EADDRINUSE/,
   });

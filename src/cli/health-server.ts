@@ -12,8 +12,8 @@ export interface MetricsPage {
 export interface HealthServerOptions {
   /** 0 takes any free one. */
   readonly port: number;
-  /** What must hold for this plugin to be of use. */
-  readonly readiness: Checks;
+  /** What must hold for this plugin to be of use: looked at for each answer. */
+  readonly readiness: () => Checks;
   readonly metrics?: MetricsPage | undefined;
 }
 
@@ -32,7 +32,7 @@ export class HealthServer implements AsyncDisposable {
   static async open({ port, readiness, metrics }: HealthServerOptions): Promise<HealthServer> {
     const server = createServer((request, response) => {
       if (request.url === "/healthz") return end(response, 200, "ok\n");
-      if (request.url === "/readyz") return void answer(response, readiness);
+      if (request.url === "/readyz") return void answer(response, readiness());
       if (request.url === "/metrics" && metrics !== undefined) return void show(response, metrics);
       end(response, 404, "no such page\n");
     });

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fromSystemError, hasCode, type Logger, messageOf } from "../base/index.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { FamfsError, fromSystemError, hasCode, type Logger, messageOf } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
 import {
@@ -29,7 +30,7 @@ import { Restager } from "./restage.ts";
 import { RestoredStore } from "./restored-store.ts";
 import { lockRunDirectory } from "./run-lock.ts";
 import { StageRecords } from "./stage-records.ts";
-import { clearStaleStaging } from "./staging-claim.ts";
+import { clearStaleStaging, forgetUnmounted } from "./staging-claim.ts";
 import { VolumeConditions } from "./volume-conditions.ts";
 import { VolumeJobs } from "./volume-jobs.ts";
 import { VolumeWatch } from "./volume-watch.ts";
@@ -56,6 +57,8 @@ export interface NodePluginOptions {
   readonly maxVolumes?: number;
   /** Of the FUSE server process. */
   readonly watchdog?: Watchdog | undefined;
+  /** Ends the wait for a store that does not answer when the plugin starts. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a node plugin counts and measures. */
@@ -74,6 +77,8 @@ const LEASE_SECONDS = 15;
 const MAX_VOLUMES = 128;
 /** How late a log that fills up, or a device that vanished, may be told. */
 const LOOK_MS = 30_000;
+/** Beside the time that the store itself takes to give up. */
+const STORE_RETRY_MS = 1_000;
 
 /**
  * The node plugin: CSI node service, node agent (devices, format and erase jobs, heartbeat) and writer grants, with a
@@ -137,6 +142,78 @@ export class NodePlugin implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const lock = stack.use(await lockRunDirectory(options.runDir));
     const node = { nodeId, bootId: await readBootId() };
+    const records = await StageRecords.open(join(options.runDir, "volumes"));
+    await forgetUnmounted(node, records);
+    const conditions = new VolumeConditions({ store, nodeId, events });
+
+    // What serves comes first: it needs the store for what is new, not for what is staged. What follows it here is
+    // stopped after it, because it seals on its way out, with a grant.
+    const parts: { devices?: Devices; broker?: WriterBroker; forcedDetach?: ForcedDetach } = {};
+    await using serving = new AsyncDisposableStack();
+    const served: { server?: FuseServerSupervisor; volumes?: NodeVolumes; restager?: Restager } = {};
+    const server = serving.use(
+      await FuseServerSupervisor.open({
+        logger,
+        lock: lock.fd,
+        watchdog: options.watchdog,
+        handlers: {
+          acquireWriter: (request) => reached(parts.broker).acquire(request),
+          releaseWriter: async (term) => parts.broker?.release(term),
+          // A volume that is being given up has its reason already.
+          problem: async ({ volumeId, noticed }) => {
+            if (served.server?.serves(volumeId) === true) await conditions.reportNoticed(volumeId, noticed);
+          },
+        },
+        onLost: (volumeIds, reason) => {
+          served.volumes?.markLost(volumeIds, reason);
+          served.restager?.serverDied(volumeIds, reason);
+        },
+      }),
+    );
+    served.server = server;
+    const restored = new RestoredStore({ store, nodeId, devices: () => reached(parts.devices).all(), events, logger });
+    const forget = async (volumeId: string) => parts.broker?.forget(volumeId);
+    const volumes = new NodeVolumes({
+      node,
+      store,
+      records,
+      server,
+      place: (uuid) => reached(parts.devices).place(uuid),
+      checkDevice: async (uuid) => void (await reached(parts.devices).require(uuid)),
+      whyFrozen: () => restored.whyFrozen(),
+      slotCount: DEFAULT_SLOTS,
+      onStaged: (volumeId) => conditions.over(volumeId),
+      onUnpublished: (volumeId) => served.restager?.look(volumeId),
+      onUnstaged: async (volumeId) => {
+        await forget(volumeId);
+        await conditions.over(volumeId);
+      },
+      onGivenUp: async (volumeId, why) => {
+        await forget(volumeId);
+        const message = `node ${nodeId} serves the volume no more: ${why}`;
+        await conditions.report(volumeId, { reason: "VolumeGivenUp", message, pods: podsOf(records.get(volumeId)) });
+      },
+      recover: async (volumeId, call) => served.restager?.served(volumeId, call),
+      logger,
+    });
+    served.volumes = volumes;
+    const restager = serving.use(new Restager({ nodeId, records, volumes, conditions, release: forget, logger }));
+    served.restager = restager;
+
+    /** What needs the store. Where something is staged, that is served meanwhile, and it is tried until it works. */
+    const withStore = async <T>(step: () => Promise<T>): Promise<T> => {
+      for (;;) {
+        try {
+          return await step();
+        } catch (error) {
+          if (!hasCode(error, "STORE_UNAVAILABLE") || records.all().length === 0) throw error;
+          logger.warn({ reason: messageOf(error) }, "waiting for the store; what is staged here is served meanwhile");
+          await restager.start();
+          await delay(STORE_RETRY_MS, undefined, { signal: options.signal }).catch(() => undefined);
+          if (options.signal?.aborted === true) throw error;
+        }
+      }
+    };
     const refused = (message: string) => events.record({ reason: "DeviceRefused", nodeId, message });
     const { strictDevices: strict = false } = options;
     const places = { store, nodeId, fabric, pool, strict, onProblem: refused, logger };
@@ -145,84 +222,30 @@ export class NodePlugin implements AsyncDisposable {
       return Devices.open(options.devices, places);
     };
     const devices = stack.use(
-      await open().catch((error: unknown) => {
+      await withStore(open).catch((error: unknown) => {
         if (!hasCode(error, "STORE_UNAVAILABLE")) refused(messageOf(error));
         throw error;
       }),
     );
-    const restored = new RestoredStore({ store, nodeId, devices: () => devices.all(), events, logger });
-    const records = await StageRecords.open(join(options.runDir, "volumes"));
+    parts.devices = devices;
     const { leaseSeconds = LEASE_SECONDS, maxVolumes = MAX_VOLUMES } = options;
-    // Broker, server, volumes and what follows know each other: these are only called once all of them are there.
-    const parts: {
-      server?: FuseServerSupervisor;
-      volumes?: NodeVolumes;
-      restager?: Restager;
-      forcedDetach?: ForcedDetach;
-    } = {};
     const heartbeat = stack.use(
-      await Heartbeat.open(store, {
-        node: { ...node, fabric, instance: randomUUID(), leaseSeconds, maxVolumes },
-        logger,
-        onLapse: async () => parts.forcedDetach?.lookAtAll(),
-      }),
+      await withStore(() =>
+        Heartbeat.open(store, {
+          node: { ...node, fabric, instance: randomUUID(), leaseSeconds, maxVolumes },
+          logger,
+          onLapse: async () => parts.forcedDetach?.lookAtAll(),
+        }),
+      ),
     );
-    const liveness = stack.use(await NodeLiveness.open(store, { logger }));
+    const liveness = stack.use(await withStore(() => NodeLiveness.open(store, { logger })));
     const changes = stack.use(VolumeChanges.open(store, logger));
     const grants = new WriterGrants({ store, nodeId, liveness, changes, slotCount: DEFAULT_SLOTS });
-    await grants.withdrawAll();
-    await clearStaleStaging(store, node, records);
-
-    const conditions = new VolumeConditions({ store, nodeId, events });
-    const broker = stack.use(
-      new WriterBroker({ nodeId, grants, heartbeat, events, logger, server: () => need(parts.server) }),
-    );
-    const server = stack.use(
-      await FuseServerSupervisor.open({
-        logger,
-        lock: lock.fd,
-        watchdog: options.watchdog,
-        handlers: {
-          acquireWriter: (request) => broker.acquire(request),
-          releaseWriter: (term) => broker.release(term),
-          // A volume that is being given up has its reason already.
-          problem: async ({ volumeId, noticed }) => {
-            if (need(parts.server).serves(volumeId)) await conditions.reportNoticed(volumeId, noticed);
-          },
-        },
-        onLost: (volumeIds, reason) => {
-          need(parts.volumes).markLost(volumeIds, reason);
-          need(parts.restager).serverDied(volumeIds, reason);
-        },
-      }),
-    );
-    parts.server = server;
-    const volumes = new NodeVolumes({
-      node,
-      store,
-      records,
-      server,
-      place: (uuid) => devices.place(uuid),
-      checkDevice: async (uuid) => void (await devices.require(uuid)),
-      slotCount: DEFAULT_SLOTS,
-      onStaged: (volumeId) => conditions.over(volumeId),
-      onUnpublished: (volumeId) => parts.restager?.look(volumeId),
-      onUnstaged: async (volumeId) => {
-        await broker.forget(volumeId);
-        await conditions.over(volumeId);
-      },
-      onGivenUp: async (volumeId, why) => {
-        await broker.forget(volumeId);
-        const message = `node ${nodeId} serves the volume no more: ${why}`;
-        await conditions.report(volumeId, { reason: "VolumeGivenUp", message, pods: podsOf(records.get(volumeId)) });
-      },
-      recover: (volumeId, call) => need(parts.restager).served(volumeId, call),
-      logger,
-    });
-    parts.volumes = volumes;
-    const release = (volumeId: string) => broker.forget(volumeId);
-    const restager = stack.use(new Restager({ nodeId, records, volumes, conditions, release, logger }));
-    parts.restager = restager;
+    await withStore(() => grants.withdrawAll());
+    await withStore(() => clearStaleStaging(store, node, records));
+    const broker = stack.use(new WriterBroker({ nodeId, grants, heartbeat, events, logger, server: () => server }));
+    parts.broker = broker;
+    stack.use(serving.move());
     const looking = { what: "a look at mounts that broke", periodMs: LOOK_MS, logger };
     stack.use(periodically(() => restager.lookAtAll(), looking));
     const jobs = stack.use(
@@ -264,8 +287,9 @@ export class NodePlugin implements AsyncDisposable {
   }
 }
 
-function need<T>(part: T | undefined): T {
-  if (part === undefined) throw new Error("used before the plugin had started");
+/** What a plugin has once it reached the store. */
+function reached<T>(part: T | undefined): T {
+  if (part === undefined) throw new FamfsError("STORE_UNAVAILABLE", "the node plugin has not reached the store yet");
   return part;
 }
 

@@ -18,7 +18,7 @@ import { Publications, type PublishRequest } from "./publications.ts";
 import { setReadAhead } from "./read-ahead.ts";
 import { rebuiltAt } from "./rebuild.ts";
 import { devicesIn, mountsOf, targetsOf } from "./stage-mounts.ts";
-import type { StageRecord, StageRecords } from "./stage-records.ts";
+import type { StagedAttachment, StageRecord, StageRecords } from "./stage-records.ts";
 import { claimStaging, clearStaging, type NodeIdentity, needsRepair, repairStaging } from "./staging-claim.ts";
 
 export interface NodeVolumesOptions {
@@ -30,6 +30,8 @@ export interface NodeVolumesOptions {
   readonly place: (deviceUuid: string) => DevicePlace | undefined;
   /** Rejects when it is another device by now. */
   readonly checkDevice: (deviceUuid: string) => Promise<void>;
+  /** Why the store is not to be believed about what was taken from this node. */
+  readonly whyFrozen: () => Promise<string | undefined>;
   /** Owner slots of a volume (what mkfs made). */
   readonly slotCount: number;
   /** A pod has the volume no more. */
@@ -80,6 +82,8 @@ export class NodeVolumes {
   readonly #publications: Publications;
   /** Why a volume's mounts do not answer any more, until it is served again. */
   readonly #lost = new Map<string, string>();
+  /** Served as their records say, because the store did not: whether they still may be is asked later. */
+  readonly #unconfirmed = new Set<string>();
   /** What each server was told last. */
   readonly #exclusive = new Map<string, boolean>();
 
@@ -110,6 +114,7 @@ export class NodeVolumes {
   async #giveUp(volumeId: string, reason: string): Promise<void> {
     const { server, store, node, onGivenUp } = this.#options;
     await server.detach(volumeId, { seal: false, timeoutMs: GIVE_UP_TIMEOUT_MS });
+    this.#unconfirmed.delete(volumeId);
     this.#lost.set(volumeId, reason);
     await clearStaging(store, volumeId, node.nodeId);
     await onGivenUp(volumeId, reason);
@@ -182,29 +187,65 @@ export class NodeVolumes {
 
   /**
    * Serves anew what the records say is staged, and binds it over the dead mounts where it was published; in words, what
-   * of the latter failed. Undefined: it is staged no more. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
+   * of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE: it is served as it was before, if that is
+   * known, and whether it still may be is to be asked by the same call again. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
    */
   async restage(volumeId: string): Promise<readonly string[] | undefined> {
     using _lock = this.#lock(volumeId);
-    const { store, node, records, server } = this.#options;
+    const { records, server } = this.#options;
     let record = records.get(volumeId);
     if (record === undefined) return undefined;
+    let unconfirmed: unknown;
     if (!server.serves(volumeId)) {
-      await this.#assertPublished(volumeId);
+      const attachment = this.#lastAttachment(record);
+      const claimed = await this.#claimAgain(record).catch((error: unknown) => {
+        if (attachment === undefined || !hasCode(error, "STORE_UNAVAILABLE")) throw error;
+        unconfirmed = error;
+        return undefined;
+      });
       const wanted = { ...record, ...(await this.#formerly(record)) };
       await unmountAll(record.stagingPath, () => true);
-      const claimed = await claimStaging(store, volumeId, node, record.readOnly ? undefined : this.#options);
-      record = await this.#serveClaimed(claimed, wanted, RESTAGE_TIMEOUT_MS);
+      if (claimed !== undefined) record = await this.#serveClaimed(claimed, wanted, RESTAGE_TIMEOUT_MS);
+      else if (attachment !== undefined) record = await this.#serveAs(attachment, wanted, RESTAGE_TIMEOUT_MS);
+      if (unconfirmed !== undefined) this.#unconfirmed.add(volumeId);
+    } else if (this.#unconfirmed.has(volumeId)) {
+      const claimed = await this.#claimAgain(record);
+      this.#unconfirmed.delete(volumeId);
+      this.consider(claimed);
     }
-    return await this.#publications.bindAgain(record);
+    const failures = await this.#publications.bindAgain(record);
+    if (unconfirmed !== undefined) throw unconfirmed;
+    return failures;
   }
 
-  /** VOLUME_NOT_READY: it was detached by force meanwhile, and another node may have been given it. VOLUME_NOT_FOUND. */
-  async #assertPublished(volumeId: string): Promise<void> {
+  /**
+   * What it was served with before this node's boot ended. The memory says whether the region is still the volume's
+   * (`expect`); nothing is written without a grant, which the store gives; others may have it staged by now.
+   */
+  #lastAttachment({ attachment }: StageRecord): StagedAttachment | undefined {
+    if (attachment?.expect === undefined || attachment.node.bootId !== this.#options.node.bootId) return undefined;
+    return { ...attachment, exclusive: false };
+  }
+
+  async #claimAgain({ volumeId, readOnly }: StageRecord): Promise<StoredRecord<"volumes">> {
     const { store, node } = this.#options;
+    await this.#assertPublished(volumeId);
+    return await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
+  }
+
+  /**
+   * VOLUME_NOT_READY: it was detached by force meanwhile, and another node may have been given it. STORE_UNAVAILABLE also
+   * when the store was restored from a backup that knows nothing of it. VOLUME_NOT_FOUND.
+   */
+  async #assertPublished(volumeId: string): Promise<void> {
+    const { store, node, whyFrozen } = this.#options;
     const volume = await store.get("volumes", volumeId);
+    if (volume?.published[node.nodeId] !== undefined) return;
+    const frozen = await whyFrozen();
+    if (frozen !== undefined) {
+      throw new FamfsError("STORE_UNAVAILABLE", `whether this node has volume ${volumeId} is not known: ${frozen}`);
+    }
     if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no record of volume ${volumeId}`);
-    if (volume.published[node.nodeId] !== undefined) return;
     if (rebuiltAt(volume) === undefined) await this.#giveUp(volumeId, "it was detached from this node by force");
     throw new FamfsError("VOLUME_NOT_READY", `volume ${volumeId} is no longer published to node ${node.nodeId}`);
   }
@@ -247,21 +288,27 @@ export class NodeVolumes {
     wanted: StageRecord,
     remainingMs: number,
   ): Promise<StageRecord> {
-    const { store, records } = this.#options;
+    const { store } = this.#options;
     const { volumeId } = wanted;
     for (const { deviceUuid } of claimed.regions) await this.#options.checkDevice(deviceUuid);
     const heard = delay(Object.keys(claimed.staged).length > 1 ? SETTLE_MS : 0);
-    await records.put(wanted);
-    const attachment = makeAttachment(claimed, wanted, this.#options);
-    const { device } = await this.#serve(attachment, wanted, remainingMs);
-    const record = { ...wanted, device };
-    await records.put(record);
+    const record = await this.#serveAs(makeAttachment(claimed, wanted, this.#options), wanted, remainingMs);
     await heard;
-    this.#lost.delete(volumeId);
-    this.#exclusive.delete(volumeId);
+    this.#unconfirmed.delete(volumeId);
     // What changed between the claim and the attachment was shown to nobody.
     const now = await store.get("volumes", volumeId);
     if (now !== undefined) this.consider(now);
+    return record;
+  }
+
+  async #serveAs(attachment: StagedAttachment, wanted: StageRecord, remainingMs: number): Promise<StageRecord> {
+    const { records } = this.#options;
+    await records.put(wanted);
+    const { device } = await this.#serve(attachment, wanted, remainingMs);
+    const record = { ...wanted, device, attachment };
+    await records.put(record);
+    this.#lost.delete(wanted.volumeId);
+    this.#exclusive.delete(wanted.volumeId);
     return record;
   }
 

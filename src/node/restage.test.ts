@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { FamfsError } from "../base/index.ts";
@@ -69,6 +69,7 @@ test("a FUSE server that is killed, and killed again: containers go on, new pods
     [...followed, ...followed, ...others, a.stagingPath("v1")].toSorted(),
     "no dead one too many",
   );
+  for (const each of [writer, reader]) await each.end();
   for (const target of ["pod", "reader", "new-first", "new-second", "new-third"]) await a.unpublish("v1", target);
   await eventually("nothing is said any more", async () => (await conditionsOf(cluster)).length === 0 || undefined);
   await a.unstage("v1");
@@ -129,18 +130,20 @@ test("a pod gets a volume that is not served yet as soon as it is, and is told t
   skip,
 }, async (t) => {
   const cluster = await testCluster(t);
-  let down = false;
-  const store = intercepted(cluster.store, (call) => {
-    if (down && call !== "watch") throw new FamfsError("STORE_UNAVAILABLE", "the store does not answer");
-  });
-  const a = await cluster.node("a", { store });
+  const a = await cluster.node("a");
   await cluster.volume("v1");
   await a.stage("v1");
-  down = true;
+  // Whoever looks at the memory next finds another volume there.
+  const generation = (regionGeneration: number) =>
+    updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, regionGeneration }));
+  await generation(7);
   await killServer(a);
-  await assert.rejects(a.publish("v1", "pod"), codeIs("UNAVAILABLE", /not served again yet \(.*store.*try again/));
+  await assert.rejects(
+    a.publish("v1", "pod"),
+    codeIs("UNAVAILABLE", /not served again yet \(.*generation 7.*try again/),
+  );
   assert.match((await a.stats("v1", a.stagingPath("v1"))).volumeCondition?.message ?? "", /nothing serves .* SIGKILL/);
-  down = false;
+  await generation(1);
   await a.publish("v1", "pod");
   await writeFile(join(a.target("pod"), "f"), "1");
   await a.unpublish("v1", "pod");
@@ -171,4 +174,75 @@ test("a target that cannot be bound again keeps no other from it, and is tried a
   for (const target of ["first", "covered", "last"]) await a.unpublish("v1", target);
   await a.unstage("v1");
   assert.deepEqual(await mountsBelow(cluster.directory), []);
+});
+
+/** Without the store: what it is asked fails, until `down` is false. */
+async function cutOff(t: TestContext) {
+  const cluster = await testCluster(t);
+  const line = { down: false };
+  const store = intercepted(cluster.store, (call) => {
+    if (line.down && call !== "watch") throw new FamfsError("STORE_UNAVAILABLE", "the store does not answer");
+  });
+  const a = await cluster.node("a", { store });
+  await cluster.volume("v1");
+  await a.stage("v1");
+  await a.publish("v1", "pod");
+  await writeFile(join(a.target("pod"), "f"), "1");
+  await sealed(join(a.target("pod"), "f"));
+  return { cluster, line, a, read: () => readFile(join(a.target("pod"), "f"), "utf8").catch(() => undefined) };
+}
+
+test("a FUSE server that dies while the store does not answer: what is staged is served, and new pods get it", {
+  skip,
+}, async (t) => {
+  const { cluster, line, a, read } = await cutOff(t);
+  line.down = true;
+  await killServer(a);
+  await eventually("it is read", read);
+  await a.publish("v1", "new");
+  await assert.rejects(writeFile(join(a.target("new"), "g"), ""), { code: "EAGAIN" });
+  line.down = false;
+  await eventually("it is written", () =>
+    writeFile(join(a.target("new"), "g"), "").then(
+      () => true,
+      () => undefined,
+    ),
+  );
+  await updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, published: {} }));
+  await eventually("it can be taken away", async () => (await read()) === undefined || undefined);
+});
+
+test("a plugin that starts while the store does not answer serves what is staged, and goes on when it does", {
+  skip,
+}, async (t) => {
+  const { cluster, line, a, read } = await cutOff(t);
+  await a.stop();
+  line.down = true;
+  const restarted = a.restart();
+  await eventually("it is read", read);
+  assert.deepEqual(await cluster.store.list("nodes").then((nodes) => nodes.length), 1);
+  line.down = false;
+  await restarted;
+  await writeFile(join(a.target("pod"), "g"), "2");
+  assert.equal((await a.stats("v1", a.target("pod"))).volumeCondition?.abnormal, false);
+  await a.unpublish("v1", "pod");
+  await a.unstage("v1");
+  assert.deepEqual(await mountsBelow(cluster.directory), []);
+});
+
+test("what was taken away while neither plugin nor store were there is given up when the store is back", {
+  skip,
+}, async (t) => {
+  const { cluster, line, a, read } = await cutOff(t);
+  await a.stop();
+  line.down = true;
+  const restarted = a.restart();
+  await eventually("it is read", read);
+  await updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, published: {} }));
+  line.down = false;
+  await restarted;
+  await eventually("it is given up", async () => (await read()) === undefined || undefined);
+  assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
+  await a.unpublish("v1", "pod");
+  await a.unstage("v1");
 });

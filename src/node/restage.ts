@@ -61,7 +61,7 @@ export class Restager implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** When the plugin starts: answers when each recorded volume was tried once. */
+  /** When the plugin starts: answers when each recorded volume was tried, once more if it was before. */
   async start(): Promise<void> {
     const { nodeId, records } = this.#options;
     const cause = `the node plugin of ${nodeId} was restarted`;
@@ -186,8 +186,10 @@ export class Restager implements AsyncDisposable {
         throw new FamfsError("NODE_UNAVAILABLE", `it is not mounted again at ${failures.join("; ")}`);
       }
     } catch (error) {
-      // Another call is about it; or it was taken from this node, which was told as that.
-      if (!hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY")) this.#tellFailure(volumeId, recovery, error);
+      // Another call is about it; or it was taken from this node, which was told as that; or there is nobody to tell.
+      if (!hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY", "STORE_UNAVAILABLE"))
+        this.#tellFailure(volumeId, recovery, error);
+      else logger.info({ volumeId, reason: messageOf(error) }, "to be looked at again");
       return error;
     }
     logger.info({ volumeId, cause: recovery.cause }, "served again");

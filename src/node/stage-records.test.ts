@@ -45,6 +45,31 @@ test("the label of a mount survives a restart; records of before there was one h
   assert.deepEqual((await StageRecords.open(directory)).get("old"), { ...RECORD, volumeId: "old" });
 });
 
+test("what a volume was served with survives a restart; what another version wrote there is left out", async (t) => {
+  const directory = await scratch(t);
+  const attachment = {
+    volumeId: RECORD.volumeId,
+    devicePath: "/dev/dax0.0",
+    coherent: true,
+    region: { offset: 0, length: 4096 },
+    expect: { volumeUuid: "11111111-2222-3333-4444-555555555555", regionGeneration: 1 },
+    node: { nodeId: "a", bootId: "b", slot: 0 },
+    readOnly: false,
+    shared: true,
+    exclusive: false,
+    parameters: {},
+    mountGroup: undefined,
+  };
+  await (await StageRecords.open(directory)).put({ ...RECORD, attachment });
+  assert.deepEqual((await StageRecords.open(directory)).get(RECORD.volumeId), {
+    ...RECORD,
+    attachment: { ...attachment, mountGroup: undefined },
+  });
+  const { region: _, ...other } = attachment;
+  await writeFile(join(directory, "x.json"), JSON.stringify({ ...RECORD, volumeId: "x", attachment: other }));
+  assert.deepEqual((await StageRecords.open(directory)).get("x"), { ...RECORD, volumeId: "x" });
+});
+
 test("a record of before targets were kept knows those of its pods", async (t) => {
   const directory = await scratch(t);
   await StageRecords.open(directory);

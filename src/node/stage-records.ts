@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 import { isSeLinuxContext } from "../csi/index.ts";
 import type { PodName } from "../state/index.ts";
+import type { VolumeAttachment } from "./fuse-server/messages.ts";
 
 /**
  * What this node must remember about a staged volume when the plugin restarts; what is mounted where is asked of the
@@ -24,7 +25,11 @@ export interface StageRecord {
   readonly device?: string;
   /** The same of its former mounts, which died with their servers, that other mount namespaces show. */
   readonly former?: readonly string[];
+  /** What it was served with last: enough to serve it again while the store does not answer. */
+  readonly attachment?: StagedAttachment;
 }
+
+export type StagedAttachment = Omit<VolumeAttachment, "tag">;
 
 /** One small file per staged volume, replaced as a whole. */
 export class StageRecords {
@@ -114,7 +119,42 @@ function parseStageRecord(text: string, path: string): StageRecord {
   if (!isTexts(targets)) throw wrong("targets");
   if (!isTexts(former)) throw wrong("former");
   const staged = { volumeId, stagingPath, accessMode, readOnly, mountGroup, seLinuxContext, targets, pods };
-  return { ...staged, ...(device !== undefined && { device }), ...(former.length > 0 && { former }) };
+  const attachment = parseAttachment(fields["attachment"], volumeId);
+  return {
+    ...staged,
+    ...(device !== undefined && { device }),
+    ...(former.length > 0 && { former }),
+    ...(attachment !== undefined && { attachment }),
+  };
+}
+
+/** A field that is not here yet does not compile. */
+const ATTACHMENT_FIELDS = {
+  volumeId: "string",
+  devicePath: "string",
+  coherent: "boolean",
+  region: "object",
+  expect: "object",
+  node: "object",
+  readOnly: "boolean",
+  shared: "boolean",
+  exclusive: "boolean",
+  parameters: "object",
+  mountGroup: "number, if any",
+} as const satisfies Record<keyof StagedAttachment, string>;
+
+/** Undefined as well when another version wrote it: then it is made anew once the store answers. */
+function parseAttachment(value: unknown, volumeId: string): StagedAttachment | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const fields = value as Record<string, unknown>;
+  const isWhole = Object.entries(ATTACHMENT_FIELDS).every(([name, type]) => {
+    const field = fields[name];
+    if (type === "number, if any") return field === undefined || typeof field === "number";
+    return typeof field === type && field !== null;
+  });
+  if (!isWhole || fields["volumeId"] !== volumeId) return undefined;
+  const whole: unknown = { mountGroup: undefined, ...fields };
+  return whole as StagedAttachment;
 }
 
 function isTexts(value: unknown): value is string[] {

@@ -4,9 +4,9 @@
  */
 import { FamfsError } from "../base/index.ts";
 import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
-import { type MountEntry, readMountTable } from "./mount-table.ts";
-import { isMountOf, mountSource } from "./mounts.ts";
+import { readMountTable } from "./mount-table.ts";
 import { rebuiltAt } from "./rebuild.ts";
+import { mountsOf } from "./stage-mounts.ts";
 import type { StageRecords } from "./stage-records.ts";
 
 export interface NodeIdentity {
@@ -68,21 +68,16 @@ export async function clearStaging(store: Store, volumeId: string, nodeId: strin
   });
 }
 
-/**
- * At start: forgets what this node staged before its host rebooted, or before a crash between record and mount. Such
- * a volume is mounted nowhere, and no process of ours has it mapped.
- */
-export async function clearStaleStaging(store: Store, node: NodeIdentity, records: StageRecords): Promise<void> {
+/** At start: forgets what is mounted nowhere, because the host rebooted, or because of a crash between record and mount. */
+export async function forgetUnmounted(node: NodeIdentity, records: StageRecords): Promise<void> {
   const table = await readMountTable();
   for (const record of records.all()) {
-    const source = mountSource(node.nodeId, record.volumeId);
-    // Another plugin on this host may have a node of this name, and a volume.
-    // Killed between the mount and its record, the plugin knows the mount by its place alone.
-    const isOfIt = (entry: MountEntry) =>
-      isMountOf(entry, source) &&
-      (record.device === undefined ? entry.target === record.stagingPath : entry.device === record.device);
-    if (!table.some(isOfIt)) await records.delete(record.volumeId);
+    if (mountsOf(node.nodeId, record, table).length === 0) await records.delete(record.volumeId);
   }
+}
+
+/** After that: tells the store that no process of ours has mapped what has no record. */
+export async function clearStaleStaging(store: Store, node: NodeIdentity, records: StageRecords): Promise<void> {
   for (const volume of await store.list("volumes")) {
     if (volume.staged[node.nodeId] !== undefined && records.get(volume.name) === undefined) {
       await clearStaging(store, volume.name, node.nodeId);

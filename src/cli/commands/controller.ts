@@ -64,7 +64,8 @@ async function start(
   opening.use(await addControllerMetrics(metrics, { store, leads, logger }));
   const readiness = { store: storeCheck(store) };
   opening.use(await serve({ endpoint, controller: controller.service, readiness, logger, metrics }));
-  if (healthPort !== undefined) opening.use(await HealthServer.open({ port: healthPort, readiness, metrics }));
+  if (healthPort !== undefined)
+    opening.use(await HealthServer.open({ port: healthPort, readiness: () => readiness, metrics }));
   stopped.removeEventListener("abort", close);
   return opening.move();
 }

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { FamfsError } from "../../base/index.ts";
 import { KubeletRegistration, NodePlugin } from "../../node/index.ts";
-import { nodeChecks } from "../checks.ts";
+import { type Checks, nodeChecks } from "../checks.ts";
 import { globals } from "../globals.ts";
 import { HealthServer } from "../health-server.ts";
 import { addNodeMetrics, openMetrics } from "../metrics/open.ts";
@@ -24,6 +24,10 @@ interface NodeCommandFlags extends NodeFlags, StoreFlags {
   readonly kubeletDir?: string;
 }
 
+async function started(): Promise<void> {
+  throw new FamfsError("NODE_UNAVAILABLE", "the node plugin is starting");
+}
+
 export function registerNodeCommand(program: Command): void {
   const command = program
     .command("node")
@@ -40,6 +44,12 @@ export function registerNodeCommand(program: Command): void {
     const metrics = await openMetrics(flags.healthPort);
     await using opened = await openStore(flags, { logger, metrics });
     await using events = opened.events({ component: "node", instance: nodeId, logger });
+    // Before the plugin, which may wait for the store: a probe that gets no answer ends what is served meanwhile.
+    let checks: Checks = { started };
+    await using _health =
+      flags.healthPort === undefined
+        ? undefined
+        : await HealthServer.open({ port: flags.healthPort, readiness: () => checks, metrics });
     await using node = await NodePlugin.start({
       store: opened.store,
       events,
@@ -49,6 +59,7 @@ export function registerNodeCommand(program: Command): void {
       devices: flags.device.map((device) => ({ device, force: flags.force === true })),
       runDir,
       logger,
+      signal: stopped,
     });
     const readiness = nodeChecks(node, opened.store);
     addNodeMetrics(metrics, node);
@@ -59,10 +70,7 @@ export function registerNodeCommand(program: Command): void {
     const registered = async () => {
       if (registration?.problem !== undefined) throw new FamfsError("NODE_UNAVAILABLE", registration.problem);
     };
-    await using _health =
-      flags.healthPort === undefined
-        ? undefined
-        : await HealthServer.open({ port: flags.healthPort, readiness: { ...readiness, registered }, metrics });
+    checks = { ...readiness, registered };
     logger.info({ endpoint, node: nodeId }, "node plugin is serving");
     await untilAborted(stopped);
   });

@@ -72,7 +72,7 @@ SIGTERM and Ctrl-C stop it; what is mounted stays mounted (and does not answer u
       await using _health =
         flags.healthPort === undefined
           ? undefined
-          : await HealthServer.open({ port: flags.healthPort, readiness, metrics });
+          : await HealthServer.open({ port: flags.healthPort, readiness: () => readiness, metrics });
       if (output === "json") printJson({ ready: true, endpoint, nodeId: flags.nodeId });
       else print(`serving ${endpoint} as node ${flags.nodeId}; Ctrl-C stops`);
       await untilAborted(stopped);
