@@ -187,8 +187,8 @@ export class NodeVolumes {
 
   /**
    * Serves anew what the records say is staged, and binds it over the dead mounts where it was published; in words, what
-   * of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE: it is served as it was before, if that is
-   * known, and whether it still may be is to be asked by the same call again. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
+   * of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE, STORE_RESTORED: it is served as it was
+   * before, if that is known, and whether it still may be is to be asked by the same call again. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
    */
   async restage(volumeId: string): Promise<readonly string[] | undefined> {
     using _lock = this.#lock(volumeId);
@@ -199,7 +199,7 @@ export class NodeVolumes {
     if (!server.serves(volumeId)) {
       const attachment = this.#lastAttachment(record);
       const claimed = await this.#claimAgain(record).catch((error: unknown) => {
-        if (attachment === undefined || !hasCode(error, "STORE_UNAVAILABLE")) throw error;
+        if (attachment === undefined || !hasCode(error, "STORE_UNAVAILABLE", "STORE_RESTORED")) throw error;
         unconfirmed = error;
         return undefined;
       });
@@ -234,8 +234,8 @@ export class NodeVolumes {
   }
 
   /**
-   * VOLUME_NOT_READY: it was detached by force meanwhile, and another node may have been given it. STORE_UNAVAILABLE also
-   * when the store was restored from a backup that knows nothing of it. VOLUME_NOT_FOUND.
+   * VOLUME_NOT_READY: it was detached by force meanwhile, and another node may have been given it. STORE_RESTORED: the
+   * store was restored from a backup that knows nothing of it. VOLUME_NOT_FOUND.
    */
   async #assertPublished(volumeId: string): Promise<void> {
     const { store, node, whyFrozen } = this.#options;
@@ -243,7 +243,7 @@ export class NodeVolumes {
     if (volume?.published[node.nodeId] !== undefined) return;
     const frozen = await whyFrozen();
     if (frozen !== undefined) {
-      throw new FamfsError("STORE_UNAVAILABLE", `whether this node has volume ${volumeId} is not known: ${frozen}`);
+      throw new FamfsError("STORE_RESTORED", `whether this node has volume ${volumeId} is not known: ${frozen}`);
     }
     if (volume === undefined) throw new FamfsError("VOLUME_NOT_FOUND", `there is no record of volume ${volumeId}`);
     if (rebuiltAt(volume) === undefined) await this.#giveUp(volumeId, "it was detached from this node by force");

@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { FamfsError } from "../base/index.ts";
-import { updateRecord } from "../state/index.ts";
+import { freeze, updateRecord } from "../state/index.ts";
 import { eventually, intercepted } from "./testing/fixtures.ts";
 import { codeIs, container, mountsBelow, run, shareMounts } from "./testing/probes.ts";
 import { type TestCluster, type TestNode, testCluster } from "./testing/test-node.ts";
@@ -245,4 +245,23 @@ test("what was taken away while neither plugin nor store were there is given up 
   assert.deepEqual((await cluster.store.get("volumes", "v1"))?.staged, {});
   await a.unpublish("v1", "pod");
   await a.unstage("v1");
+});
+
+test("a store that was restored from a backup takes nothing away from a plugin that starts", { skip }, async (t) => {
+  const { cluster, a, read } = await cutOff(t);
+  const { store } = cluster;
+  const uuid = (await store.list("devices"))[0]?.uuid ?? "";
+  const before = await store.get("volumes", "v1");
+  await a.stop();
+  await updateRecord(store, "volumes", "v1", (volume) => ({ ...volume, published: {}, staged: {} }));
+  await freeze(store, uuid, "the store was restored from a backup");
+  await a.restart();
+  assert.equal(await read(), "1");
+  await delay(1500); // it is asked again
+  assert.equal(await read(), "1");
+  // As device rebuild and the attacher do.
+  const { published = {}, staged = {} } = before ?? {};
+  await updateRecord(store, "volumes", "v1", (volume) => ({ ...volume, published, staged }));
+  await updateRecord(store, "devices", uuid, (device) => ({ ...device, frozen: undefined }));
+  await writeFile(join(a.target("pod"), "g"), "2");
 });
