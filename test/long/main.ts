@@ -88,7 +88,7 @@ function run({ row, cases, seed }: Chunk): Promise<string | undefined> {
       "--disable-warning=ExperimentalWarning",
       "--test",
       `--test-name-pattern=${pattern}`,
-      "--test-reporter=tap",
+      "--test-reporter=spec",
       row.file,
     ],
     {
@@ -104,7 +104,7 @@ function run({ row, cases, seed }: Chunk): Promise<string | undefined> {
   });
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
   child.on("error", (error) => resolve(error.message));
-  child.on("close", (status) => resolve(status === 0 && /^# pass 1$/m.test(output) ? undefined : output));
+  child.on("close", (status) => resolve(status === 0 && /^ℹ pass 1$/m.test(output) ? undefined : output));
   return promise;
 }
 

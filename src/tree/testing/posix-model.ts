@@ -86,12 +86,15 @@ export class PosixModel {
     target.directory.children.set(target.name, node);
   }
 
-  write(file: ModelFile, offset: number, data: string): void {
-    const end = offset + data.length;
-    if (file.sealed && end > file.data.length) {
-      if (file.data.length > 0) throw new Refused("WRITE_PAST_END");
-      file.sealed = false;
+  /** Across the end of a sealed file only what fits is written. */
+  write(file: ModelFile, offset: number, given: string): void {
+    let data = given;
+    if (file.sealed && offset + data.length > file.data.length) {
+      if (file.data.length === 0) file.sealed = false;
+      else if (offset >= file.data.length) throw new Refused("WRITE_PAST_END");
+      else data = data.slice(0, file.data.length - offset);
     }
+    const end = offset + data.length;
     const padded = file.data.padEnd(offset, "\0");
     file.data = padded.slice(0, offset) + data + padded.slice(end);
   }
