@@ -9,7 +9,7 @@ import { claim, registerNode, temporaryDirectory, testCluster } from "./testing/
 test("a deleted volume that waits for a node that is silent for long is told, with the node", async () => {
   await using directory = await temporaryDirectory();
   await using store = await EmbeddedStore.open({ stateDir: join(directory.path, "state") });
-  for (const nodeId of ["a", "b"]) await registerNode(store, nodeId);
+  for (const nodeId of ["a", "b"]) await registerNode(store, nodeId, { leaseSeconds: 60 });
   let now = 0;
   await using liveness = await NodeLiveness.open(store, { logger: silentLogger, now: () => now });
   const events: DriverEvent[] = [];

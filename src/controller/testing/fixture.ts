@@ -110,10 +110,11 @@ export class TestAgent implements AsyncDisposable {
   }
 }
 
+/** Nobody renews it. */
 export async function registerNode(
   store: Store,
   nodeId: string,
-  { fabric = "rack-1", maxVolumes = 0, leaseSeconds = 60 }: Partial<NodeRecord> = {},
+  { fabric = "rack-1", maxVolumes = 0, leaseSeconds = 3600 }: Partial<NodeRecord> = {},
 ): Promise<void> {
   const renewedAt = new Date().toISOString();
   const node = { nodeId, fabric, bootId: `boot of ${nodeId}`, instance: "1", renewedAt, leaseSeconds, maxVolumes };
