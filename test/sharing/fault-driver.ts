@@ -1,4 +1,5 @@
 /** Stops, wakes and kills plugins and FUSE servers at random, and puts right what an orchestrator would. */
+import { readdir } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { messageOf } from "../../src/base/index.ts";
 import type { AccessMode } from "../../src/csi/index.ts";
@@ -11,6 +12,7 @@ import type { Random } from "./random.ts";
 const LONG_MS = { least: 19_000, most: 24_000 };
 const SHORT_MS = { least: 100, most: 3_000 };
 const GAP_MS = { least: 500, most: 5_000 };
+const BY_ITSELF_MS = 20_000;
 const REMOUNT_MS = 90_000;
 const RETRY_MS = 100;
 
@@ -55,10 +57,10 @@ export async function driveFaults({ random, until, ...settings }: FaultSettings)
     settings.tell(`${kind} of ${node.nodeId}`);
     if (kind === "kill server") {
       node.killServer();
-      await remount(node, settings);
+      await recover(node, settings);
     } else if (kind === "kill plugin") {
       await node.replacePlugin();
-      await remount(node, settings);
+      await recover(node, settings);
     } else {
       using _frozen = node.freeze(kind.split(" ")[1] as Part);
       await delay(lengthMs);
@@ -68,9 +70,16 @@ export async function driveFaults({ random, until, ...settings }: FaultSettings)
   }
 }
 
-/** As for new pods: what is mounted and does not answer goes, and the volume is staged and published again. */
-async function remount(node: NodeProcess, { volumeId, mode }: Pick<FaultSettings, "volumeId" | "mode">): Promise<void> {
-  const deadline = now() + REMOUNT_MS;
+/**
+ * Until the volume is there again for new pods: by itself, or, when that takes long, because it is unpublished, staged
+ * and published again.
+ */
+async function recover(node: NodeProcess, { volumeId, mode }: Pick<FaultSettings, "volumeId" | "mode">): Promise<void> {
+  const started = now();
+  while (now() < started + BY_ITSELF_MS) {
+    if (await answers(node.target(volumeId))) return;
+    await delay(RETRY_MS);
+  }
   for (;;) {
     try {
       await node.unmount(volumeId);
@@ -78,8 +87,16 @@ async function remount(node: NodeProcess, { volumeId, mode }: Pick<FaultSettings
       if (mountedAt(node.target(volumeId)) !== undefined) return;
     } catch (error) {
       // Clients may still have it open; calls may meet one another.
-      if (now() > deadline) throw new Error(`${node.nodeId} does not mount again: ${messageOf(error)}`);
+      if (now() > started + REMOUNT_MS) throw new Error(`${node.nodeId} does not mount again: ${messageOf(error)}`);
     }
     await delay(RETRY_MS);
+  }
+}
+
+async function answers(directory: string): Promise<boolean> {
+  try {
+    return (await readdir(directory)).length > 0;
+  } catch {
+    return false;
   }
 }
