@@ -159,14 +159,14 @@ test("what can no longer be stopped is answered with its result, interrupted or 
   assert.equal(kernel.answered(unique).errno, 0);
 });
 
-test("what waits when the session is detached fails with EIO, and is not carried out later", async () => {
+test("what waits when the session is detached fails with ENOTCONN, as all does from then on, and is not carried out later", async () => {
   using setup = setUp();
   const { kernel, files } = setup;
   const { promise, resolve } = Promise.withResolvers<void>();
   files.gate = promise;
   const unique = kernel.send("MKDIR", 1, MkdirIn.encode({ mode: 0o755, umask: 0 }), "late");
   kernel.session.detach();
-  assert.equal(kernel.answered(unique).errno, ERRNO.EIO);
+  assert.equal(kernel.answered(unique).errno, ERRNO.ENOTCONN);
   resolve();
   await delay(0);
   assert.deepEqual([...files.readDirectory(1, 0)], []);
@@ -393,7 +393,7 @@ test("detach answers what still waits", async () => {
   files.gate = new Promise(() => {});
   const unique = kernel.send("LOOKUP", 1, "x");
   kernel.session.detach();
-  assert.equal(kernel.answered(unique).errno, ERRNO.EIO);
+  assert.equal(kernel.answered(unique).errno, ERRNO.ENOTCONN);
 });
 
 test("a defect in an operation is EIO for that request only", () => {

@@ -124,11 +124,11 @@ export class Session implements ServedConnection {
   }
 
   /**
-   * Stops serving. Requests that still wait are answered with EIO; the kernel fails later ones when the last holder
-   * of the descriptor has closed it. The operations' own handles are left as they are: they are closed with them.
+   * Stops serving. Requests that still wait are answered with ENOTCONN, as the kernel answers later ones when the last
+   * holder of the descriptor has closed it. The operations' own handles are left as they are: they are closed with them.
    */
   detach(): void {
-    for (const { request } of this.#pending.values()) this.#refuse(request, ERRNO.EIO);
+    for (const { request } of this.#pending.values()) this.#refuse(request, ERRNO.ENOTCONN);
     this.#finish(new FamfsError("CANCELLED", "the session was detached"));
     for (const handle of this.#parts.handles.of(this.#parts.connection)) this.closeFile(handle);
   }
