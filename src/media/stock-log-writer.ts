@@ -59,7 +59,11 @@ export class StockLogWriter {
     const { window, logOffset, logSlots } = this.#media;
     const foreign = entries.find(({ type }) => type !== "file" && type !== "mkdir");
     if (foreign !== undefined) {
-      throw new FamfsError("NOT_PERMITTED", `the stock tools know no entry of type ${foreign.type}`);
+      throw new FamfsError(
+        "NOT_PERMITTED",
+        `what is in the log of ${window.what} stays as it is: the stock tools, which formatted it, know no entry of type ` +
+          `${foreign.type}; copy it to a volume of this driver to change it`,
+      );
     }
     if (entries.length === 0 || entries.length > MAX_TRANSACTION) {
       throw new FamfsError("INVALID_ARGUMENT", `1 to ${MAX_TRANSACTION} entries at a time, not ${entries.length}`);

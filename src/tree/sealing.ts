@@ -41,6 +41,10 @@ export class Sealer {
     return [...this.#due.keys()];
   }
 
+  get unsealedCount(): number {
+    return this.#due.size;
+  }
+
   /** `node` is new, changed its size, or was closed. */
   changed(node: TreeNode): void {
     if (node.parent === undefined || !isUnsealed(node)) return;

@@ -116,12 +116,12 @@ export class Transactions {
     this.#promised.delete(node);
   }
 
-  /** Appends `steps` as one transaction. OWNER_STALE; then everything unsealed is lost. */
+  /**
+   * Appends `steps` as one transaction. OWNER_STALE; then everything unsealed is lost. NOT_PERMITTED for what a stock
+   * log cannot say.
+   */
   append(steps: readonly Step[]): void {
     if (steps.length === 0) return;
-    for (const { entry } of steps) {
-      if (entry.type !== "file" && entry.type !== "mkdir") this.requireExtended("a change of what is in the log");
-    }
     const writer = this.#ownership.yieldingWriter;
     if (writer === undefined) throw new FamfsError("INTERNAL", "an append without owning the log");
     const first = this.#sealed.nextIndex;

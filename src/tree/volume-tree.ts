@@ -402,7 +402,7 @@ export class VolumeTree implements AsyncDisposable {
 
   /** Files, directories and symlinks of this node that are not in the log yet. */
   get unsealedCount(): number {
-    return this.#ctx.sealer.unsealed.length;
+    return this.#ctx.sealer.unsealedCount;
   }
 
   /** How far this node has come in the log, and how far the log is now. MEMORY_ERROR. */
@@ -467,7 +467,7 @@ export class VolumeTree implements AsyncDisposable {
   /** With something to seal this node owns the log, but its lease may have to be renewed first. */
   async #writable({ budget, signal }: RequestContext): Promise<void> {
     const { ownership, sealer, settings } = this.#ctx;
-    if (sealer.unsealed.length > 0) await ownership.acquire(budget.leftMs(settings.writerTimeoutMs), signal);
+    if (sealer.unsealedCount > 0) await ownership.acquire(budget.leftMs(settings.writerTimeoutMs), signal);
     signal.throwIfAborted();
   }
 

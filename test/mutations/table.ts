@@ -299,6 +299,14 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "",
     tests: ["src/tree/sealing.test.ts", "src/tree/refusals.test.ts"],
   },
+  {
+    name: "fallocate-checks-first",
+    promise: "4",
+    file: "src/tree/file-size.ts",
+    search: "const onlyInside = zeroes && keepSize",
+    replace: "if (zeroes) await this.#zeroContent(file, offset, end); const onlyInside = zeroes && keepSize",
+    tests: ["src/tree/refusals.test.ts"],
+  },
   // ---- 5: no bytes of others ----
   {
     name: "zero-what-is-not-written",
@@ -406,6 +414,14 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "",
     tests: ["native/memory.test.ts"],
   },
+  {
+    name: "early-report-is-advice",
+    promise: "7",
+    file: "native/guard.c",
+    search: "if (info->si_code == BUS_MCEERR_AO) {",
+    replace: "if (false) {",
+    tests: ["native/memory.test.ts"],
+  },
   // ---- 8: RPCs ----
   {
     name: "one-call-per-volume",
@@ -431,6 +447,31 @@ export const MUTATIONS: readonly Mutation[] = [
     search: "const flags = MS.NOSUID | MS.NODEV",
     replace: "const flags = MS.NODEV",
     tests: ["test/behaviour/traps.test.ts", "native/system.test.ts"],
+  },
+  // ---- 9: in the terms of the stock tools ----
+  {
+    name: "stock-owner",
+    promise: "9",
+    file: "src/media/stock-log-writer.ts",
+    search: "if (systemUuid === owner) return undefined;",
+    replace: "if (owner !== undefined) return undefined;",
+    tests: ["src/media/stock-log-writer.test.ts", "test/behaviour/stock.test.ts"],
+  },
+  {
+    name: "stock-entries-only",
+    promise: "9",
+    file: "src/media/stock-log-writer.ts",
+    search: "if (foreign !== undefined) {",
+    replace: "if (false) {",
+    tests: ["test/behaviour/stock.test.ts"],
+  },
+  {
+    name: "stock-log-of-others",
+    promise: "9",
+    file: "src/media/stock-log-writer.ts",
+    search: "if (!this.holds()) {",
+    replace: "if (false) {",
+    tests: ["src/media/stock-log-writer.test.ts"],
   },
   ...COHERENCE_MUTATIONS,
 ];
