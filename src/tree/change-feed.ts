@@ -308,8 +308,8 @@ export class ChangeFeed {
     if (live.open !== undefined) {
       this.#ctx.sizes.showContent(live);
       this.#ctx.coherence.refresh(live);
-      this.#ctx.coherence.kernel.content(live.nodeid);
     }
+    this.#ctx.coherence.kernel.content(live.nodeid); // also of one that is closed: size and pages are what was lost
     this.#ctx.sizes.discard(live, unsealed);
   }
 }

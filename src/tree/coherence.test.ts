@@ -116,6 +116,40 @@ test("what was rewritten elsewhere while it was overwritten here is doubted when
   assert.equal(await contents(b, "f"), "new");
 });
 
+test("the kernel forgets what was written to a file that is closed and was lost before it sealed", async () => {
+  const { volume, a, b } = await pair(true);
+  await a.tree.handOver({ forced: true, signal: AbortSignal.timeout(1000) });
+  const overwriting = await b.tree.open(nodeidOf(b, "f"), O.WRONLY | O.TRUNC);
+  await b.write(overwriting, 0, "longer, and lost");
+  b.tree.release(overwriting.handle);
+  volume.steal();
+  b.told.length = 0;
+  b.tree.poll();
+  assert.deepEqual(b.told, [`inode ${nodeidOf(b, "f")} 0 0`]);
+  assert.equal(await contents(b, "f"), "old");
+});
+
+test("when all contents are in doubt, the kernel is told of files that were opened, again as long as they are open", async () => {
+  const { volume, a, b } = await pair(true);
+  for (const name of ["g", "h"]) await put(a, name, name);
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  await contents(b, "f");
+  const held = await b.tree.open(nodeidOf(b, "g"), O.RDONLY);
+  const overflow = () => {
+    b.told.length = 0;
+    volume.overflow = true;
+    b.tree.poll();
+    return [...b.told].sort();
+  };
+  const [f, g] = [`inode ${nodeidOf(b, "f")} 0 0`, `inode ${nodeidOf(b, "g")} 0 0`];
+  assert.deepEqual(overflow(), [f, g].sort());
+  assert.deepEqual(overflow(), [g]);
+  b.tree.release(held.handle);
+  assert.deepEqual(overflow(), [g]);
+  assert.deepEqual(overflow(), []);
+});
+
 test("coherent volumes pay nothing: opens of sealed files are answered at once", async () => {
   const { a, b, dropped } = await pair(true);
   await rewrite(a, b, "new");

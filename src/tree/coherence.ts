@@ -132,8 +132,9 @@ export class Coherence {
   #doubtAll(): void {
     this.#generation++;
     for (const node of this.#options.nodes.all()) {
-      if (node.kind !== "file" || node.sealed === undefined) continue;
-      if (node.open !== undefined) this.refresh(node);
+      if (node.kind !== "file" || node.content.type !== "sealed" || !node.mayHavePages) continue;
+      if (node.open === undefined) node.mayHavePages = false;
+      else this.refresh(node);
       this.kernel.content(node.nodeid);
     }
   }

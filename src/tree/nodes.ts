@@ -31,6 +31,8 @@ export interface FileNode extends NodeBase {
   content: SealedContent | UnsealedFile;
   /** Set while handles are open. */
   open: OpenFile | undefined;
+  /** It was opened since the kernel was last told to forget its pages. */
+  mayHavePages: boolean;
   /** Set while extents are added, cut off or zeroed: one such change at a time, and what it zeroes is not written. */
   changing: Promise<void> | undefined;
 }
@@ -60,6 +62,7 @@ export interface DirectoryNode extends NodeBase {
 export type TreeNode = FileNode | SymlinkNode | DirectoryNode;
 
 export const ROOT_NODEID = 1;
+const NOT_OPEN = { open: undefined, mayHavePages: false, changing: undefined } as const;
 /** nodeids of nodes that came from the log: this plus the log index. A log has fewer than 2^32 entries. */
 const SEALED_NODEIDS = 2;
 /** nodeids of nodes that were made here; they keep theirs when they seal. */
@@ -140,7 +143,7 @@ export class Nodes {
   }
 
   newFile(init: NewNode, content: FileNode["content"]): FileNode {
-    return this.#keep({ kind: "file", ...this.#local(init), content, open: undefined, changing: undefined });
+    return this.#keep({ kind: "file", ...this.#local(init), content, ...NOT_OPEN });
   }
 
   newDirectory(init: NewNode): DirectoryNode {
@@ -172,8 +175,7 @@ export class Nodes {
               kind: "file",
               ...base,
               content: sealedContent(sealed, 0),
-              open: undefined,
-              changing: undefined,
+              ...NOT_OPEN,
             };
     this.#bySealedIndex.set(sealed.index, node);
     return this.#keep(node);

@@ -267,6 +267,7 @@ export class OpenFiles {
       }
     }
     file.open.handles++;
+    file.mayHavePages = true;
     if (writable) file.open.writers++;
     const id = this.#nextHandle++;
     const grant = writable && granted ? "needed" : "not needed";
