@@ -108,10 +108,10 @@ export function failingStore(store: Store): { store: Store; failAt: (call: numbe
 
 /** Waits for something that happens in the background; fails with `what` after 10 seconds. */
 export async function eventually<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (const until = performance.now() + 10_000; performance.now() < until; ) {
+  for (const until = performance.now() + 30_000; performance.now() < until; ) {
     const value = await look();
     if (value !== undefined && value !== false) return value;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  throw new Error(`did not happen within 10 s: ${what}`);
+  throw new Error(`did not happen within 30 s: ${what}`);
 }
