@@ -312,7 +312,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "zero-what-is-not-written",
     promise: "5",
     file: "src/tree/growth.ts",
-    search: "await this.zero(content, contentRanges(content, from, end));",
+    search: "await this.zero(content, contentRanges(content, from, end), signal);",
     replace: "",
     tests: ["src/tree/file-size.test.ts", "src/tree/volume-tree.prop.test.ts"],
   },
