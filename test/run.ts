@@ -64,6 +64,7 @@ const SUITES: readonly Suite[] = [
     files: [
       "test/layers.test.ts",
       "test/repository.test.ts",
+      "test/walk.test.ts",
       "test/alerts.test.ts",
       "test/custom-resources.test.ts",
       "test/mutations/table.test.ts",

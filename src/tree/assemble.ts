@@ -1,4 +1,3 @@
-import type { SealedTree } from "../format/index.ts";
 import { AttributesOfNodes } from "./attributes.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { Coherence } from "./coherence.ts";
@@ -9,12 +8,12 @@ import { Losses } from "./losses.ts";
 import { Names } from "./names.ts";
 import { Nodes } from "./nodes.ts";
 import { OpenFiles } from "./open-files.ts";
-import { DEFAULT_SETTINGS, type TreeSettings, type VolumeTreeOptions } from "./options.ts";
+import { DEFAULT_SETTINGS, type VolumeTreeOptions } from "./options.ts";
 import { Ownership } from "./ownership.ts";
 import { Places } from "./places.ts";
 import { Sealer } from "./sealing.ts";
 import { Space } from "./space.ts";
-import { msToTime } from "./times.ts";
+import { clockTime } from "./times.ts";
 import { Transactions } from "./transactions.ts";
 import { WriterTerm } from "./writer-term.ts";
 
@@ -37,22 +36,29 @@ export interface TreeHooks {
  * only once all of them are there.
  */
 export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ownerLost }: TreeHooks): TreeParts {
-  const settings: TreeSettings = { ...DEFAULT_SETTINGS, ...options.settings };
-  const now = () => msToTime(options.clock.wallMs());
-  const sealed = options.createSealed();
-  const nodes = new Nodes(sealed.root, now);
-  const model = (): SealedTree => ctx.sealed;
+  const now = clockTime(options.clock);
+  // Its parts are added as they are made: each is given those it needs, or finds them here when it is used.
+  const ctx = {
+    options,
+    settings: { ...DEFAULT_SETTINGS, ...options.settings },
+    sealed: options.createSealed(),
+    staleTimes: new Set(),
+    losses: new Losses(),
+    now,
+    requireChangeable,
+  } as { -readonly [Part in keyof TreeContext]: TreeContext[Part] };
+  const nodes = new Nodes(ctx.sealed.root, now);
   const space = new Space({
     data: options.data,
     createFree: options.createFree,
-    live: () => model().byIndex.values(),
+    live: () => ctx.sealed.byIndex.values(),
     exclusive: options.exclusive,
   });
   const ownership = new Ownership({
     grant: options.grant,
     clock: options.clock,
     logger: options.logger,
-    minimumHoldMs: settings.minimumHoldMs,
+    minimumHoldMs: ctx.settings.minimumHoldMs,
     events: {
       catchUp: (writer) => term.catchUp(writer),
       gained: (writer) => term.gained(writer),
@@ -62,12 +68,15 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
         term.lost();
         ownerLost(error.message);
       },
-      isBusy: () => files.isBusy || places.isAwaiting,
+      isBusy: () => files.isBusy || ctx.places.isAwaiting,
     },
   });
-  const places = new Places(options.clock, () => ownership.changed());
-  const transactions = new Transactions({
-    sealed: model,
+  ctx.nodes = nodes;
+  ctx.space = space;
+  ctx.ownership = ownership;
+  ctx.places = new Places(options.clock, ownership);
+  ctx.transactions = new Transactions({
+    model: ctx,
     nodes,
     space,
     ownership,
@@ -75,47 +84,21 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     capacity: options.logCapacity,
     extended: options.extended,
   });
-  const ctx: TreeContext = {
-    options,
-    settings,
-    sealed,
+  ctx.coherence = new Coherence({
+    memory: options.memory,
+    maps: options.maps,
+    clock: options.clock,
+    logger: options.logger,
+    kernel: new Invalidations(options.clock),
     nodes,
-    space,
-    ownership,
-    transactions,
-    places,
-    losses: new Losses(),
-    coherence: new Coherence({
-      memory: options.memory,
-      maps: options.maps,
-      clock: options.clock,
-      logger: options.logger,
-      kernel: new Invalidations(options.clock),
-      nodes,
-      ofIndex(index) {
-        const node = model().byIndex.get(index);
-        return node === undefined ? undefined : nodes.reach(node);
-      },
-      writer: () => ownership.yieldingWriter,
-    }),
-    staleTimes: new Set(),
-    now,
-    requireChangeable,
-    touchDirectory(directory) {
-      directory.mtime = now();
-      directory.ctime = directory.mtime;
-      if (directory.sealed !== undefined) ctx.staleTimes.add(directory);
+    ofIndex(index) {
+      const node = ctx.sealed.byIndex.get(index);
+      return node === undefined ? undefined : nodes.reach(node);
     },
-    // These two are made of the context themselves.
-    get sizes() {
-      return sizes;
-    },
-    get sealer() {
-      return sealer;
-    },
-  };
-  const sizes = new FileSizes(ctx);
-  const sealer = new Sealer(ctx);
+    writer: () => ownership.yieldingWriter,
+  });
+  ctx.sizes = new FileSizes(ctx);
+  ctx.sealer = new Sealer(ctx);
   const names = new Names(ctx);
   const files = new OpenFiles(ctx);
   const attributes = new AttributesOfNodes(ctx);

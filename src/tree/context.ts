@@ -2,7 +2,7 @@ import type { SealedTree, Time } from "../format/index.ts";
 import type { Coherence } from "./coherence.ts";
 import type { FileSizes } from "./file-size.ts";
 import type { Losses } from "./losses.ts";
-import type { DirectoryNode, Nodes, TreeNode } from "./nodes.ts";
+import type { Nodes, TreeNode } from "./nodes.ts";
 import type { TreeSettings, VolumeTreeOptions } from "./options.ts";
 import type { Ownership } from "./ownership.ts";
 import type { Places } from "./places.ts";
@@ -30,6 +30,4 @@ export interface TreeContext {
   now(): Time;
   /** READ_ONLY where nothing can be changed; says why. */
   requireChangeable(): void;
-  /** Names in `directory` changed. */
-  touchDirectory(directory: DirectoryNode): void;
 }

@@ -116,8 +116,8 @@ export class Names {
     nodes.detach(node);
     nodes.attach(node, newParent, newName);
     node.ctime = this.#ctx.now();
-    this.#ctx.touchDirectory(parent);
-    if (newParent !== parent) this.#ctx.touchDirectory(newParent);
+    this.#touch(parent);
+    if (newParent !== parent) this.#touch(newParent);
   }
 
   /** Two RELINKs and a stop at a hidden name between them, published together. */
@@ -142,8 +142,8 @@ export class Names {
     nodes.attach(b, parentA, nameA);
     a.ctime = this.#ctx.now();
     b.ctime = a.ctime;
-    this.#ctx.touchDirectory(parentA);
-    this.#ctx.touchDirectory(parentB);
+    this.#touch(parentA);
+    this.#touch(parentB);
   }
 
   /** A name of the root that the log does not have: a RELINK to one that it has would replace what is there. */
@@ -173,7 +173,7 @@ export class Names {
         : [{ entry: transactions.removal(node.sealed.index, node) }],
     );
     this.#drop(node);
-    this.#ctx.touchDirectory(parent);
+    this.#touch(parent);
   }
 
   /** `node` has no name any more. What the log still has under it goes when its replacement seals. */
@@ -197,7 +197,7 @@ export class Names {
   #place<T extends TreeNode>(node: T, parent: DirectoryNode, name: string, slots: number): T {
     this.#ctx.transactions.promise(node, slots);
     this.#ctx.nodes.attach(node, parent, name);
-    this.#ctx.touchDirectory(parent);
+    this.#touch(parent);
     this.#ctx.sealer.changed(node);
     return node;
   }
@@ -206,6 +206,13 @@ export class Names {
     const inherits = (parent.mode & S_ISGID) !== 0;
     const { mountGroup } = this.#ctx.settings;
     return { mode: mode & 0o7777, uid, gid: mountGroup ?? (inherits ? parent.gid : gid), time: this.#ctx.now() };
+  }
+
+  /** Names in `directory` changed. */
+  #touch(directory: DirectoryNode): void {
+    directory.mtime = this.#ctx.now();
+    directory.ctime = directory.mtime;
+    if (directory.sealed !== undefined) this.#ctx.staleTimes.add(directory);
   }
 
   #requireFree(parent: DirectoryNode, name: string): void {

@@ -40,14 +40,14 @@ interface Doubt {
  */
 export class Places {
   readonly #clock: Clock;
-  /** The grant may go, as far as it was kept for a second look. */
-  readonly #changed: () => void;
+  /** Is told when the grant may go, as far as it was kept for a second look. */
+  readonly #ownership: { changed(): void };
   readonly #doubts = new WeakMap<TreeNode, Doubt>();
   readonly #awaited = new Map<number, Disposable>();
 
-  constructor(clock: Clock, changed: () => void) {
+  constructor(clock: Clock, ownership: { changed(): void }) {
     this.#clock = clock;
-    this.#changed = changed;
+    this.#ownership = ownership;
   }
 
   /** Whether a program was told to look again and has not done so yet. */
@@ -79,7 +79,7 @@ export class Places {
     this.#awaited.delete(pid);
     const moved = place.steps.some(({ node, parent, name }) => node.parent !== parent || node.name !== name);
     if (!moved && (isSecondLook || !this.isDoubted(place, by))) {
-      this.#changed();
+      this.#ownership.changed();
       return;
     }
     for (const node of [place.node, ...place.steps.map((step) => step.node)]) this.#doubts.get(node)?.told.add(pid);
@@ -95,7 +95,7 @@ export class Places {
     this.#awaited.get(pid)?.[Symbol.dispose]();
     const forget = () => {
       this.#awaited.delete(pid);
-      this.#changed();
+      this.#ownership.changed();
     };
     this.#awaited.set(pid, this.#clock.schedule(SECOND_LOOK_MS, forget));
   }

@@ -1,4 +1,10 @@
 import type { Time } from "../format/index.ts";
+import type { Clock } from "./ports.ts";
+
+/** What files are stamped with. */
+export function clockTime(clock: Clock): () => Time {
+  return () => msToTime(clock.wallMs());
+}
 
 export function msToTime(ms: number): Time {
   const seconds = Math.floor(ms / 1000);

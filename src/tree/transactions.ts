@@ -19,7 +19,7 @@ export interface Step {
 
 /** Appends of this node: checks the log's slots, writes, and brings model, bindings and space in line. */
 export class Transactions {
-  readonly #model: () => SealedTree;
+  readonly #model: { readonly sealed: SealedTree };
   readonly #nodes: Nodes;
   readonly #space: Space;
   readonly #ownership: Ownership;
@@ -31,7 +31,7 @@ export class Transactions {
   #promisedSlots = 0;
 
   constructor(parts: {
-    sealed: () => SealedTree;
+    model: { readonly sealed: SealedTree };
     nodes: Nodes;
     space: Space;
     ownership: Ownership;
@@ -39,7 +39,7 @@ export class Transactions {
     capacity: number;
     extended: boolean;
   }) {
-    this.#model = parts.sealed;
+    this.#model = parts.model;
     this.#nodes = parts.nodes;
     this.#space = parts.space;
     this.#ownership = parts.ownership;
@@ -51,7 +51,7 @@ export class Transactions {
   }
 
   get #sealed(): SealedTree {
-    return this.#model();
+    return this.#model.sealed;
   }
 
   /** Entries for all that is made here in the life of the log. */

@@ -446,12 +446,12 @@ export class VolumeTree implements AsyncDisposable {
     const { nodes, ownership, places, settings } = this.#ctx;
     const directories = parents.map((nodeid) => nodes.directory(nodeid));
     const reached = directories.map((directory) => placeOf(directory));
-    return this.#holding([...parents, ...locked], () =>
-      ownership.with(settings.nameTimeoutMs, by, () => {
-        for (const place of reached) places.require(place, by);
-        return body(...(directories as { [K in keyof Parents]: DirectoryNode }));
-      }),
-    );
+    const change = () => {
+      for (const place of reached) places.require(place, by);
+      return body(...(directories as { [K in keyof Parents]: DirectoryNode }));
+    };
+    if (ownership.writer !== undefined) return change();
+    return this.#holding([...parents, ...locked], () => ownership.with(settings.nameTimeoutMs, by, change));
   }
 
   /** While `work` waits, the kernel holds the locks of `directories`, until the request that it answers is answered. */
