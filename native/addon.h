@@ -98,6 +98,8 @@ bool arg_u64(napi_env env, napi_value value, uint64_t *out);
 bool arg_bool(napi_env env, napi_value value, bool *out);
 // A Uint8Array (or Buffer); *data stays valid during the call.
 bool arg_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length);
+// A typed array of kind `wanted`; *data stays valid during the call, *length counts elements.
+bool arg_array(napi_env env, napi_value value, napi_typedarray_type wanted, void **data, size_t *length);
 // A UTF-8 string, copied; the caller frees.
 bool arg_string(napi_env env, napi_value value, char **out);
 

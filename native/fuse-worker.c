@@ -72,16 +72,6 @@ static void worker_close(napi_env env, struct worker *worker) {
   if (wake >= 0) close(wake);
 }
 
-static bool arg_array(napi_env env, napi_value value, napi_typedarray_type wanted, void **data, size_t *length) {
-  bool typed = false;
-  napi_typedarray_type type;
-  if (napi_is_typedarray(env, value, &typed) == napi_ok && typed &&
-      napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == wanted)
-    return true;
-  napi_throw_type_error(env, NULL, "argument must be a typed array of the documented kind");
-  return false;
-}
-
 // fuseWorkerOpen(buffer: Uint8Array, segments: Float64Array, state: Uint32Array, bounce: boolean): worker
 static napi_value worker_open(napi_env env, napi_callback_info info) {
   napi_value arguments[4];
@@ -336,21 +326,40 @@ static napi_value worker_reply_read(napi_env env, napi_callback_info info) {
   return make_i32(env, error);
 }
 
-// Checks `guard`, then copies `bytes` into the segments.
+// D1 to D3 of src/media/ownership/protocol.ts: copies `bytes` into the segments, at most DATA_PIECE of them between two
+// looks. ESTALE: the guard does not hold, and nothing was stored; ECANCELED: it stopped to hold while bytes were being
+// stored. A guard that is gone was given up: the main thread says what became of it.
+enum { DATA_PIECE = 64 * 1024 };
+
+static int look_after(uint32_t guard) {
+  if (guard == 0) return 0;
+  cache_fence();
+  int error = guard_check(guard);
+  return error == ESTALE || error == EBADF ? ECANCELED : error;
+}
+
 static int store_segments(uint32_t guard, uint32_t window, const double *segments, uint32_t count, const uint8_t *bytes,
                           size_t available) {
   int error = guard_check(guard);
-  size_t done = 0;
+  if (error == EBADF) error = ESTALE;
+  size_t done = 0, unlooked = 0;
   for (uint32_t i = 0; i < count && error == 0; i++) {
     uint64_t offset = (uint64_t)segments[2 * i], length = (uint64_t)segments[2 * i + 1];
-    if (done > available || length > available - done) {
-      error = ERANGE;
-      break;
+    if (done > available || length > available - done) return ERANGE;
+    while (length > 0 && error == 0) {
+      size_t piece = length < DATA_PIECE - unlooked ? length : DATA_PIECE - unlooked;
+      error = window_store(window, offset, bytes + done, piece);
+      offset += piece;
+      length -= piece;
+      done += piece;
+      unlooked += piece;
+      if (error == 0 && unlooked == DATA_PIECE) {
+        error = look_after(guard);
+        unlooked = 0;
+      }
     }
-    error = window_store(window, offset, bytes + done, length);
-    done += length;
   }
-  return error;
+  return error == 0 && unlooked > 0 ? look_after(guard) : error;
 }
 
 // fuseCopyIn(guard, window, segments, count, bytes, start): errno. The data of a WRITE.

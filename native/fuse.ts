@@ -39,8 +39,9 @@ export interface FuseCalls {
    */
   fuseReplyWrite(worker: number, guard: number, window: number, count: number, start: number): number;
   /**
-   * Checks `guard`, then copies `bytes` from `start` on into `count` segments of `window`, past the caches where that
-   * is mapped so.
+   * Copies `bytes` from `start` on into `count` segments of `window`, past the caches where that is mapped so, and checks
+   * `guard` before and after each 64 KiB. An errno: ESTALE when the guard did not hold and nothing was stored, ECANCELED
+   * when it stopped to hold meanwhile.
    */
   fuseCopyIn(
     guard: number,

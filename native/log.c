@@ -1,4 +1,5 @@
-// Appending to a log, and the guard that every append and every data write checks first (design 4).
+// The guard that every append and every data write compares, before and after (src/media/ownership/protocol.ts), and the
+// steps of an append in one call.
 #include "addon.h"
 
 #include <errno.h>
@@ -151,69 +152,104 @@ static napi_value guard_holds(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// ---- append ----
+// ---- plans ----
 
-enum { HEADER_SIZE = 48, NEXT_SEQNUM = 32, NEXT_INDEX = 40, ENTRY_SIZE = 544 };  // format 3.2, 3.3
+// Steps of src/media/ownership/steps.ts, four doubles each: what, where, and two operands.
+enum { LOOK, STORE, STORE64, FLUSH, FENCE, STORE_PAIR };
+typedef uint64_t pair __attribute__((vector_size(16)));
+enum { STEP_DOUBLES = 4 };
 
-struct append {
-  char *log;
-  uint64_t index;
-  const uint8_t *entries;
-  uint64_t count;
+struct step {
+  int type;
+  char *at;
+  const uint8_t *bytes;
+  uint64_t value;  // of STORE64 and STORE_PAIR
+  uint64_t length;
 };
 
-// The first entry of a transaction is stored last: a reader that looks past next_index stops at the first slot that
-// is not valid, so it sees all of the transaction or nothing.
-static void do_store_entries(void *context) {
-  struct append *append = context;
-  char *slot = append->log + HEADER_SIZE + append->index * ENTRY_SIZE;
-  if (append->count > 1)
-    store_durable(slot + ENTRY_SIZE, append->entries + ENTRY_SIZE, (append->count - 1) * ENTRY_SIZE);
-  store_durable(slot, append->entries, ENTRY_SIZE);
-}
-
-static void do_store_counters(void *context) {
-  struct append *append = context;
-  uint64_t next = append->index + append->count;
-  __atomic_store_n((uint64_t *)(void *)(append->log + NEXT_SEQNUM), next, __ATOMIC_RELEASE);
-  __atomic_store_n((uint64_t *)(void *)(append->log + NEXT_INDEX), next, __ATOMIC_RELEASE);
-  cache_write_back(append->log + NEXT_SEQNUM, 16);
-  cache_fence();
-}
-
-static napi_value log_append(napi_env env, napi_callback_info info) {
-  napi_value values[MAX_ARGUMENTS], result;
-  uint32_t window, guard;
-  uint64_t log_offset;
-  uint8_t *entries;
-  size_t length;
-  struct append append = {0};
-  if (!read_arguments(env, info, 5, values) || !arg_u32(env, values[0], &window) ||
-      !arg_u64(env, values[1], &log_offset) || !arg_u32(env, values[2], &guard) ||
-      !arg_u64(env, values[3], &append.index) || !arg_bytes(env, values[4], &entries, &length))
-    return NULL;
-  if (length == 0 || length % ENTRY_SIZE != 0 || log_offset % 64 != 0) return throw_errno(env, EINVAL, "logAppend");
-  append.entries = entries;
-  append.count = length / ENTRY_SIZE;
-  // An index is below 2^53, so that nothing here overflows 64 bits.
-  uint64_t end = HEADER_SIZE + (append.index + append.count) * ENTRY_SIZE;
-
-  int error;
-  append.log = window_acquire(window, log_offset, end, true, &error);
-  if (append.log == NULL) return throw_errno(env, error, "logAppend");
-  const char *outcome = "appended";
-  error = guard_check(guard);
-  if (error == ESTALE) {
-    outcome = "stale";
-    error = 0;
-  } else if (error == 0) {
-    error = guarded_run(do_store_entries, &append);
-    if (error == 0 && (guarded_run(do_store_counters, &append) != 0 || guard_check(guard) != 0)) outcome = "unknown";
+static void do_step(void *context) {
+  struct step *step = context;
+  switch (step->type) {
+    case STORE:
+      memcpy(step->at, step->bytes, step->length);
+      break;
+    case STORE64:
+      __atomic_store_n((uint64_t *)(void *)step->at, step->value, __ATOMIC_RELEASE);
+      break;
+    case STORE_PAIR:
+      *(volatile pair *)(void *)step->at = (pair){step->value, step->value};
+      break;
+    case FLUSH:
+      cache_write_back(step->at, step->length);
+      break;
   }
+}
+
+static napi_value throw_after(napi_env env, int error, uint32_t done) {
+  napi_value thrown;
+  throw_errno(env, error, "planRun");
+  if (napi_get_and_clear_last_exception(env, &thrown) != napi_ok) return NULL;
+  napi_set_named_property(env, thrown, "done", make_u32(env, done));
+  napi_throw(env, thrown);
+  return NULL;
+}
+
+// Returns an errno; ESTALE: a look failed.
+static int run_step(uint32_t window, uint32_t guard, const double *operands, const uint8_t *bytes, size_t available) {
+  struct step step = {.type = (int)operands[0]};
+  if (step.type == LOOK) return guard_check(guard);
+  if (step.type == FENCE) {
+    cache_fence();
+    return 0;
+  }
+  uint64_t at = (uint64_t)operands[1];
+  if (step.type == STORE) {
+    uint64_t from = (uint64_t)operands[2];
+    step.length = (uint64_t)operands[3];
+    if (from > available || step.length > available - from) return ERANGE;
+    step.bytes = bytes + from;
+  } else if (step.type == STORE64 || step.type == STORE_PAIR) {
+    step.value = (uint64_t)operands[2];
+    step.length = step.type == STORE64 ? 8 : sizeof(pair);
+    if (at % step.length != 0) return EINVAL;
+  } else if (step.type == FLUSH) {
+    step.length = (uint64_t)operands[2];
+  } else {
+    return EINVAL;
+  }
+  int error;
+  step.at = window_acquire(window, at, step.length, true, &error);
+  if (step.at == NULL) return error;
+  error = guarded_run(do_step, &step);
   window_release(window);
-  if (error != 0) return throw_errno(env, error, "logAppend");
-  napi_create_string_utf8(env, outcome, NAPI_AUTO_LENGTH, &result);
-  return result;
+  return error;
+}
+
+// planRun(window, guard, steps, bytes): how many steps were done. Fewer than there are: the next one is a look that
+// failed. Throws EIO and what window_acquire says, with the number of steps done as `done`.
+static napi_value plan_run(napi_env env, napi_callback_info info) {
+  napi_value values[MAX_ARGUMENTS];
+  uint32_t window, guard;
+  void *data;
+  uint8_t *bytes;
+  size_t count, available;
+  if (!read_arguments(env, info, 4, values) || !arg_u32(env, values[0], &window) || !arg_u32(env, values[1], &guard) ||
+      !arg_array(env, values[2], napi_float64_array, &data, &count) || !arg_bytes(env, values[3], &bytes, &available))
+    return NULL;
+  const double *steps = data;
+  if (count % STEP_DOUBLES != 0) return throw_errno(env, EINVAL, "planRun");
+  for (size_t at = 0; at < count; at++) {
+    // Integers in [0, 2^53): nothing below overflows.
+    if (!(steps[at] >= 0 && steps[at] < 9007199254740992.0) || steps[at] != (double)(uint64_t)steps[at])
+      return throw_errno(env, ERANGE, "planRun");
+  }
+  uint32_t done = 0;
+  for (; done < count / STEP_DOUBLES; done++) {
+    int error = run_step(window, guard, steps + (size_t)done * STEP_DOUBLES, bytes, available);
+    if (error == ESTALE) break;
+    if (error != 0) return throw_after(env, error, done);
+  }
+  return make_u32(env, done);
 }
 
 static void prepare_locks(void) {
@@ -227,5 +263,5 @@ void log_register(napi_env env, napi_value exports) {
   export_function(env, exports, "guardUpdate", guard_update);
   export_function(env, exports, "guardDestroy", guard_destroy);
   export_function(env, exports, "guardHolds", guard_holds);
-  export_function(env, exports, "logAppend", log_append);
+  export_function(env, exports, "planRun", plan_run);
 }

@@ -9,7 +9,6 @@ const LENGTH = 2 ** 20;
 const GUARD = 8192;
 const GUARD_LENGTH = 4096;
 const LOG = 65536;
-const ENTRY = 544;
 
 let folder = "";
 before(() => {
@@ -46,7 +45,6 @@ function open(name: string, writable = true) {
 }
 
 const fails = (code: string, call: () => unknown) => assert.throws(call, { code });
-const entries = (count: number) => Buffer.from(Array.from({ length: count * ENTRY }, (_, at) => (at * 31) & 0xff));
 
 describe("a guard", () => {
   for (const invalidate of [false, true]) {
@@ -97,69 +95,75 @@ describe("a guard", () => {
   });
 });
 
-describe("append", () => {
-  it("stores the entries and both counters, nothing else", () => {
-    using log = open("append");
-    const bytes = entries(3);
-    assert.equal(native.logAppend(log.window, LOG, log.guard, 5, bytes), "appended");
-    const found = log.read(LOG, 48 + 9 * ENTRY);
-    const expected = Buffer.alloc(found.length);
-    expected.writeBigUInt64LE(8n, 32);
-    expected.writeBigUInt64LE(8n, 40);
-    bytes.copy(expected, 48 + 5 * ENTRY);
-    assert.ok(found.equals(expected));
+const LOOK = [0, 0, 0, 0];
+const FENCE = [4, 0, 0, 0];
+const store = (at: number, from: number, length: number) => [1, at, from, length];
+const store64 = (at: number, value: number) => [2, at, value, 0];
+const storePair = (at: number, value: number) => [5, at, value, 0];
+const flush = (at: number, length: number) => [3, at, length, 0];
+const run = (on: { window: number; guard: number }, steps: number[][], bytes = new Uint8Array(0)) =>
+  native.planRun(on.window, on.guard, Float64Array.from(steps.flat()), bytes);
+
+describe("a plan", () => {
+  it("stores what its steps say, nothing else", () => {
+    using log = open("plan");
+    const bytes = Buffer.from(Array.from({ length: 300 }, (_, at) => (at * 31) & 0xff));
+    const steps = [
+      LOOK,
+      store(LOG + 48, 100, 200),
+      flush(LOG + 48, 200),
+      FENCE,
+      store64(LOG + 40, 2 ** 40 + 3),
+      storePair(LOG, 9),
+      LOOK,
+    ];
+    assert.equal(run(log, steps, bytes), steps.length);
+    const expected = Buffer.alloc(400);
+    bytes.copy(expected, 48, 100, 300);
+    expected.writeBigUInt64LE(2n ** 40n + 3n, 40);
+    for (const at of [0, 8]) expected.writeBigUInt64LE(9n, at);
+    assert.ok(log.read(LOG, 400).equals(expected));
   });
 
-  it("stores the first entry of a transaction last, so that a part of it is never valid", () => {
-    using log = open("half");
-    const index = Math.floor((4096 - 48) / ENTRY) - 1; // the entry after it does not fit on the first page
-    ftruncateSync(log.fd, LOG + 4096);
-    fails("EIO", () => native.logAppend(log.window, LOG, log.guard, index, entries(2)));
-    const first = log.read(LOG + 48 + index * ENTRY, ENTRY);
-    assert.ok(first.every((byte) => byte === 0));
-    ftruncateSync(log.fd, LENGTH);
-  });
-
-  it("by a stale owner writes nothing", () => {
-    using log = open("stale");
-    log.disturb();
-    assert.equal(native.logAppend(log.window, LOG, log.guard, 0, entries(1)), "stale");
-    assert.ok(log.read(LOG, 4096).every((byte) => byte === 0));
-  });
-
-  it("is unknown when the owner became stale on the way", () => {
-    using log = open("unknown");
-    // A guard over the counters fails exactly between the first check and the second.
-    const guard = native.guardCreate(log.window, LOG, Buffer.alloc(48), false);
-    assert.equal(native.logAppend(log.window, LOG, guard, 0, entries(1)), "unknown");
-    assert.equal(native.load64(log.window, LOG + 40), 1n);
+  it("ends at a look that fails: the first, or one whose guard changed on the way", () => {
+    using log = open("looks");
+    // A guard over a counter fails exactly between two looks.
+    const guard = native.guardCreate(log.window, LOG, Buffer.alloc(8), false);
+    const steps = [LOOK, store64(LOG, 7), FENCE, LOOK, store64(LOG + 8, 7)];
+    assert.equal(run({ ...log, guard }, steps), 3);
+    assert.deepEqual([native.load64(log.window, LOG), native.load64(log.window, LOG + 8)], [7n, 0n]);
+    assert.equal(run({ ...log, guard }, steps), 0);
     native.guardDestroy(guard);
   });
 
-  it("refuses a range outside the window, halves of entries and odd places", () => {
+  it("refuses steps outside the window or the bytes, odd places and numbers that are none", () => {
     using log = open("bad");
-    const last = Math.floor((LENGTH - LOG - 48) / ENTRY) - 1;
-    assert.equal(native.logAppend(log.window, LOG, log.guard, last, entries(1)), "appended");
-    fails("ERANGE", () => native.logAppend(log.window, LOG, log.guard, last, entries(2)));
-    fails("ERANGE", () => native.logAppend(log.window, LOG, log.guard, Number.MAX_SAFE_INTEGER, entries(1)));
-    fails("ERANGE", () => native.logAppend(log.window, 2 ** 52, log.guard, 0, entries(1)));
-    fails("EINVAL", () => native.logAppend(log.window, LOG, log.guard, 0, new Uint8Array(543)));
-    fails("EINVAL", () => native.logAppend(log.window, LOG, log.guard, 0, new Uint8Array(0)));
-    fails("EINVAL", () => native.logAppend(log.window, LOG + 8, log.guard, 0, entries(1)));
-    fails("EBADF", () => native.logAppend(log.window, LOG, 4242, 0, entries(1)));
-    fails("EBADF", () => native.logAppend(0, LOG, log.guard, 0, entries(1)));
+    fails("ERANGE", () => run(log, [store(LENGTH - 10, 0, 11)], new Uint8Array(11)));
+    fails("ERANGE", () => run(log, [store(LOG, 1, 10)], new Uint8Array(10)));
+    fails("ERANGE", () => run(log, [store(LOG, 2 ** 52, 2 ** 52)], new Uint8Array(10)));
+    fails("ERANGE", () => run(log, [store64(LENGTH, 1)]));
+    fails("EINVAL", () => run(log, [store64(LOG + 4, 1)]));
+    fails("EINVAL", () => run(log, [storePair(LOG + 8, 1)]));
+    fails("EINVAL", () => run(log, [[6, 0, 0, 0]]));
+    fails("EINVAL", () => native.planRun(log.window, log.guard, new Float64Array(3), new Uint8Array(0)));
+    for (const odd of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
+      fails("ERANGE", () => run(log, [store64(LOG, odd)]));
+    }
+    fails("EBADF", () => run({ ...log, guard: 4242 }, [LOOK]));
+    fails("EBADF", () => run({ ...log, window: 0 }, [store64(LOG, 1)]));
+    assert.ok(log.read(LOG, 4096).every((byte) => byte === 0));
   });
 
   it("through a read-only window is EROFS", () => {
     using log = open("readonly", false);
-    fails("EROFS", () => native.logAppend(log.window, LOG, log.guard, 0, entries(1)));
+    fails("EROFS", () => run(log, [store64(LOG, 1)]));
   });
 
-  it("onto memory that fails throws EIO and publishes nothing", () => {
-    using log = open("append-eio");
-    ftruncateSync(log.fd, LOG + 4096);
-    fails("EIO", () => native.logAppend(log.window, LOG, log.guard, 7, entries(1)));
-    assert.equal(native.load64(log.window, LOG + 40), 0n);
+  it("says how far it came when the memory fails", () => {
+    using log = open("plan-eio");
+    ftruncateSync(log.fd, LOG);
+    const steps = [store64(GUARD - 8, 1), LOOK, store64(LOG + 4096, 1)];
+    assert.throws(() => run(log, steps), { code: "EIO", done: 2 });
     ftruncateSync(log.fd, LENGTH);
   });
 });

@@ -1,4 +1,4 @@
-/** Calls of log.c: appending to a log, and the guard that every append and every data write checks. */
+/** Calls of log.c: the guard that every append and every data write compares, and the steps of an append. */
 export interface LogCalls {
   /**
    * Remembers bytes [offset, offset + expected.length) of `window` as what must still be there: the volume's
@@ -12,17 +12,11 @@ export interface LogCalls {
   /** True when the memory still holds what is expected. */
   guardHolds(guard: number): boolean;
   /**
-   * One append: check the guard; write `entries` (whole entries of 544 bytes, with their CRCs) at slot `index` of the
-   * log at `logOffset`, the first one last; flush, fence; both counters to `index + count`, flush, fence; check
-   * again (design 4). Returns "appended"; "stale" when the guard failed before anything was written; "unknown" when
-   * it or the memory failed after the counters were stored: whether readers see the entries is for the successor to
-   * decide. Throws before that: EIO (nothing is published), ERANGE, EROFS, EBADF.
+   * Carries out `steps`, four numbers each: 0 look (compares the guard), 1 store (offset in the window, offset in
+   * `bytes`, length), 2 store of eight aligned bytes (offset, value), 3 flush (offset, length), 4 fence, 5 store of
+   * one value into two eights, sixteen aligned bytes at once (offset, value). Answers how many
+   * were done: fewer than there are when the next one is a look that failed. Throws EIO, ERANGE, EROFS, EBADF, EINVAL;
+   * the error's `done` says how many were.
    */
-  logAppend(
-    window: number,
-    logOffset: number,
-    guard: number,
-    index: number,
-    entries: Uint8Array,
-  ): "appended" | "stale" | "unknown";
+  planRun(window: number, guard: number, steps: Float64Array, bytes: Uint8Array): number;
 }

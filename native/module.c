@@ -52,6 +52,16 @@ bool arg_bool(napi_env env, napi_value value, bool *out) {
   return napi_get_value_bool(env, value, out) == napi_ok || wrong_type(env, "a boolean");
 }
 
+bool arg_array(napi_env env, napi_value value, napi_typedarray_type wanted, void **data, size_t *length) {
+  bool typed = false;
+  napi_typedarray_type type;
+  if (napi_is_typedarray(env, value, &typed) == napi_ok && typed &&
+      napi_get_typedarray_info(env, value, &type, length, data, NULL, NULL) == napi_ok && type == wanted)
+    return true;
+  napi_throw_type_error(env, NULL, "argument must be a typed array of the documented kind");
+  return false;
+}
+
 bool arg_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
   bool typed = false;
   napi_typedarray_type type;

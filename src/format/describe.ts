@@ -76,7 +76,7 @@ export function describeEntry(entry: LogEntry): JsonObject {
         ...(entry.kind === "symlink" ? { symlinkTarget: utf8(entry.symlinkTarget) } : {}),
       };
     case "filler":
-      return { type: "filler", first: entry.first, epoch: entry.epoch, nodeIdHash: entry.nodeIdHash };
+      return { type: "filler", first: entry.first, run: entry.run, epoch: entry.epoch, nodeIdHash: entry.nodeIdHash };
     case "unknown":
       return { type: "unknown", code: entry.code };
   }

@@ -14,7 +14,15 @@ import {
 } from "./extension-structs.ts";
 import type { Finding, FindingCode } from "./finding.ts";
 import { decodeIndex } from "./integers.ts";
-import type { Extent, Layout, Link, LogEntry, Time } from "./log-entry.ts";
+import {
+  type Extent,
+  FILLER_RUN,
+  FORMER_FILLER_RUN,
+  type Layout,
+  type Link,
+  type LogEntry,
+  type Time,
+} from "./log-entry.ts";
 import {
   AddDaxdevStruct,
   ENTRY_CRC_OFFSET,
@@ -261,9 +269,14 @@ export class EntryDecoder {
   #filler(at: number): LogEntry {
     this.#checkVersion(this.#view.getUint32(at + FillerStruct.offsets.xf_version, true));
     const hash = at + FillerStruct.offsets.xf_node_hash;
+    const run = this.#view.getUint32(at + FillerStruct.offsets.xf_run, true);
+    if (run > FILLER_RUN) {
+      throw new Malformed("ENTRY_MALFORMED", `a run of ${run} fillers: the longest has ${FILLER_RUN}`);
+    }
     return {
       type: "filler",
       first: this.#checkedSize(at + FillerStruct.offsets.xf_first, "xf_first"),
+      run: run === 0 ? FORMER_FILLER_RUN : run,
       epoch: this.#checkedSize(at + FillerStruct.offsets.xf_epoch, "xf_epoch"),
       nodeIdHash: this.#bytes.toString("hex", hash, hash + 8),
     };

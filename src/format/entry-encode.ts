@@ -14,7 +14,17 @@ import {
   TrailerStruct,
 } from "./extension-structs.ts";
 import { encodeIndex } from "./integers.ts";
-import type { Extent, FileEntry, Layout, Link, LogEntry, NodeEntry, RelinkEntry, Time } from "./log-entry.ts";
+import {
+  type Extent,
+  type FileEntry,
+  FORMER_FILLER_RUN,
+  type Layout,
+  type Link,
+  type LogEntry,
+  type NodeEntry,
+  type RelinkEntry,
+  type Time,
+} from "./log-entry.ts";
 import {
   AddDaxdevStruct,
   ENTRY_CRC_OFFSET,
@@ -117,6 +127,7 @@ function payloadOf(entry: LogEntry): Uint8Array {
         xf_epoch: entry.epoch,
         xf_node_hash: Buffer.from(entry.nodeIdHash, "hex"),
         xf_first: entry.first,
+        xf_run: entry.run === FORMER_FILLER_RUN ? 0 : entry.run,
       });
     case "unknown":
       return entry.payload;

@@ -47,7 +47,8 @@ export const FillerStruct = new Struct("famfs_x_filler", 520, {
   xf_epoch: { at: 8, type: "size" },
   xf_node_hash: { at: 16, type: "bytes", length: 8 },
   xf_first: { at: 24, type: "size" }, // index of the first filler of the run
-  xf_reserved: { at: 32, type: "pad", length: 488 },
+  xf_run: { at: 32, type: "u32" }, // entries of the run; 0: nine, as the first programs wrote it
+  xf_reserved: { at: 36, type: "pad", length: 484 },
 });
 
 export const MAX_NAME = 255;

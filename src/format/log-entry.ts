@@ -105,19 +105,32 @@ export interface NodeEntry {
 /** Most entries that one counter update publishes. */
 export const MAX_TRANSACTION = 8;
 
-/** Entries of a run of fillers: one more than any transaction, so that the last is out of its reach. */
-export const FILLER_RUN = MAX_TRANSACTION + 1;
+/**
+ * Entries of a run of fillers. Three more than a transaction, because entries share cache lines, and a late line tears
+ * what shares it: that of a late transaction the ninth, so the tenth is whole and speaks for the run; and that of a late
+ * tenth, of a taker that lost the log in turn, the eleventh.
+ */
+export const FILLER_RUN = MAX_TRANSACTION + 3;
+
+/** The one of a run that is stored first. */
+export const SPEAKING_FILLER = FILLER_RUN - 2;
+
+/** What the first programs wrote; such runs count as they are. */
+export const FORMER_FILLER_RUN = MAX_TRANSACTION + 1;
 
 /**
  * Extension: what a taker writes before anything else when the old owner did not release. The one transaction that the
- * old owner may still be writing falls into the run. Nothing in [first, first + FILLER_RUN) is ever applied, whatever
- * it is, as long as one filler there says so that lies in no run of a later epoch; and readers go past next_index when
+ * old owner may still be writing falls into the run. Nothing in [first, first + run) is ever applied, whatever
+ * it is, as long as one filler there says so that lies in no run that begins later; and readers go past next_index when
  * the entry there belongs to a run, because a late store of the old owner may have lowered it.
  */
 export interface FillerEntry {
   readonly type: "filler";
   /** Index of the first of this run of fillers. */
   readonly first: number;
+  /** Entries of the run: at most FILLER_RUN. */
+  readonly run: number;
+  /** 0 but in those of the first programs, as is the hash: takers whose runs begin at one place store the same bytes. */
   readonly epoch: number;
   /** 16 hex digits. */
   readonly nodeIdHash: string;

@@ -166,7 +166,7 @@ test("further regions are numbered in order, and hold files behind their first u
 test("entries that stock ignores change nothing; extensions on a stock volume are reported", () => {
   const stock = tree(false);
   const unknown: LogEntry = { type: "unknown", code: 77, payload: new Uint8Array(520) };
-  const filler: LogEntry = { type: "filler", first: 0, epoch: 1, nodeIdHash: "00".repeat(8) };
+  const filler: LogEntry = { type: "filler", first: 0, run: 10, epoch: 1, nodeIdHash: "00".repeat(8) };
   assert.deepEqual(replay(stock, { type: "delete" }, { type: "invalid" }, unknown), ["ENTRY_TYPE_UNKNOWN"]);
   assert.deepEqual(replay(stock, file("f", 5), unlink(3), filler), ["EXTENSION_IN_STOCK", "EXTENSION_IN_STOCK"]);
   assert.deepEqual(paths(stock), ["f"]);

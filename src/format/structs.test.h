@@ -102,7 +102,8 @@ struct famfs_x_filler {
   uint64_t xf_epoch;
   uint8_t xf_node_hash[8];
   uint64_t xf_first;
-  uint8_t xf_reserved[488];
+  uint32_t xf_run;
+  uint8_t xf_reserved[484];
 };
 
 struct famfs_x_volume_record {

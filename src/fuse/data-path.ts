@@ -162,7 +162,7 @@ export class DataPath {
       ? this.#native.fuseCopyIn(guard, window, this.#segments, count, this.#bytes, DATA_AT)
       : this.#native.fuseReplyWrite(this.worker, guard, window, count, DATA_AT);
     // The owner of the tree judges whether it is really stale: the claims may have changed for a good reason.
-    if (errno === ERRNO.ESTALE) {
+    if (errno === ERRNO.ESTALE || errno === ERRNO.ECANCELED) {
       return this.#passOn();
     }
     if (extending && errno === 0) this.#memory.extend(map, end);

@@ -146,7 +146,7 @@ const WRITE: Handler<number> = {
         on.write(handle, offset, data.subarray(0, length));
         return length;
       } catch (error) {
-        if (attempt === WRITE_ATTEMPTS || !hasCode(error, "WRITE_PAST_END")) throw error;
+        if (attempt === WRITE_ATTEMPTS || !hasCode(error, "WRITE_PAST_END", "OWNER_STALE")) throw error;
       }
     }
   },

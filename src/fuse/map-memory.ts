@@ -64,6 +64,12 @@ export class MapMemory {
     if (errno === ERRNO.ESTALE) {
       throw new FamfsError("OWNER_STALE", `node ${handle.nodeid}: the volume changed hands, nothing was written`);
     }
+    if (errno === ERRNO.ECANCELED) {
+      throw new FamfsError(
+        "OWNER_STALE",
+        `node ${handle.nodeid}: the volume changed hands while bytes were being stored`,
+      );
+    }
     if (errno !== 0) throw new FamfsError("MEMORY_ERROR", `node ${handle.nodeid}: write to memory: errno ${errno}`);
     if (!sealed) this.#memory.extend(handle.map, end);
     this.#memory.mapDoubles[(handle.map * MAP.words + MAP.lastWriteMs) / 2] = Date.now();

@@ -11,6 +11,7 @@ import {
   encodeEntries,
   encodeEntry,
   entryOffset,
+  FORMER_FILLER_RUN,
   LOG_COUNTERS_OFFSET,
   type LogEntry,
   MAX_TRANSACTION,
@@ -83,7 +84,7 @@ async function scene() {
       window.flush(logOffset + LOG_COUNTERS_OFFSET, 16);
     },
     fillers: (first: number): LogEntry[] =>
-      nine("").map(() => ({ type: "filler", first, epoch: 2, nodeIdHash: "00".repeat(8) })),
+      nine("").map(() => ({ type: "filler", first, run: FORMER_FILLER_RUN, epoch: 2, nodeIdHash: "00".repeat(8) })),
     sleep: (milliseconds: number) => {
       now += milliseconds;
     },
@@ -246,7 +247,7 @@ test("an entry that was delivered and then replaced by a filler is retracted", a
 
 test("a filler that does not count retracts nothing: readers would begin again for ever", async () => {
   const filler = (first: number, epoch: number): LogEntry => {
-    return { type: "filler", first, epoch, nodeIdHash: "00".repeat(8) };
+    return { type: "filler", first, run: FORMER_FILLER_RUN, epoch, nodeIdHash: "00".repeat(8) };
   };
   {
     await using log = await scene();
@@ -283,7 +284,7 @@ test("an idle poll is one load; a limit cuts a poll and says so", async () => {
 test("a stock volume knows no fillers", async () => {
   await using volume = await simulatedVolume({ format: { stock: true } });
   const media = await volume.open();
-  const filler: LogEntry = { type: "filler", first: 0, epoch: 1, nodeIdHash: "00".repeat(8) };
+  const filler: LogEntry = { type: "filler", first: 0, run: 10, epoch: 1, nodeIdHash: "00".repeat(8) };
   media.window.copyIn(media.logOffset + entryOffset(0), encodeEntries(0, [directory("a"), filler, directory("b")]));
   media.window.store64(media.logOffset + LOG_COUNTERS_OFFSET + 8, 1n);
   assert.deepEqual(

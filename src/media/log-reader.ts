@@ -1,14 +1,15 @@
 import {
+  type Decoded,
   ENTRY_SIZE,
   EntryDecoder,
   ExtensionType,
   entriesInRuns,
-  entryOffset,
   FILLER_RUN,
   type FillerEntry,
   type Finding,
   isInRun,
   LOG_COUNTERS_OFFSET,
+  LOG_HEADER_SIZE,
   LOG_NEXT_INDEX_OFFSET,
   type LogEntry,
   type PlacedFiller,
@@ -34,8 +35,27 @@ export interface Polled {
   readonly retracted: boolean;
 }
 
+/** How entries lie in a log. Only the model of the ownership protocol has others than the format's: smaller ones. */
+export interface EntryShape {
+  readonly size: number;
+  /** Entries of the longest run of fillers. */
+  readonly run: number;
+  decoder(
+    buffer: Uint8Array,
+    extended: boolean,
+  ): Pick<EntryDecoder, "check" | "typeCode"> & {
+    decode(base: number, index: number): Decoded;
+  };
+}
+
+const FORMAT: EntryShape = {
+  size: ENTRY_SIZE,
+  run: FILLER_RUN,
+  decoder: (buffer, extended) => new EntryDecoder(buffer, extended),
+};
+
 export interface LogPlace {
-  readonly window: Window;
+  readonly window: Pick<Window, "load64" | "copyOut" | "invalidate">;
   /** Of the log in the window. */
   readonly logOffset: number;
   readonly lastIndex: number;
@@ -43,6 +63,7 @@ export interface LogPlace {
   readonly extended: boolean;
   /** Whether the caches of all hosts agree by themselves; otherwise lines are dropped before they are read. */
   readonly coherent: boolean;
+  readonly shape?: EntryShape;
 }
 
 /** Where a log ends for a reader. */
@@ -54,8 +75,6 @@ export interface LogEnd {
 
 const NOTHING: Polled = { entries: [], findings: [], more: false, retracted: false };
 const CHUNK = 512;
-/** A filler says something about entries nearer than FILLER_RUN, and another one that near may outbid it. */
-const AROUND = 2 * (FILLER_RUN - 1);
 /**
  * Entries of one piece. Small, so that what was decoded is forgotten before the next piece: with 32,768 the garbage
  * collector copied all of them (bench/replay.ts, 15,420 entries: 195 ms, with 1,024 132 ms, on a busy machine).
@@ -87,7 +106,10 @@ export class LogReader {
   readonly #place: LogPlace;
   readonly #clock: () => number;
   readonly #buffer: Uint8Array;
-  readonly #decoder: EntryDecoder;
+  readonly #decoder: ReturnType<EntryShape["decoder"]>;
+  readonly #size: number;
+  /** A filler says something about entries nearer than a run is long, and another one that near may outbid it. */
+  readonly #around: number;
   #next = 0;
   /** The counter as last seen, while everything below it has been delivered. */
   #seen: bigint | undefined;
@@ -100,8 +122,11 @@ export class LogReader {
   constructor(place: LogPlace, clock: () => number = () => performance.now()) {
     this.#place = place;
     this.#clock = clock;
-    this.#buffer = new Uint8Array((CHUNK + 2 * AROUND) * ENTRY_SIZE);
-    this.#decoder = new EntryDecoder(this.#buffer, place.extended);
+    const shape = place.shape ?? FORMAT;
+    this.#size = shape.size;
+    this.#around = 2 * (shape.run - 1);
+    this.#buffer = new Uint8Array((CHUNK + 2 * this.#around) * this.#size);
+    this.#decoder = shape.decoder(this.#buffer, place.extended);
   }
 
   /** Index of the next entry to be delivered. */
@@ -188,6 +213,10 @@ export class LogReader {
     return this.#scan(from, to).bad;
   }
 
+  #offsetOf(index: number): number {
+    return LOG_HEADER_SIZE + index * this.#size;
+  }
+
   #loadCounter(): bigint {
     const { window, logOffset, coherent } = this.#place;
     if (!coherent) window.invalidate(logOffset + LOG_NEXT_INDEX_OFFSET, 8);
@@ -201,12 +230,12 @@ export class LogReader {
   /** Copies entries [index, index + count) and those around them. */
   #copyAround(index: number, count: number): Copied {
     const { window, logOffset, lastIndex, coherent, extended } = this.#place;
-    const around = extended ? AROUND : 0;
+    const around = extended ? this.#around : 0;
     const first = Math.max(0, index - around);
     const copied = { first, count: Math.min(lastIndex + 1, index + count + around) - first };
-    const offset = logOffset + entryOffset(first);
-    if (!coherent) window.invalidate(offset, copied.count * ENTRY_SIZE);
-    window.copyOut(offset, this.#buffer.subarray(0, copied.count * ENTRY_SIZE));
+    const offset = logOffset + this.#offsetOf(first);
+    if (!coherent) window.invalidate(offset, copied.count * this.#size);
+    window.copyOut(offset, this.#buffer.subarray(0, copied.count * this.#size));
     return copied;
   }
 
@@ -224,7 +253,7 @@ export class LogReader {
           records.push({ index, entry: filler });
           continue;
         }
-        const base = (index - copied.first) * ENTRY_SIZE;
+        const base = (index - copied.first) * this.#size;
         const bad = this.#decoder.check(base, index) && this.#checkAgain(base, index);
         if (bad !== undefined) return { records, findings, next: index, bad };
         const decoded = this.#decoder.decode(base, index);
@@ -244,7 +273,7 @@ export class LogReader {
   #runs({ first, count }: Copied): Map<number, FillerEntry> {
     const fillers: PlacedFiller[] = [];
     for (let slot = 0; this.#place.extended && slot < count; slot++) {
-      const base = slot * ENTRY_SIZE;
+      const base = slot * this.#size;
       const index = first + slot;
       if (this.#decoder.typeCode(base) !== ExtensionType.FILLER) continue;
       if (this.#decoder.check(base, index) !== undefined) continue;
@@ -257,9 +286,9 @@ export class LogReader {
   /** A bad entry may be one whose lines this host still has in its caches. */
   #checkAgain(base: number, index: number): Finding | undefined {
     const { window, logOffset } = this.#place;
-    const offset = logOffset + entryOffset(index);
-    window.invalidate(offset, ENTRY_SIZE);
-    window.copyOut(offset, this.#buffer.subarray(base, base + ENTRY_SIZE));
+    const offset = logOffset + this.#offsetOf(index);
+    window.invalidate(offset, this.#size);
+    window.copyOut(offset, this.#buffer.subarray(base, base + this.#size));
     return this.#decoder.check(base, index);
   }
 
@@ -284,7 +313,7 @@ export class LogReader {
         if (isDoubtful) comparedTo = index + CHUNK;
       }
       this.#recent.push(record);
-      if (this.#recent.length > AROUND) this.#recent.shift();
+      if (this.#recent.length > this.#around) this.#recent.shift();
     }
     return undefined;
   }
@@ -295,7 +324,7 @@ export class LogReader {
    */
   #replaced(delivered: readonly LogRecord[]): number | undefined {
     const [{ index: from } = { index: 0 }] = delivered;
-    const runs = this.#runs(this.#copyAround(from, AROUND));
+    const runs = this.#runs(this.#copyAround(from, this.#around));
     const same = (was: LogEntry, now: FillerEntry | undefined) =>
       was.type === "filler" ? was.first === now?.first && was.epoch === now.epoch : now === undefined;
     return delivered.find(({ index, entry }) => !same(entry, runs.get(index)))?.index;

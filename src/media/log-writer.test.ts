@@ -98,7 +98,7 @@ test("after a release no filler is needed; without one the run is longer than an
   assert.equal(media.readSlot(1).value?.fillerIndex, 0);
   const { entries, findings } = media.poll();
   assert.deepEqual(findings, []);
-  assert.ok(entries.every(({ entry }) => entry.type === "filler" && entry.first === 0 && entry.epoch === 3));
+  assert.ok(entries.every(({ entry }) => entry.type === "filler" && entry.first === 0 && entry.run === FILLER_RUN));
 });
 
 test("an epoch that is not above all in the memory is refused", async () => {

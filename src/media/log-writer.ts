@@ -1,23 +1,20 @@
 import { randomBytes } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { native } from "../../native/index.ts";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 import {
   CHANGE_COUNTER_OFFSET,
+  CHANGE_RING_SLOTS,
   changeOffset,
   claimOffset,
   coverRanges,
   ENTRY_SIZE,
-  encodeChange,
-  encodeClaim,
   encodeEntries,
   encodeOwnerSlot,
   entryOffset,
   FILLER_RUN,
   GUARD_OFFSET,
-  type GuardRange,
+  guardLength,
   type Inspected,
-  inspectGuardRange,
   LOG_COUNTERS_OFFSET,
   LOG_NEXT_INDEX_OFFSET,
   type LogEntry,
@@ -31,6 +28,19 @@ import {
   type VolumeRecord,
 } from "../format/index.ts";
 import type { LogReader } from "./log-reader.ts";
+import { type Memory, perform, performPlan, performWaiting } from "./ownership/perform.ts";
+import {
+  appendPlan,
+  changePlan,
+  judge,
+  type OwnedLog,
+  release,
+  stale,
+  type TakenOver,
+  type Term,
+  takeOver,
+} from "./ownership/protocol.ts";
+import type { Plan } from "./ownership/steps.ts";
 import type { Window } from "./window.ts";
 
 /** Who takes the log over. */
@@ -55,38 +65,38 @@ export interface OwnableVolume {
   readonly position: number;
   isCurrent(): boolean;
   guardBytes(): Uint8Array;
-  claims(): GuardRange;
   readSlot(slot: number): Inspected<OwnerSlot>;
-  ownerSlots(): { readonly slots: readonly OwnerSlot[] };
   createReader(): LogReader;
 }
 
-/** How long a taker waits, in sum, for entries below the counter that are not valid yet. */
-const ARRIVAL_MS = 1000;
+/** How often a plan is begun again because claims changed and left the log ours. */
+const TRIES = 8;
 
-/** The log in the hands of its owner. Every append checks the claims before and after (design 4). */
+/**
+ * The log in the hands of its owner: carries out the steps of the ownership protocol (ownership/protocol.ts), appends
+ * and changes as one call of the addon each.
+ */
 export class LogWriter implements AsyncDisposable {
   readonly media: OwnableVolume;
   readonly taker: Taker;
   /** Names the native guard: file maps carry it, so that every data write checks it. */
   readonly guard: number;
-  readonly #record: VolumeRecord;
-  readonly #claim: OwnerClaim;
+  /** Nobody can still be writing what the former owner began; otherwise contents are doubtful everywhere. */
+  readonly clean: boolean;
+  readonly #term: Term;
   #page: OwnerSlot;
-  #nextIndex = 0;
+  #nextIndex: number;
   #open = true;
 
-  private constructor(
-    media: OwnableVolume,
-    record: VolumeRecord,
-    state: { taker: Taker; claim: OwnerClaim; page: OwnerSlot; guard: number },
-  ) {
+  private constructor(media: OwnableVolume, taker: Taker, page: OwnerSlot, taken: TakenOver) {
     this.media = media;
-    this.taker = state.taker;
-    this.guard = state.guard;
-    this.#record = record;
-    this.#claim = state.claim;
-    this.#page = state.page;
+    this.taker = taker;
+    this.clean = taken.clean;
+    this.#term = taken.term;
+    this.#nextIndex = taken.nextIndex;
+    this.#page = page;
+    // What was judged, never what is there by now.
+    this.guard = native.guardCreate(media.window.id, GUARD_OFFSET, taken.term.expected, !media.coherent);
   }
 
   /** See `VolumeMedia.takeOver`. Leaves the claim behind when it fails later: a successor outbids it. */
@@ -98,14 +108,11 @@ export class LogWriter implements AsyncDisposable {
     if (!(Number.isSafeInteger(taker.slot) && taker.slot >= 0 && taker.slot < record.slots)) {
       throw new FamfsError("INVALID_ARGUMENT", `owner slot ${taker.slot}: the volume has ${record.slots}`);
     }
-    const before = media.claims();
-    if (!media.isCurrent()) throw stale(record, "its region was given to another volume");
-    if (!(Number.isSafeInteger(taker.epoch) && taker.epoch > before.highestEpoch)) {
-      throw stale(record, `epoch ${taker.epoch} is not above epoch ${before.highestEpoch} in the memory`);
+    if (!(Number.isSafeInteger(taker.epoch) && taker.epoch > 0)) {
+      throw stale(record, `epoch ${taker.epoch} is none`);
     }
-    // Clean: whoever had the log said that it appends nothing more. Otherwise one append may still be on its way.
-    const clean = before.highestEpoch === 0 || before.owner?.released === true;
-
+    // The page of a slot is not written before it is known whose region this is.
+    if (!media.isCurrent()) throw stale(record, "its region was given to another volume");
     const own = media.readSlot(taker.slot).value;
     const page: OwnerSlot = {
       slot: taker.slot,
@@ -122,18 +129,12 @@ export class LogWriter implements AsyncDisposable {
       nonce: randomBytes(16).toString("hex"),
       released: false,
     };
+    // What the node has reserved is known when its claim is seen.
     media.window.copyInDurable(slotPageOffset(taker.slot), encodeOwnerSlot(page));
-    // Before anything of the log is read: an old owner's append either is seen by what follows or sees this claim.
-    media.window.copyInDurable(claimOffset(taker.slot), encodeClaim(claim));
-    const guard = native.guardCreate(media.window.id, GUARD_OFFSET, media.guardBytes(), !media.coherent);
-    const writer = new LogWriter(media, record, { taker, claim, page, guard });
-    try {
-      await writer.#begin(clean);
-      return writer;
-    } catch (error) {
-      writer.#close();
-      throw error;
-    }
+    const taken = await performWaiting(takeOver(wordsOf(media, record), claim), memoryOf(media));
+    const writer = new LogWriter(media, taker, page, taken);
+    if (taken.filler !== undefined) writer.#writePage({ ...page, fillerIndex: taken.filler });
+    return writer;
   }
 
   /** Index that the next entry gets. */
@@ -167,10 +168,9 @@ export class LogWriter implements AsyncDisposable {
   holds(): boolean {
     if (!this.#open) return false;
     if (this.#guardHolds()) return true;
-    const bytes = this.media.guardBytes();
-    if (!this.#owns(bytes)) return false;
-    native.guardUpdate(this.guard, bytes);
-    return this.#guardHolds();
+    if (!judge(this.#term, this.media.guardBytes())) return false;
+    native.guardUpdate(this.guard, this.#term.expected);
+    return true;
   }
 
   /** Says which ranges unsealed files of this node hold; replaces what it said before. OWNER_STALE. */
@@ -181,17 +181,10 @@ export class LogWriter implements AsyncDisposable {
 
   /** Tells other nodes that a sealed file was written in place: its index, and a number that grows. OWNER_STALE. */
   recordChanged(file: number, generation: number, mtime: Time): void {
-    this.#checkOwner();
-    const { window } = this.media;
-    const counter = window.load64(CHANGE_COUNTER_OFFSET);
-    if (counter >= BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new FamfsError("VOLUME_RECORD_CORRUPT", `ring of changes: its counter is ${counter}`);
-    }
-    const sequence = Number(counter);
-    const change = { sequence, epoch: this.taker.epoch, file, generation, mtime };
-    window.copyInDurable(changeOffset(sequence), encodeChange(change));
-    window.store64(CHANGE_COUNTER_OFFSET, counter + 1n);
-    window.flush(CHANGE_COUNTER_OFFSET, 8);
+    const { changes } = this.#term;
+    const plan = changePlan(this.#term, { file, generation, mtime });
+    if (this.#carryOut(plan, `change of file ${file} in place`) !== undefined) this.#throwStale();
+    this.#term.changes = changes + 1;
   }
 
   /**
@@ -199,8 +192,7 @@ export class LogWriter implements AsyncDisposable {
    * The guard fails from now on. A no-op for a stale owner.
    */
   release(): void {
-    if (!this.holds()) return;
-    this.media.window.copyInDurable(claimOffset(this.taker.slot), encodeClaim({ ...this.#claim, released: true }));
+    if (this.#open) perform(release(this.#term), memoryOf(this.media));
   }
 
   /** Ends without a release, as a crash would; call `release` first to hand over. Data writes fail from now on. */
@@ -214,99 +206,58 @@ export class LogWriter implements AsyncDisposable {
     native.guardDestroy(this.guard);
   }
 
-  async #begin(clean: boolean): Promise<void> {
-    const { media } = this;
-    this.#checkOwner();
-    const reader = media.createReader();
-    const { end } = reader.end();
-    const from = Math.min(media.position, end);
-    let bad = reader.firstBad(from, end);
-    // Stores of the old owner may still be on their way.
-    for (let waitMs = 1; bad !== undefined && waitMs < ARRIVAL_MS; waitMs *= 2) {
-      await sleep(waitMs);
-      bad = reader.firstBad(from, end);
-    }
-    if (bad !== undefined) {
-      throw new FamfsError("LOG_CORRUPT", `${bad.message}; the log cannot be continued, run fsck`, {
-        details: { index: bad.index },
-      });
-    }
-    this.#nextIndex = end;
-    // In a full log no append can be on its way.
-    if (!clean && this.freeSlots > 0) this.#writeRun();
-    this.#storeCounters();
-    this.#checkOwner();
-  }
-
-  /**
-   * The last filler goes first: no late transaction reaches it, and it alone says all. The others are for stock tools,
-   * which stop at a slot that is not valid.
-   */
-  #writeRun(): void {
-    const { window, logOffset } = this.media;
-    const first = this.#nextIndex;
-    const { epoch } = this.taker;
-    const { nodeIdHash } = this.#claim;
-    const run = Array.from({ length: FILLER_RUN }, () => ({ type: "filler" as const, first, epoch, nodeIdHash }));
-    const bytes = encodeEntries(first, run);
-    const others = (FILLER_RUN - 1) * ENTRY_SIZE;
-    this.#writePage({ ...this.#page, fillerIndex: first });
-    this.#checkOwner();
-    window.copyInDurable(logOffset + entryOffset(first + FILLER_RUN - 1), bytes.subarray(others));
-    this.#checkOwner();
-    window.copyInDurable(logOffset + entryOffset(first), bytes.subarray(0, others));
-    this.#checkOwner();
-    this.#nextIndex = first + FILLER_RUN;
-  }
-
-  /** Raises counters that a late store lowered, so that stock tools see all of the log too. */
-  #storeCounters(): void {
-    const { window, logOffset } = this.media;
-    const next = BigInt(this.#nextIndex);
-    if (window.load64(logOffset + LOG_COUNTERS_OFFSET) === next && this.#publishedIndex() === next) return;
-    window.store64(logOffset + LOG_COUNTERS_OFFSET, next);
-    window.store64(logOffset + LOG_NEXT_INDEX_OFFSET, next);
-    window.flush(logOffset + LOG_COUNTERS_OFFSET, 16);
-  }
-
   #append(entries: readonly LogEntry[]): number {
     const { media } = this;
     const index = this.#nextIndex;
     if (entries.length > this.freeSlots) {
       throw new FamfsError(
         "LOG_FULL",
-        `the log of volume ${this.#record.name} has ${this.freeSlots} of ${media.logSlots} slots left, ${entries.length} are needed`,
+        `the log of volume ${this.#term.log.name} has ${this.freeSlots} of ${media.logSlots} slots left, ${entries.length} are needed`,
       );
     }
-    const bytes = encodeEntries(index, entries);
-    // The first refusal may be due to claims that changed and leave the log ours; `holds` judges them.
-    for (let tries = 0; tries < 8 && this.holds(); tries++) {
-      if (this.#publishedIndex() > BigInt(index)) {
-        throw stale(this.#record, `somebody appended: the log ends at ${this.#publishedIndex()}, not at ${index}`);
-      }
-      const outcome = this.#appendOnce(index, bytes);
-      if (outcome === "stale") continue;
-      // "unknown" although nothing speaks against us: the claims changed harmlessly, and the entries are there.
-      if (outcome === "appended" || (this.holds() && this.#isThere(index, bytes))) {
-        this.#nextIndex += entries.length;
-        return index;
-      }
+    if (this.#publishedIndex() > BigInt(index)) {
+      throw this.holds()
+        ? stale(this.#term.log, `somebody appended: the log ends at ${this.#publishedIndex()}, not at ${index}`)
+        : this.#stale();
+    }
+    const plan = appendPlan(this.#term.log, index, encodeEntries(index, entries));
+    const failed = this.#carryOut(plan, `append of log entry ${index}, which is not published`);
+    if (failed === 0) this.#throwStale();
+    if (failed !== undefined) {
       throw new FamfsError(
         "OWNER_STALE",
-        `log entries ${index} to ${index + entries.length - 1} of volume ${this.#record.name} were written while the ` +
+        `log entries ${index} to ${index + entries.length - 1} of volume ${this.#term.log.name} were written while the ` +
           "log was taken over: whether readers see them is for the new owner to decide",
         { details: { outcome: "unknown", index } },
       );
     }
-    throw stale(this.#record, "another node took the log over");
+    this.#nextIndex += entries.length;
+    return index;
   }
 
-  #appendOnce(index: number, bytes: Uint8Array): "appended" | "stale" | "unknown" {
-    const { window, logOffset } = this.media;
+  /**
+   * Carries out a plan that begins and ends with a look. Undefined when all of it counts; otherwise the place of the look
+   * that failed, or of what the memory refused once counters were stored. MEMORY_ERROR before that.
+   */
+  #carryOut(plan: Plan, what: string): number | undefined {
+    for (let tries = 0; tries < TRIES && this.#open; tries++) {
+      const failed = this.#carryOutOnce(plan, what);
+      if (failed === undefined) return undefined;
+      // Claims that changed may leave the log ours, e.g. the late release of a former owner.
+      if (!this.holds()) return failed;
+      if (failed > 0) return failed === plan.length - 1 ? undefined : failed;
+    }
+    return 0;
+  }
+
+  #carryOutOnce(plan: Plan, what: string): number | undefined {
     try {
-      return native.logAppend(window.id, logOffset, this.guard, index, bytes);
+      return performPlan(plan, this.guard, this.media.window);
     } catch (error) {
-      throw memoryError(this.media.window, `append of log entry ${index}, which is not published`, error);
+      const { done } = error as { done?: unknown };
+      const published = plan.findIndex(({ type }) => type === "store64" || type === "storePair");
+      if (typeof done !== "number" || done <= published) throw memoryError(this.media.window, what, error);
+      return done;
     }
   }
 
@@ -314,36 +265,24 @@ export class LogWriter implements AsyncDisposable {
     return this.media.window.load64(this.media.logOffset + LOG_NEXT_INDEX_OFFSET);
   }
 
-  #isThere(index: number, bytes: Uint8Array): boolean {
-    const { window, logOffset } = this.media;
-    const found = window.read(logOffset + entryOffset(index), bytes.byteLength);
-    const count = BigInt(bytes.byteLength / ENTRY_SIZE);
-    return Buffer.compare(found, bytes) === 0 && this.#publishedIndex() >= BigInt(index) + count;
-  }
-
   #guardHolds(): boolean {
     try {
       return native.guardHolds(this.guard);
     } catch (error) {
-      throw memoryError(this.media.window, `owner claims of volume ${this.#record.name}`, error);
+      throw memoryError(this.media.window, `owner claims of volume ${this.#term.log.name}`, error);
     }
   }
 
-  /** Whether `bytes`, a copy of the guard range, leave the log to this claim. */
-  #owns(bytes: Uint8Array): boolean {
-    const { identity, owner } = inspectGuardRange(bytes, this.#record.slots);
-    return (
-      identity?.volumeUuid === this.#record.volumeUuid &&
-      identity.generation === this.#record.generation &&
-      owner?.slot === this.#claim.slot &&
-      owner.epoch === this.#claim.epoch &&
-      owner.nonce === this.#claim.nonce &&
-      !owner.released
-    );
+  #checkOwner(): void {
+    if (!this.holds()) this.#throwStale();
   }
 
-  #checkOwner(): void {
-    if (!this.holds()) throw stale(this.#record, "another node took the log over, or this one gave it up");
+  #throwStale(): never {
+    throw this.#stale();
+  }
+
+  #stale(): FamfsError {
+    return stale(this.#term.log, "another node took it over, or this one gave it up");
   }
 
   #writePage(page: OwnerSlot): void {
@@ -352,10 +291,36 @@ export class LogWriter implements AsyncDisposable {
   }
 }
 
-function stale(record: VolumeRecord, why: string): FamfsError {
-  return new FamfsError("OWNER_STALE", `this node does not own the log of volume ${record.name}: ${why}`, {
-    details: { outcome: "nothing appended" },
-  });
+/** Where the words of the ownership protocol are in a volume. */
+function wordsOf(media: OwnableVolume, record: VolumeRecord): OwnedLog {
+  const { logOffset } = media;
+  return {
+    name: record.name,
+    identity: record,
+    guardAt: GUARD_OFFSET,
+    guardLength: guardLength(record.slots),
+    claimAt: claimOffset,
+    countersAt: logOffset + LOG_COUNTERS_OFFSET,
+    entryAt: (index) => logOffset + entryOffset(index),
+    entries: media.logSlots,
+    entrySize: ENTRY_SIZE,
+    run: FILLER_RUN,
+    encode: encodeEntries,
+    ring: { counterAt: CHANGE_COUNTER_OFFSET, changeAt: changeOffset, slots: CHANGE_RING_SLOTS },
+  };
+}
+
+function memoryOf(media: OwnableVolume): Memory {
+  const { window, coherent } = media;
+  return {
+    window,
+    coherent,
+    findEnd() {
+      const reader = media.createReader();
+      const { end } = reader.end();
+      return { end, bad: reader.firstBad(Math.min(media.position, end), end) };
+    },
+  };
 }
 
 /** An errno of the addon's log calls: they touch nothing but the memory. */

@@ -1,12 +1,16 @@
-import { native } from "../../native/index.ts";
 import { FamfsError, fromSystemError } from "../base/index.ts";
 import {
+  ENTRY_SIZE,
   encodeEntries,
+  entryOffset,
+  LOG_COUNTERS_OFFSET,
   LOG_NEXT_INDEX_OFFSET,
   type LogEntry,
   MAX_TRANSACTION,
   SUPERBLOCK_SIZE,
 } from "../format/index.ts";
+import { performPlan } from "./ownership/perform.ts";
+import { appendPlan, type LogPlaces } from "./ownership/protocol.ts";
 import type { VolumeMedia } from "./volume-media.ts";
 
 /**
@@ -78,7 +82,7 @@ export class StockLogWriter {
       });
     }
     try {
-      native.logAppend(window.id, logOffset, 0, index, encodeEntries(index, [...entries]));
+      performPlan(appendPlan(placesOf(logOffset), index, encodeEntries(index, [...entries])), 0, window);
     } catch (error) {
       if ((error as { code?: unknown }).code !== "EIO") throw fromSystemError(error, "append");
       throw window.noAnswer(`append of log entry ${index}, which is not published`, error);
@@ -96,4 +100,12 @@ export function whyNotOwner(media: VolumeMedia, systemUuid: string | undefined):
     `the file system in ${media.window.what} was formatted by the stock tools and belongs to the host with the system ` +
     `UUID ${owner}; this one ${here}: read it here, and write it there`
   );
+}
+
+function placesOf(logOffset: number): LogPlaces {
+  return {
+    countersAt: logOffset + LOG_COUNTERS_OFFSET,
+    entryAt: (index) => logOffset + entryOffset(index),
+    entrySize: ENTRY_SIZE,
+  };
 }

@@ -80,7 +80,6 @@ export function assembleTree(options: VolumeTreeOptions, { requireChangeable, ow
     nodes,
     space,
     ownership,
-    logger: options.logger,
     capacity: options.logCapacity,
     extended: options.extended,
   });

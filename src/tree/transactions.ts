@@ -1,5 +1,5 @@
-import { FamfsError, hasCode, type Logger } from "../base/index.ts";
-import { type LogEntry, ROOT_INDEX, type SealedTree } from "../format/index.ts";
+import { FamfsError, hasCode } from "../base/index.ts";
+import { type Finding, type LogEntry, ROOT_INDEX, type SealedTree } from "../format/index.ts";
 import { isHeld, type Nodes, type TreeNode } from "./nodes.ts";
 import type { Ownership } from "./ownership.ts";
 import type { Space } from "./space.ts";
@@ -23,7 +23,6 @@ export class Transactions {
   readonly #nodes: Nodes;
   readonly #space: Space;
   readonly #ownership: Ownership;
-  readonly #logger: Logger;
   readonly #capacity: number;
   readonly #reserve: number;
   readonly #extended: boolean;
@@ -35,7 +34,6 @@ export class Transactions {
     nodes: Nodes;
     space: Space;
     ownership: Ownership;
-    logger: Logger;
     capacity: number;
     extended: boolean;
   }) {
@@ -43,7 +41,6 @@ export class Transactions {
     this.#nodes = parts.nodes;
     this.#space = parts.space;
     this.#ownership = parts.ownership;
-    this.#logger = parts.logger;
     this.#capacity = parts.capacity;
     this.#extended = parts.extended;
     // Nothing is removed or renamed in a stock log.
@@ -135,14 +132,21 @@ export class Transactions {
       if (hasCode(error, "OWNER_STALE")) this.#ownership.lose(error);
       throw error;
     }
-    steps.forEach((step, at) => {
-      this.#apply(first + at, step);
-    });
+    const refused = steps.flatMap((step, at) => this.#apply(first + at, step));
+    if (refused.length === 0) return;
+    // What this node believes and what the log says differ: everything is read again, and what was not in the log is lost.
+    const error = new FamfsError(
+      "LOG_CORRUPT",
+      `an entry of this node has no effect: ${refused.map(({ message }) => message).join("; ")}`,
+      { details: { index: first } },
+    );
+    this.#ownership.lose(error);
+    throw error;
   }
 
-  #apply(index: number, step: Step): void {
+  /** Why replay refuses the entry. */
+  #apply(index: number, step: Step): readonly Finding[] {
     const { changes, findings } = this.#sealed.apply(index, step.entry);
-    for (const finding of findings) this.#logger.error({ finding }, "an entry of this node was refused by its replay");
     for (const change of changes) {
       if (change.type === "added") {
         this.#space.sealedAdded(change.node);
@@ -155,6 +159,7 @@ export class Transactions {
         if (node !== undefined) this.#nodes.letGo(node);
       }
     }
+    return findings;
   }
 
   /** RELINK of a sealed node to where it is, or will be, with its attributes of now. */

@@ -14,27 +14,20 @@ export interface Mutation extends Replacement {
   readonly tests: readonly string[];
 }
 
-const WRITER = "src/media/log-writer.ts";
+const PROTOCOL = "src/media/ownership/protocol.ts";
+const MODEL = "src/media/ownership/protocol.model.test.ts";
 const READER = "src/media/log-reader.ts";
 const LOG = "native/log.c";
 
 export const MUTATIONS: readonly Mutation[] = [
   // ---- 1: what is in the log stays ----
   {
-    name: "filler-run",
-    promise: "1",
-    file: WRITER,
-    search: "if (!clean && this.freeSlots > 0) this.#writeRun();",
-    replace: "",
-    tests: ["src/media/log-writer.test.ts", "src/media/take-over.model.test.ts"],
-  },
-  {
     name: "look-past-counter",
     promise: "1",
     file: READER,
     search: "!this.#isInRun(published)) {",
     replace: "true) {",
-    tests: ["src/media/log-reader.test.ts", "src/media/take-over.model.test.ts"],
+    tests: ["src/media/log-reader.test.ts", MODEL],
   },
   {
     name: "retraction",
@@ -42,7 +35,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: READER,
     search: "const ghost = isDoubtful ? this.#replaced(this.#recent) : undefined;",
     replace: "const ghost: number | undefined = undefined;",
-    tests: ["src/media/log-reader.test.ts", "src/media/take-over.model.test.ts"],
+    tests: ["src/media/log-reader.test.ts", MODEL],
   },
   {
     name: "idle-look-past",
@@ -53,47 +46,71 @@ export const MUTATIONS: readonly Mutation[] = [
     tests: ["src/media/log-reader.test.ts"],
   },
   {
+    name: "filler-run",
+    promise: "1",
+    file: PROTOCOL,
+    search: "const fills = !clean && ",
+    replace: "const fills = false && ",
+    tests: ["src/media/log-writer.test.ts", MODEL],
+  },
+  {
     name: "wait-for-arrivals",
     promise: "1",
-    file: WRITER,
-    search: "for (let waitMs = 1; bad !== undefined && waitMs < ARRIVAL_MS; waitMs *= 2) {",
+    file: "src/media/ownership/perform.ts",
+    search: "for (let waitMs = 1; found.bad !== undefined && waitMs < ARRIVAL_MS; waitMs *= 2) {",
     replace: "for (let waitMs = 1; waitMs < 0; waitMs *= 2) {",
     tests: ["src/media/log-writer.test.ts"],
   },
   {
     name: "first-entry-last",
     promise: "1",
-    file: LOG,
-    search: `  if (append->count > 1)
-    store_durable(slot + ENTRY_SIZE, append->entries + ENTRY_SIZE, (append->count - 1) * ENTRY_SIZE);
-  store_durable(slot, append->entries, ENTRY_SIZE);`,
-    replace: "  store_durable(slot, append->entries, append->count * ENTRY_SIZE);",
-    tests: ["native/log.test.ts", "src/media/crash.test.ts"],
+    file: PROTOCOL,
+    search: `    ...(others.byteLength === 0 ? [] : durable(log.entryAt(index + 1), others)),
+    ...durable(log.entryAt(index), bytes.subarray(0, log.entrySize)),`,
+    replace:
+      "    ...durable(log.entryAt(index), bytes.subarray(0, log.entrySize)),\n    ...(others.byteLength === 0 ? [] : durable(log.entryAt(index + 1), others)),",
+    tests: [MODEL],
   },
   // ---- 2: one owner ----
   {
-    name: "append-checks-first",
+    name: "looks-in-the-addon",
     promise: "2",
     file: LOG,
-    search: `  error = guard_check(guard);
-  if (error == ESTALE) {`,
-    replace: "  if (error == ESTALE) {",
-    tests: ["native/log.test.ts", "src/media/log-writer.test.ts"],
+    search: "if (step.type == LOOK) return guard_check(guard);",
+    replace: "if (step.type == LOOK) return 0;",
+    tests: ["native/log.test.ts", "src/media/ownership/perform.test.ts"],
   },
   {
     name: "append-checks-again",
     promise: "2",
-    file: LOG,
-    search: "if (error == 0 && (guarded_run(do_store_counters, &append) != 0 || guard_check(guard) != 0)) outcome",
-    replace: "if (error == 0 && guarded_run(do_store_counters, &append) != 0) outcome",
-    tests: ["native/log.test.ts", "src/media/log-writer.test.ts"],
+    file: PROTOCOL,
+    search: `    ...counters(log, index + bytes.byteLength / log.entrySize),
+    { type: "look" },`,
+    replace: "    ...counters(log, index + bytes.byteLength / log.entrySize),",
+    tests: [MODEL],
+  },
+  {
+    name: "taker-judges-what-it-expects",
+    promise: "2",
+    file: PROTOCOL,
+    search: "if (!owns({ log, claim }, now)) throw",
+    replace: "if (now === before) throw",
+    tests: [MODEL],
+  },
+  {
+    name: "clean-by-what-is-read-afterwards",
+    promise: "2",
+    file: PROTOCOL,
+    search: "isReleased(now, claim.slot)",
+    replace: "isReleased(before, claim.slot)",
+    tests: [MODEL],
   },
   {
     name: "data-write-guard",
     promise: "2",
     file: "native/fuse-worker.c",
-    search: "int error = guard_check(guard);",
-    replace: "int error = 0;",
+    search: "  int error = guard_check(guard);\n  if (error == EBADF) error = ESTALE;",
+    replace: "  int error = 0;",
     tests: ["src/fuse/mount.test.ts", "src/tree/volume-ports.test.ts"],
   },
   {

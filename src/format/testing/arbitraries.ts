@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { ALLOC_UNIT } from "../../base/index.ts";
 import { sealCrc } from "../crc.ts";
 import { MAX_PLACEMENT_HEAP } from "../extension-structs.ts";
-import type { Extent, Layout, Link, LogEntry, Time } from "../log-entry.ts";
+import { type Extent, FILLER_RUN, type Layout, type Link, type LogEntry, type Time } from "../log-entry.ts";
 import { ENTRY_CRC_OFFSET, ENTRY_SIZE } from "../structs.ts";
 
 const u32 = fc.nat(0xffffffff);
@@ -88,7 +88,13 @@ export const anyEntry: fc.Arbitrary<LogEntry> = fc
         ...entry,
         symlinkTarget: entry.symlinkTarget.slice(0, MAX_PLACEMENT_HEAP - (entry.link?.name.length ?? 0)),
       })),
-    fc.record({ type: fc.constant("filler" as const), first: size, epoch: size, nodeIdHash: hex(8) }),
+    fc.record({
+      type: fc.constant("filler" as const),
+      first: size,
+      run: fc.integer({ min: 1, max: FILLER_RUN }),
+      epoch: size,
+      nodeIdHash: hex(8),
+    }),
     fc.record({
       type: fc.constant("unknown" as const),
       code: fc.integer({ min: 5, max: 0x66780000 }),

@@ -9,7 +9,7 @@ import { changeOffset, encodeChange, encodeChangeRingHeader } from "../change-ri
 import { encodeEntry } from "../entry-encode.ts";
 import { CHANGE_RING_OFFSET } from "../extension-structs.ts";
 import { fsck } from "../fsck.ts";
-import { type Extent, type LogEntry, MAX_TRANSACTION } from "../log-entry.ts";
+import { type Extent, FORMER_FILLER_RUN, type LogEntry, MAX_TRANSACTION } from "../log-entry.ts";
 import { encodeLogHeader, entryOffset, lastIndexFor } from "../log-header.ts";
 import { formatExtended } from "../mkfs.ts";
 import { claimOffset, encodeClaim, nodeIdHash } from "../owner-claims.ts";
@@ -144,7 +144,13 @@ function extended(): Uint8Array {
 
 /** A take-over: a late transaction of the old owner, half of it torn, lies on the fillers, and its counter came last. */
 function takeover(): Uint8Array {
-  const filler: LogEntry = { type: "filler", first: 1, epoch: 8, nodeIdHash: nodeIdHash("node-b") };
+  const filler: LogEntry = {
+    type: "filler",
+    first: 1,
+    run: FORMER_FILLER_RUN,
+    epoch: 8,
+    nodeIdHash: nodeIdHash("node-b"),
+  };
   const late = (path: string): LogEntry => ({ type: "mkdir", path, ...owner });
   return build(
     [
