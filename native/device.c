@@ -50,7 +50,7 @@ static napi_value punch_hole(napi_env env, napi_callback_info info) {
   return job_start(env, self, "fallocate");
 }
 
-// What is zeroed before the window is let go for a moment, so that closing it waits for milliseconds only.
+// Bytes zeroed before the window is let go for a moment, so that closing it waits for milliseconds only.
 #define ZERO_STEP (UINT64_C(4) << 20)
 
 struct zero {

@@ -1,7 +1,7 @@
 // Shared by fuse.c, fuse-worker.c, fuse-events.c and fuse-idle.c.
 //
 // A *connection* is a /dev/fuse descriptor, named by a number that is never used twice, so that a late reply cannot
-// reach a descriptor that took the old one's place. Whoever uses the descriptor holds a reference meanwhile; it is
+// reach a descriptor that took the old one's place. The user of the descriptor holds a reference meanwhile; it is
 // closed when the last one is gone.
 #ifndef FAMFS_FUSE_H
 #define FAMFS_FUSE_H

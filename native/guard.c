@@ -20,8 +20,8 @@ static _Atomic uintptr_t reports[REPORTS];
 
 static void on_sigbus(int signal, siginfo_t *info, void *context) {
   if (info->si_code == BUS_MCEERR_AO) {
-    // Advice to every process that has the page mapped, where vm.memory_failure_early_kill is set. Whoever reads the
-    // page gets a SIGBUS of its own, under the guard.
+    // Advice to every process that has the page mapped, where vm.memory_failure_early_kill is set. A thread that
+    // reads the page gets a SIGBUS of its own, under the guard.
     uint32_t at = atomic_fetch_add_explicit(&report_count, 1, memory_order_relaxed);
     atomic_store_explicit(&reports[at % REPORTS], (uintptr_t)info->si_addr, memory_order_release);
     return;

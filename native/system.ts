@@ -11,7 +11,7 @@ export interface SystemCalls {
   unmount(target: string, flags: number): Promise<void>;
   /**
    * Binds `source` to `target`, which keeps the source's mount attributes and gets `attributes` (MOUNT_ATTR) before
-   * anybody can see it. What is mounted over one of the two later does not appear over the other. Never follows a
+   * anybody can see it. A later mount over one of the two does not appear over the other. Never follows a
    * symlink at `target`. ENOSYS: open_tree needs Linux 5.2, mount_setattr 5.12.
    */
   bindMount(source: string, target: string, attributes: number): Promise<void>;

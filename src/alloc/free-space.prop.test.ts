@@ -22,7 +22,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant("free" as const), which: fc.nat() }),
 );
 
-/** What is in use, unit by unit: the plain model. */
+/** The units in use, one by one: the plain model. */
 class Model {
   readonly used = new Set<number>();
   readonly held: Piece[] = [];

@@ -8,7 +8,7 @@ export interface Range {
 
 type MutableRange = { start: number; end: number };
 
-/** A set of integers as disjoint ranges; ranges that touch are one. What is in use, or what is free. */
+/** A set of integers as disjoint ranges; ranges that touch are one. For what is in use, or what is free. */
 export class RangeSet {
   readonly #ranges = new SortedList<MutableRange>((a, b) => a.start - b.start);
   #total = 0;

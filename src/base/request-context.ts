@@ -18,7 +18,7 @@ export interface RequestContext {
 
 /** What a request may cost while it waits. */
 export interface RequestBudget {
-  /** What is left, in milliseconds, of `limitMs` since the request came, whatever it waited for; never negative. */
+  /** The rest, in milliseconds, of `limitMs` since the request came, whatever it waited for; never negative. */
   leftMs(limitMs: number): number;
   /** Asked before a wait that may be long, for what the request brought is kept in memory. OVERLOADED. */
   hold(): Disposable;

@@ -6,7 +6,7 @@ import type { Target } from "./target.ts";
 
 type Layout = Parameters<FileMaps["create"]>[0]["layout"];
 
-/** Who the command line is in a volume's owner slots: this boot of this host. */
+/** The command line in a volume's owner slots: this boot of this host. */
 export async function localNode(): Promise<{ readonly nodeId: string; readonly bootId: string }> {
   const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
   return { nodeId: "famfs-csi command line", bootId };

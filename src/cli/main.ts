@@ -74,7 +74,7 @@ function report(error: unknown): number {
   return code;
 }
 
-// Whoever reads our output may have seen enough (`| head`): that ends no mount and is no error.
+// The reader of our output may have seen enough (`| head`): that ends no mount and is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") process.exitCode = report(fromSystemError(error, "write", "standard output"));
 });

@@ -20,7 +20,7 @@ export interface ControllerOptions {
   readonly logger: Logger;
   /** Default: lines of the log. */
   readonly events?: EventRecorder;
-  /** Who says that a silent node is gone for good (default: nobody). */
+  /** Says that a silent node is gone for good (default: none is). */
   readonly nodeObjects?: NodeObjects;
   /** Whether this process runs the background loops now: every replica serves, the leader maintains (default always). */
   readonly leads?: () => boolean;

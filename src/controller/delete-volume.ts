@@ -17,8 +17,8 @@ export async function deleteVolume(context: ControllerContext, volumeId: string)
     await assertDeletable(context, found);
     const gone = { ...found, phase: "Reclaiming", jobNode: undefined, writer: undefined, waiters: [] } as const;
     if (found.phase !== "Formatting") return gone;
-    // A failure says that it was never formatted: what its region holds is not its own. Whoever was to format it does
-    // this, too, so that the two never meet.
+    // A failure says that it was never formatted: what its region holds is not its own. The node that was to format it
+    // does this, too, so that the two never meet.
     const failure = { code: "CANCELLED", message: "it was deleted before it was formatted" };
     return { ...gone, failure, jobNode: (await isFormattedBy(context, found)) ? found.jobNode : undefined };
   });

@@ -114,7 +114,7 @@ export class VolumeView implements AsyncDisposable {
     return Math.max(generation, this.#use(uuid).highestGeneration) + 1;
   }
 
-  /** What is free on the devices. With `intents`, regions that are being given away are not. */
+  /** The free ranges of the devices. With `intents`, regions that are being given away are not. */
   spaceOn(devices: readonly Device[], { intents }: { readonly intents: boolean }): PoolSpace {
     const spaces = new Map<string, FreeSpace>();
     for (const device of devices) {

@@ -32,8 +32,8 @@ export function parseEndpoint(endpoint: string): string {
 }
 
 /**
- * Makes way for a socket at `path`: its directory exists and nothing that still answers is there. What is not a socket
- * is never removed.
+ * Makes way for a socket at `path`: its directory exists and nothing that still answers is there. Only a
+ * socket is ever removed.
  */
 export async function clearEndpoint(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {

@@ -22,7 +22,7 @@ export interface CheckedOptions<
   readonly versionCode?: FindingCode;
   /** A u64: the CRC-32 of all that precedes it. */
   readonly crc: Crc;
-  /** What is no damage but the absence of the structure: nothing but zeros, or any other magic. */
+  /** Bytes that are no damage but the absence of the structure: nothing but zeros, or any other magic. */
   readonly absent?: "zeros" | "other magic";
 }
 
@@ -86,7 +86,7 @@ export class Checked<
     return this.#options.struct.offsets[name] ?? 0;
   }
 
-  /** What is there instead of one of the `expected` values; undefined when all are as they should be. */
+  /** The integer that is there instead of one of the `expected` values; undefined when all are as they should be. */
   #differing(bytes: Uint8Array, base: number, expected: Readonly<Record<string, Integer>>): bigint | undefined {
     const { struct } = this.#options;
     const view = new DataView(bytes.buffer, bytes.byteOffset + base, this.size);

@@ -29,7 +29,7 @@ export interface LogScan {
  */
 export function scanLog(log: Uint8Array, header: LogHeader, extended: boolean): LogScan {
   const decoder = new EntryDecoder(log, extended);
-  // What is there, not what a hostile header says: time is bounded by the bytes.
+  // The bytes that are there, not what a hostile header says: time is bounded by the bytes.
   const capacity = Math.min(header.lastIndex + 1, Math.floor((log.byteLength - LOG_HEADER_SIZE) / ENTRY_SIZE));
   const slots: LogSlot[] = [];
   const findings: Finding[] = [];

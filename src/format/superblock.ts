@@ -153,7 +153,7 @@ export function parseSuperblock(bytes: Uint8Array, base = 0): StoredSuperblock {
   return value;
 }
 
-/** What is the same in every superblock written here. */
+/** Fields that are the same in every superblock written here. */
 export const SUPERBLOCK_DEFAULTS = {
   version: Number(SUPERBLOCK_VERSION),
   logOffset: LOG_OFFSET,

@@ -1,4 +1,4 @@
-/** Who answers what on the main thread: a row for each opcode. */
+/** The handlers of the main thread: a row for each opcode. */
 import { FamfsError } from "../base/index.ts";
 import { directoryHandlers } from "./directory-handlers.ts";
 import { fileHandlers } from "./file-handlers.ts";

@@ -112,7 +112,7 @@ export async function eraseRegion(
       begunSeconds: Math.floor(Date.now() / 1000),
     });
     for (const { offset, bytes } of mark) window.copyInDurable(offset, bytes);
-    // Whoever still has it mapped sees that it is given away.
+    // A node that still has it mapped sees that it is given away.
     window.zero(GUARD_OFFSET, IDENTITY_SIZE);
     forgetSuperblockCopy(window);
   }

@@ -309,7 +309,7 @@ export class LogReader {
           const message = `log entry ${ghost}: of an owner that had lost the log, replaced in epoch ${entry.epoch}`;
           return { code: "ENTRY_RETRACTED", index: ghost, message };
         }
-        // What is delivered together was read together; comparing at each filler of a hostile log would take minutes.
+        // Entries delivered together were read together; comparing at each filler of a hostile log would take minutes.
         if (isDoubtful) comparedTo = index + CHUNK;
       }
       this.#recent.push(record);

@@ -1,7 +1,7 @@
 import { FamfsError } from "../base/index.ts";
 
 interface Bound<T> {
-  /** What is being waited for, as in "mount of /staging". */
+  /** The subject of the wait, as in "mount of /staging". */
   readonly what: string;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;

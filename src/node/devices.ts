@@ -76,7 +76,7 @@ export class Devices implements AsyncDisposable {
   readonly #options: DevicesOptions;
   readonly #wanted: readonly DeviceOption[];
   readonly #held = new Map<string, Held>();
-  /** What is wrong, by the name or path of a device. */
+  /** Problems, by the name or path of a device. */
   readonly #problems = new Map<string, string>();
   /** Paths of devices that `auto` wants and cannot have. */
   #refused: ReadonlySet<string> = new Set();
@@ -162,7 +162,7 @@ export class Devices implements AsyncDisposable {
         // The record may have been lost meanwhile.
         await this.#register(held.device, held.found, held.option);
       });
-      // Nothing new may be scheduled here for it. What is staged, DeviceWatch tells of.
+      // Nothing new may be scheduled here for it. DeviceWatch tells of staged volumes.
       if (this.#problems.has(held.device.path)) await this.#withdraw(uuid);
     }
     for (const option of this.#wanted) {

@@ -18,7 +18,7 @@ export interface LocalMountOptions {
   readonly readOnly: boolean;
   /** Mounts and unmounts for us where this process may not: the path of `fusermount3` (findFusermount). */
   readonly fusermount?: string | undefined;
-  /** Who this is in the volume's owner slots. */
+  /** This process in the volume's owner slots. */
   readonly node: { readonly nodeId: string; readonly bootId: string };
   readonly logger: Logger;
 }

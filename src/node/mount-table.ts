@@ -84,7 +84,7 @@ export async function readMountTable(): Promise<MountEntry[]> {
   return parseMountTable(await readFile("/proc/self/mountinfo", "utf8"));
 }
 
-/** What is mounted at `target`: the topmost, when several are stacked there. */
+/** The mount at `target`: the topmost, when several are stacked there. */
 export function mountAt(table: readonly MountEntry[], target: string): MountEntry | undefined {
   return table.findLast((entry) => entry.target === target);
 }

@@ -64,7 +64,7 @@ function unusable(field: string, path: string, errno: string): FamfsError {
 
 export type PathKind = "directory" | "file" | "missing" | "other";
 
-/** What is at `path` itself. Never ask this of a mount of ours: its server would have to answer. */
+/** The kind of thing at `path` itself. Never ask this of a mount of ours: its server would have to answer. */
 export async function pathKind(path: string): Promise<PathKind> {
   try {
     const { mode } = await system(native.lstat(path), "lstat", path);

@@ -1,5 +1,5 @@
 /**
- * Records made again from what the memory says, for the day the store has lost them: `device rebuild`. What is in
+ * Records made again from what the memory says, for the day the store has lost them: `device rebuild`. The
  * memory is believed where a record is missing, and never over a record that is there.
  */
 import { FamfsError, hasCode, isFamfsError, messageOf } from "../base/index.ts";
@@ -45,7 +45,7 @@ export interface RebuildPlan {
   readonly displaced: readonly StoredRecord<"volumes">[];
   /** Devices that stay frozen, because something on them was not taken. */
   readonly frozen: readonly string[];
-  /** What is in the memory and not taken, with the reason. */
+  /** Volumes in the memory that were not taken, with the reason. */
   readonly refused: readonly { readonly device: string; readonly offset: number; readonly reason: string }[];
 }
 

@@ -133,7 +133,7 @@ test("a pod gets a volume that is not served yet as soon as it is, and is told t
   const a = await cluster.node("a");
   await cluster.volume("v1");
   await a.stage("v1");
-  // Whoever looks at the memory next finds another volume there.
+  // The next look at the memory finds another volume there.
   const generation = (regionGeneration: number) =>
     updateRecord(cluster.store, "volumes", "v1", (volume) => ({ ...volume, regionGeneration }));
   await generation(7);

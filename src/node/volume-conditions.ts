@@ -35,7 +35,7 @@ const NOTICED = {
 } as const satisfies Record<TreeCondition["code"], Reason>;
 
 /**
- * What is wrong with volumes on this node: a condition in the volume's record for as long as it lasts, and an event
+ * Problems of volumes on this node: a condition in the volume's record for as long as it lasts, and an event
  * when it begins and when it is over. The only place that does either, so they always agree.
  */
 export class VolumeConditions {

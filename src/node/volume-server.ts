@@ -20,7 +20,7 @@ export interface ServeVolumeOptions {
   readonly fuse: FuseServer;
   /** A mounted /dev/fuse descriptor; ours from the start of the call. */
   readonly fd: number;
-  /** Who we are in the volume's owner slots; `slot` may depend on what is in memory. */
+  /** This node in the volume's owner slots; `slot` may depend on what is in memory. */
   readonly node: {
     readonly nodeId: string;
     readonly bootId: string;

@@ -12,7 +12,7 @@ export function nodeOf({ type }: Condition): string {
   return type.slice(0, -`/${ABNORMAL}`.length);
 }
 
-/** What is wrong with a volume, on whichever nodes. */
+/** Problems of a volume, on whichever nodes. */
 export function problemsOf({ conditions }: FamfsVolume): Condition[] {
   return conditions.filter(({ type, status }) => type.endsWith(`/${ABNORMAL}`) && status === "True");
 }

@@ -2,7 +2,7 @@ import { hasCode, type Logger } from "../base/index.ts";
 import { type NodeLiveness, TAKE_OVER_MARGIN_MS } from "./liveness.ts";
 import type { Store } from "./store.ts";
 
-/** What is known about the machine of a node beside its heartbeat. */
+/** Facts about the machine of a node beside its heartbeat. */
 export interface NodeObjects {
   /**
    * Why a node that is silent counts as gone for good; undefined when nobody said so. `hasRecord`: whether its heartbeat

@@ -35,7 +35,7 @@ export interface Leadership extends AsyncDisposable {
   readonly leading: boolean;
 }
 
-/** Who records events. */
+/** The component that events are recorded for. */
 export interface EventSource {
   readonly component: "controller" | "node";
   /** Which one of them: the pod's or the node's name. */
@@ -56,7 +56,7 @@ export class OpenedStore implements AsyncDisposable {
     this.#nodeObjects = connection === undefined ? undefined : new KubernetesNodeObjects(connection);
   }
 
-  /** Who says that a node is gone for good: the controller asks. */
+  /** Says that a node is gone for good: the controller asks. */
   get nodeObjects(): NodeObjects {
     return this.#nodeObjects ?? NO_NODE_OBJECTS;
   }

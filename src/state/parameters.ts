@@ -20,7 +20,7 @@ interface Parameter<T> {
   readonly parse: (text: string, name: string) => T;
   /** As a StorageClass would give it; none means optional without a value. */
   readonly default?: string;
-  /** What is accepted, and what it does: the row of docs/parameters.md. */
+  /** The accepted values, and what they do: the row of docs/parameters.md. */
   readonly accepts: string;
   readonly does: string;
 }

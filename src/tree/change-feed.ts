@@ -51,7 +51,7 @@ export class ChangeFeed {
     return this.#failed !== undefined || (!this.#complete && this.#corruptAt === undefined);
   }
 
-  /** What is wrong with the log, as far as it can be read. */
+  /** The damage of the log, as far as it can be read. */
   get condition(): TreeCondition | undefined {
     if (this.#corruptAt === undefined) return undefined;
     return { code: "LOG_CORRUPT", message: `log entry ${this.#corruptAt} is corrupt; what follows is not served` };

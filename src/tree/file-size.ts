@@ -345,7 +345,7 @@ export class FileSizes {
     const done = change().finally(() => {
       file.changing = undefined;
     });
-    // Who waits for it only waits; its failure belongs to who asked.
+    // Others only wait for it: its failure belongs to the caller that asked for it.
     file.changing = done.then(
       () => {},
       () => {},

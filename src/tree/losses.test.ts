@@ -86,7 +86,7 @@ test("a handle that lost the grant keeps it from nobody, and an unsealed file th
   assert.equal(a.read(opened), "lost");
 });
 
-/** What is acknowledged and then lost: f was replaced by a rename, g truncated, h made, all in directory d. */
+/** Changes that are acknowledged and then lost: f was replaced by a rename, g truncated, h made, all in directory d. */
 async function dropped() {
   const { volume, a } = pair();
   const { attributes } = await a.tree.makeDirectory(ROOT, "d", 0o755, USER);

@@ -4,10 +4,10 @@ const S_ISGID = 0o2000;
 
 /**
  * Permission bits and group of `node` where the volume is mounted for a group (CSI VOLUME_MOUNT_GROUP, a pod's
- * fsGroup), as the kubelet makes them on other file systems. What is not the group's yet shows as the group's, which
- * may do there what the owner may, and directories hand the group on. What is the group's, since it was made or
- * changed under such a mount, has the mode that a program gave it: databases refuse a directory, and ssh a key, that
- * their group can read.
+ * fsGroup), as the kubelet makes them on other file systems. An object that is not the group's yet shows as the
+ * group's, which may do there what the owner may, and directories hand the group on. An object that was made or changed
+ * under such a mount, and so is the group's, has the mode that a program gave it: databases refuse a directory, and ssh
+ * a key, that their group can read.
  */
 export function shownPermissions(
   node: TreeNode,

@@ -11,7 +11,7 @@ export interface OpenFile {
   writers: number;
   /** Those of them that lost the grant they were opened under: while there are any, no worker writes by itself. */
   lostWriters: number;
-  /** Who has stopped the writes of workers; they go on when nobody does. */
+  /** The parts that have stopped the writes of workers; they go on when nobody does. */
   pauses: number;
   /** Bytes were zeroed by fallocate, which leaves no trace in the map, and other nodes were not told. */
   zeroed: boolean;

@@ -7,7 +7,7 @@ import type { FileMaps, TreeCondition, WriterGrant } from "./ports.ts";
 import { dataMemory, logReader, logWriter, stockLogWriter, systemClock, writeBackReserved } from "./volume-ports.ts";
 import { VolumeTree } from "./volume-tree.ts";
 
-/** Whoever decides which node writes: the store behind the node plugin, or "always this one" on a command line. */
+/** Decides which node writes: the store behind the node plugin, or "always this one" on a command line. */
 export interface WriterTermsSource {
   /** The epoch of this node's ownership, above `highestEpoch`. OWNER_BUSY after `timeoutMs`. */
   acquire(options: {

@@ -181,7 +181,7 @@ export class Ownership {
   /** No new grant from now on; gives up the one there is, sealing everything. */
   async close(): Promise<void> {
     const reason = new FamfsError("CANCELLED", "the volume is being unmounted");
-    // Whoever asked for it is gone with the kernel: another node may keep it for long.
+    // The programs that asked for it are gone with the kernel: another node may keep it for long.
     if (this.#phase.name === "acquiring") this.#closing.abort(reason);
     await this.handOver({ forced: true, signal: AbortSignal.any([]) });
     this.#closing.abort(reason);

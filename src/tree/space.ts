@@ -44,7 +44,7 @@ export interface SpaceOptions {
 }
 
 /**
- * The space of the volume. Who is not the owner only counts; the owner has the free ranges, made anew at each
+ * The space of the volume. A node that is not the owner only counts; the owner has the free ranges, made anew at each
  * take-over: what the log uses, what others reserved, and what was removed but may still be read somewhere.
  */
 export class Space {
@@ -220,7 +220,7 @@ export class Space {
   #reserve(extents: readonly RegionExtent[]): void {
     for (const extent of extents) this.#reserved.add(extent);
     if (extents.every((extent) => this.#published.some((range) => covers(range, extent)))) return;
-    // What is published covers what is reserved, and is a few ranges, however many files there are.
+    // The published ranges cover what is reserved, and are a few ranges, however many files there are.
     this.#publish([...this.#published, ...extents.map((extent) => this.#ahead(extent))]);
   }
 

@@ -493,12 +493,12 @@ export class VolumeTree implements AsyncDisposable {
   }
 
   #condition(code: TreeCondition["code"], message: string): void {
-    // Whoever took the volume from us says why.
+    // The part that took the volume from us says why.
     if (!this.#abandoned) this.#ctx.options.onCondition?.({ code, message });
   }
 }
 
-/** Fails with what was lost before. What is lost by `work` itself is told by that. */
+/** Fails with what was lost before. A loss by `work` itself is told by that. */
 async function telling(work: Promise<void>, take: () => FamfsError | undefined): Promise<void> {
   try {
     await work;

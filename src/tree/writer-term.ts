@@ -20,7 +20,7 @@ export class WriterTerm {
     this.#feed = feed;
   }
 
-  /** Whoever waited for the grant then sees what other nodes did before. */
+  /** An operation that waited for the grant then sees what other nodes did before. */
   async catchUp(writer: LogWriter): Promise<void> {
     await this.#feed.catchUp(writer.nextIndex);
     await this.#ctx.coherence.settled();
@@ -63,7 +63,7 @@ export class WriterTerm {
     staleTimes.clear();
   }
 
-  /** What is not in the log will never be; readers of open files keep what they have. */
+  /** Changes that are not in the log will never be; readers of open files keep what they have. */
   lost(): void {
     const { sealer, transactions, nodes, places, losses, coherence, space, staleTimes } = this.#ctx;
     this.#files.lose();

@@ -96,7 +96,7 @@ test("a full log says ENOSPC to whatever is new, removing and renaming go on, an
     await using mounted = await mountDevice(device.url);
     const at = (name: string) => join(mounted.directory, name);
     writeFileSync(at("kept"), "kept");
-    // What is not sealed yet reserves more of the log than it takes in the end.
+    // Unsealed files reserve more of the log than it takes in the end.
     let done = 0;
     for (let round = -1; round !== done; ) {
       round = done;

@@ -7,7 +7,7 @@ import { COHERENCE_MUTATIONS } from "./coherence.ts";
  * mechanism rewrites its row.
  */
 export interface Mutation extends Replacement {
-  /** What is disabled. */
+  /** The mechanism that is disabled. */
   readonly name: string;
   /** The promise: its number in the first table of docs/guarantees.md, or the page's section. */
   readonly promise: string;

@@ -121,7 +121,7 @@ function startClient(settings: ClientSettings, operations: Operation[]) {
   const read = once(lines, "close");
   const name = `client ${settings.client}`;
   return {
-    /** What is wrong with it. */
+    /** The fault of it. */
     async finished(deadline: number): Promise<string[]> {
       const clock = new AbortController();
       const late = delay(Math.max(0, deadline - now()), undefined, { signal: clock.signal }).catch(() => undefined);

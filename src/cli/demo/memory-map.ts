@@ -11,7 +11,7 @@ interface Piece {
   readonly what: string;
 }
 
-/** What is where on a device, as the memory itself says: label, and of each volume superblock, log and every extent. */
+/** The map of a device, as the memory itself says: label, and of each volume superblock, log and every extent. */
 export async function memoryMap(devicePath: string): Promise<string> {
   await using device = await openDevice(devicePath, { writable: false, create: false });
   const pieces: Piece[] = [{ offset: 0, length: 2 ** 21, what: "device label" }];

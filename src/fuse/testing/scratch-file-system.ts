@@ -328,7 +328,7 @@ export class ScratchFileSystem implements Operations, Disposable {
     this.#grow(node, size);
     this.#fileMaps.setSize(map, size);
     if (size < old) {
-      // What is cut off reads as zeros when the file grows again.
+      // Bytes that are cut off read as zeros when the file grows again.
       let at = 0;
       for (const { offset, length } of node.extents) {
         const from = Math.max(size - at, 0);

@@ -34,7 +34,7 @@ export async function writeElsewhere(path: string, text: string): Promise<void> 
   await run("sh", ["-c", 'printf %s "$2" > "$1"', "sh", path, text]);
 }
 
-/** What is mounted below `directory` from now on propagates to other mount namespaces, as below a kubelet's directory. */
+/** A mount below `directory` from now on propagates to other mount namespaces, as below a kubelet's directory. */
 export async function shareMounts(directory: string): Promise<void> {
   await run("mount", ["--bind", directory, directory]);
   await run("mount", ["--make-shared", directory]);

@@ -23,7 +23,7 @@ export interface KubernetesEventsOptions {
 const MOST_WAITING = 200;
 /** A late event is still of use, for about as long as the cluster keeps one. */
 const LATEST_MS = 30 * 60_000;
-/** What is recorded right before the end is often why it ends. */
+/** Events right before the end often say why it ends. */
 const FLUSH_MS = 3_000;
 /** Limits of the API, in bytes and characters. */
 const LONGEST_NOTE = 1024;

@@ -24,7 +24,7 @@ const OBJECT_NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 type Reflectors = { [K in Kind]?: Reflector<K> };
 
 /**
- * Records as objects of the Kubernetes API: devices and volumes as custom resources, nodes as Leases. What is read is
+ * Records as objects of the Kubernetes API: devices and volumes as custom resources, nodes as Leases. A read gives
  * the state at the time of the request (no cache); watches of one kind share one connection.
  */
 export class KubernetesStore implements Store {
@@ -113,7 +113,7 @@ export class KubernetesStore implements Store {
     // With our finalizer on it the object is only marked, and answered; otherwise the answer is a Status.
     if (resource.finalizer === undefined || !isObject(answer)) return;
     const { metadata } = parseObject(resource.apiKind, answer);
-    // Whoever dies here leaves a record that is still there, so its deletion is asked for again.
+    // A process that dies here leaves a record that is still there, so its deletion is asked for again.
     const rest = metadata.finalizers.filter((each) => each !== resource.finalizer);
     await this.#patch(resource, metadata, [set("/metadata/finalizers", rest)]);
   }

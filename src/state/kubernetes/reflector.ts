@@ -159,7 +159,7 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
     }
   }
 
-  /** What is no record must not blind us for all the others. */
+  /** An object that is no record must not blind us for all the others. */
   #read(object: unknown): Shown<K> {
     const { resource, logger } = this.#options;
     try {

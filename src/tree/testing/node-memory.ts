@@ -17,7 +17,7 @@ export interface NodeMemory {
 
 /** The memory that the nodes of a `SharedVolume` share. */
 export interface SharedMemory {
-  /** What is in the memory, whatever a node has in its caches. */
+  /** The bytes of the memory, whatever a node has in its caches. */
   readonly memory: NodeMemory;
   /** As `node` sees it. */
   of(node: string, dataWriters: "one" | "any"): NodeMemory;
@@ -45,7 +45,7 @@ export function incoherentMemory(length: number): SharedMemory {
   };
 }
 
-/** What is seen through a window. */
+/** The bytes as a window shows them. */
 export class WindowMemory implements NodeMemory {
   readonly #window: Window;
 

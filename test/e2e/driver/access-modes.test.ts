@@ -1,4 +1,4 @@
-/** Who may read and write, for each access mode, whatever the pods say. */
+/** Reading and writing in each access mode, whatever the pods say. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pathOf } from "../support/api.ts";

@@ -49,7 +49,7 @@ function containersOf(directory: string): Container[] {
   });
 }
 
-/** What is left of containers whose processes were killed: control groups, runc's state, sockets. */
+/** The rests of containers whose processes were killed: control groups, runc's state, sockets. */
 function removeContainers(containers: readonly Container[]): void {
   const root = "/sys/fs/cgroup";
   for (const { id, socket } of containers) {
