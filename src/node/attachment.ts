@@ -29,8 +29,8 @@ export function makeAttachment(
       `volume ${name} is on device ${region.deviceUuid}, which node ${node.nodeId} does not reach`,
     );
   }
-  // A reader may have none, and uses none.
-  const slot = volume.slots[node.nodeId] ?? (wanted.readOnly ? 0 : undefined);
+  // A reader may have none, and uses none; an adopted volume has none.
+  const slot = volume.slots[node.nodeId] ?? (wanted.readOnly || volume.adopted ? 0 : undefined);
   if (slot === undefined) throw new FamfsError("INTERNAL", `volume ${name}: no owner slot for ${node.nodeId}`);
   return {
     volumeId: name,

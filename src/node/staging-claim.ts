@@ -44,8 +44,9 @@ export async function claimStaging(
 ): Promise<StoredRecord<"volumes">> {
   const volume = await updateRecord(store, "volumes", volumeId, (record) => {
     assertServable(volumeId, record);
+    // A file system of the stock tools has no owner slots: its owner is a host, for good.
     const slot =
-      writable === undefined
+      writable === undefined || record.adopted
         ? undefined
         : (record.slots[node.nodeId] ?? freeSlot(volumeId, record, writable.slotCount));
     if (record.staged[node.nodeId]?.bootId === node.bootId && record.slots[node.nodeId] === slot) return undefined;

@@ -13,7 +13,10 @@ interface Volume {
 }
 
 describeDriver("stock", (group) => {
-  test("its files are there on both nodes, and nobody may write", { ...limits, skip: missingStockImage }, async () => {
+  test("its files are there on both nodes, and its owner makes more", {
+    ...limits,
+    skip: missingStockImage,
+  }, async () => {
     const { api } = group.cluster;
     const { space } = group;
     const adopted = await until("the nodes made it known", async () => {
@@ -49,5 +52,25 @@ describeDriver("stock", (group) => {
     await space.deletePods("a", "b");
     await space.deleteClaim("stock");
     await api.remove(pathOf("v1", "PersistentVolume", { name: "stock" }));
+
+    const volumeHandle = adopted.metadata.name;
+    await api.create(staticVolume("stock-owner", { volumeHandle, mode: "ReadWriteMany", size: "4Gi" }));
+    await space.create(
+      claim("owner", { mode: "ReadWriteMany", storageClassName: "", volumeName: "stock-owner", size: "4Gi" }),
+      pod("writer", "owner", { node: "node-a" }),
+      pod("reader", "owner", { node: "node-b" }),
+    );
+    await space.ready("writer", "reader");
+    await space.sh(
+      "writer",
+      "mkdir /data/made && echo by its owner > /data/made/tmp && mv /data/made/tmp /data/made/new",
+    );
+    await space.sh("writer", "sync /data/made /data");
+    await until("the other node has it", () => space.sh("reader", "cat /data/made/new").catch(() => undefined));
+    assert.equal(await space.sh("reader", "cat /data/made/new"), "by its owner\n");
+    await assert.rejects(space.sh("writer", "rm /data/made/new"), /Operation not permitted/);
+    await space.deletePods("writer", "reader");
+    await space.deleteClaim("owner");
+    await api.remove(pathOf("v1", "PersistentVolume", { name: "stock-owner" }));
   });
 });

@@ -18,7 +18,7 @@ export const CHART = fileURLToPath(new URL("../../../deploy/helm/famfs-csi", imp
 /** Sparse: csi-sanity makes more than a hundred volumes of 10 GiB. */
 export const POOL_BYTES = 1.5 * 2 ** 40;
 
-/** A device that the stock tools formatted, which the driver only ever reads. */
+/** A device that the stock tools formatted, on a host that both nodes of the cluster are on. */
 const stockImage = new URL("../../../../shared/vectors/simple.img.gz", import.meta.url);
 export const missingStockImage: Missing = existsSync(stockImage)
   ? false
@@ -68,8 +68,17 @@ function devices(cluster: Cluster, stockDevice: boolean): string[] {
   return names;
 }
 
+/** What the stock tools have on a host that owns their device: its UUID. */
+function stockToolsDirectory(cluster: Cluster): string {
+  const directory = join(cluster.directory, "stock-tools");
+  mkdirSync(directory, { recursive: true });
+  const [, ...parts] = /^(.{8})(.{4})(.{4})(.{4})(.{12})$/.exec(stockImageContent().superblock.systemUuid) ?? [];
+  writeFileSync(join(directory, "system_uuid"), `${parts.join("-")}\0`);
+  return directory;
+}
+
 interface StockImage {
-  readonly superblock: { readonly daxdevSize: number };
+  readonly superblock: { readonly daxdevSize: number; readonly systemUuid: string };
   readonly entries: readonly {
     readonly type: string;
     readonly path: string;
@@ -98,6 +107,7 @@ export function driverValues(cluster: Cluster, { stockDevice = true } = {}) {
       kubeletDir: cluster.kubeletDirectory,
       devices: devices(cluster, stockDevice),
       simulatedDevicesDir: memoryDirectory(cluster),
+      ...(stockDevice && missingStockImage === false && { stockToolsDir: stockToolsDirectory(cluster) }),
     },
   };
 }
