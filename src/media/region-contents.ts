@@ -1,3 +1,4 @@
+import { ALLOC_UNIT } from "../base/index.ts";
 import { GUARD_OFFSET, IDENTITY_SIZE, inspectIdentity } from "../format/index.ts";
 import type { Device, Range } from "./device.ts";
 import { type BeingErased, type FoundVolume, isVolumeRegion, scanRegions } from "./volume-scan.ts";
@@ -57,6 +58,18 @@ export async function lookAtRegion(
     }
   }
   return { own, other, leftovers };
+}
+
+/** Whether the volume is in its region, whole: as long as it is, nobody was given that. MEMORY_ERROR, LABEL_CORRUPT. */
+export async function isInMemory(
+  device: Device,
+  { offset, length }: Range,
+  { uuid, generation }: { readonly uuid: string; readonly generation: number },
+): Promise<boolean> {
+  const [seen] = await scanRegions(device, { within: { from: offset, end: offset + ALLOC_UNIT } });
+  if (seen === undefined || "erasing" in seen || seen.region.length !== length) return false;
+  const owner = ownerOf(seen);
+  return owner?.uuid === uuid && owner.generation === generation;
 }
 
 function ownerOf(seen: FoundVolume | BeingErased): OtherVolume | undefined {

@@ -12,6 +12,8 @@ export interface ForcedDetachOptions {
   readonly records: StageRecords;
   /** Whether anything of this node can still reach the volume's memory. */
   readonly serves: (volumeId: string) => boolean;
+  /** Whether the memory still has the volume, as a record said before it was lost. */
+  readonly isInMemory: (volume: StoredRecord<"volumes">) => Promise<boolean>;
   /** Why the store is not to be believed about what was taken from this node. */
   readonly whyFrozen: () => Promise<string | undefined>;
   /** Ends that, without sealing; false when another call on the volume is in progress. */
@@ -26,9 +28,9 @@ const RETRY_MS = 500;
  * by it no more (it was declared gone), or deleted. The CO does neither before NodeUnstageVolume in good order, so the
  * volume may be another node's by now, or its region another volume's.
  *
- * A record that is not there says that only to a node whose heartbeat had lapsed: nobody else's volume is erased while
- * the node has it staged. To the others it says that records were lost, and pods need not lose their volumes for that.
- * Nor does a store say anything that was restored from a backup and has forgotten who has what (restored-store.ts).
+ * A record that is not there says that only to a node whose heartbeat had lapsed, and whose volume the memory does not
+ * have any more: a record goes when its volume is erased, and none is erased while a node has it staged. Otherwise
+ * records were lost, and pods need not lose their volumes for that. Nor does a store say anything that was restored from a backup and has forgotten who has what (restored-store.ts).
  */
 export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
   readonly #options: ForcedDetachOptions;
@@ -36,14 +38,18 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
   readonly #running = new Map<string, Promise<void>>();
   /** Records made again from the memory (`rebuiltAt`) in which this node was seen since. */
   readonly #known = new Set<string>();
+  /** The records of volumes that are staged here, as they were seen last. */
+  readonly #lastSeen = new Map<string, StoredRecord<"volumes">>();
 
   constructor(options: ForcedDetachOptions) {
     this.#options = options;
   }
 
   consider(volume: StoredRecord<"volumes">): void {
+    if (this.#options.records.get(volume.name) === undefined) this.#lastSeen.delete(volume.name);
+    else this.#lastSeen.set(volume.name, volume);
     if (volume.published[this.#options.node.nodeId] !== undefined) this.#known.add(incarnationOf(volume));
-    if (this.#whyTaken(volume, { lapsed: false }) !== undefined) void this.#look(volume.name);
+    if (this.#whyTaken(volume) !== undefined) void this.#look(volume.name);
   }
 
   /**
@@ -81,7 +87,7 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
     while (!signal.aborted) {
       // Read anew: what a watch shows may be older than what this node has done since.
       const volume = await store.get("volumes", volumeId);
-      const reason = this.#whyTaken(volume, after);
+      const reason = volume === undefined ? await this.#whyDeleted(volumeId, after) : this.#whyTaken(volume);
       // Not served, but not acknowledged either: the plugin was restarted meanwhile, or the store did not answer.
       const holds = serves(volumeId) || volume?.staged[node.nodeId] !== undefined;
       if (reason === undefined || !holds) return;
@@ -95,10 +101,14 @@ export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
     }
   }
 
-  #whyTaken(volume: StoredRecord<"volumes"> | undefined, { lapsed }: { readonly lapsed: boolean }): string | undefined {
+  async #whyDeleted(volumeId: string, { lapsed }: { readonly lapsed: boolean }): Promise<string | undefined> {
+    const seen = this.#lastSeen.get(volumeId);
+    if (!lapsed || (seen !== undefined && (await this.#options.isInMemory(seen)))) return undefined;
+    return "this node had been declared gone, and the volume was deleted";
+  }
+
+  #whyTaken(volume: StoredRecord<"volumes">): string | undefined {
     const { nodeId, bootId } = this.#options.node;
-    if (volume === undefined)
-      return lapsed ? "this node had been declared gone, and the volume was deleted" : undefined;
     if (volume.phase === "Reclaiming") return "the volume was deleted";
     if (rebuiltAt(volume) !== undefined && !this.#known.has(incarnationOf(volume))) return undefined;
     if (volume.published[nodeId] === undefined) return "it was detached from this node by force";

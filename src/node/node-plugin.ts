@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { FamfsError, fromSystemError, hasCode, type Logger, messageOf } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
 import { DEFAULT_SLOTS } from "../format/index.ts";
+import { isInMemory } from "../media/index.ts";
 import {
   type EventRecorder,
   Heartbeat,
@@ -264,6 +265,8 @@ export class NodePlugin implements AsyncDisposable {
         store,
         records,
         serves: (volumeId) => server.serves(volumeId),
+        isInMemory: async ({ uuid, regionGeneration: generation, regions: [region] }) =>
+          region !== undefined && isInMemory(await devices.require(region.deviceUuid), region, { uuid, generation }),
         whyFrozen: () => restored.whyFrozen(),
         giveUp: (volumeId, reason) => volumes.giveUp(volumeId, reason),
         logger,

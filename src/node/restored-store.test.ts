@@ -103,6 +103,7 @@ test("nothing is erased or given up before the records are made again; then both
     store,
     records,
     serves: () => true,
+    isInMemory: async () => false,
     whyFrozen,
     giveUp: async (volumeId) => {
       givenUp.push(volumeId);
