@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { native } from "./index.ts";
@@ -165,5 +165,44 @@ describe("a plan", () => {
     const steps = [store64(GUARD - 8, 1), LOOK, store64(LOG + 4096, 1)];
     assert.throws(() => run(log, steps), { code: "EIO", done: 2 });
     ftruncateSync(log.fd, LENGTH);
+  });
+});
+
+describe("the data of a write", () => {
+  const segments = (...pairs: number[]) => Float64Array.from(pairs);
+
+  it("is not stored when the guard does not hold before", () => {
+    using log = open("write-before");
+    log.disturb();
+    const errno = native.fuseCopyIn(log.guard, log.window, segments(LOG, 100), 1, new Uint8Array(100).fill(1), 0);
+    assert.equal(errno, constants.errno.ESTALE);
+    assert.ok(log.read(LOG, 100).every((byte) => byte === 0));
+  });
+
+  it("is not acknowledged when the guard stops to hold meanwhile, and ends at the next 64 KiB", () => {
+    using log = open("write-after");
+    const length = 3 * 65536;
+    // What the write itself stores makes this guard fail, as a claim of another node does.
+    for (const [at, stored] of [
+      [0, 65536],
+      [65536, 2 * 65536],
+      [length - 1, length],
+    ] as const) {
+      native.zero(log.window, LOG, length);
+      const guard = native.guardCreate(log.window, LOG + at, new Uint8Array(1), false);
+      const pieces = segments(LOG, 1000, LOG + 1000, length - 1000);
+      const errno = native.fuseCopyIn(guard, log.window, pieces, 2, new Uint8Array(length).fill(1), 0);
+      assert.equal(errno, constants.errno.ECANCELED);
+      assert.equal(log.read(LOG, length).lastIndexOf(1) + 1, stored);
+      native.guardDestroy(guard);
+    }
+  });
+
+  it("of a guard that was given up is stale", () => {
+    using log = open("write-gone");
+    const guard = native.guardCreate(log.window, LOG, new Uint8Array(1), false);
+    native.guardDestroy(guard);
+    const errno = native.fuseCopyIn(guard, log.window, segments(LOG, 100), 1, new Uint8Array(100), 0);
+    assert.equal(errno, constants.errno.ESTALE);
   });
 });
