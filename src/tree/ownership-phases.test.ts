@@ -24,13 +24,14 @@ function ownership(
   grant: Partial<WriterGrant> = {},
   catchUp = () => Promise.resolve(),
   yielded: () => void = () => undefined,
+  minimumHoldMs = 0,
 ) {
   const asked: string[] = [];
   const clock = new ManualClock();
   const owner = new Ownership({
     clock,
     logger: silentLogger,
-    minimumHoldMs: 0,
+    minimumHoldMs,
     grant: {
       acquire: (options) => {
         asked.push("acquire");
@@ -163,4 +164,22 @@ test("a grant that comes when nobody waits any more is kept for the next request
   answer.resolve(WRITER);
   assert.equal(await owner.acquire(5000, NEVER), WRITER);
   assert.deepEqual(asked, ["acquire"]);
+});
+
+test("the grant is kept for its least time while it is used, and goes at once when it is not", async () => {
+  for (const uses of [true, false]) {
+    const { owner, clock } = ownership({}, undefined, undefined, 100);
+    await owner.acquire(1000, NEVER);
+    const startMs = clock.monotonicMs();
+    let heldMs: number | undefined;
+    const handedOver = owner.handOver({ forced: false, signal: NEVER }).then(() => {
+      heldMs = clock.monotonicMs() - startMs;
+    });
+    for (let passed = 0; passed < 150 && heldMs === undefined; passed += 5) {
+      if (uses) void owner.with(1000, USER, () => undefined);
+      await clock.advance(5);
+    }
+    await handedOver;
+    assert.equal(heldMs, uses ? 100 : 10);
+  }
 });

@@ -21,9 +21,12 @@ export interface OwnershipOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly events: OwnershipEvents;
-  /** Least time to keep the grant, so that two busy nodes do not only hand it to and fro. */
+  /** Least time to keep the grant while it is used, so that two busy nodes do not only hand it to and fro. */
   readonly minimumHoldMs: number;
 }
+
+/** A holder that nobody asked for the log for so long has no work: a program that goes from file to file asks sooner. */
+const IDLE_MS = 10;
 
 type Phase =
   | { readonly name: "none" }
@@ -44,6 +47,8 @@ export class Ownership {
   #stalled: PromiseWithResolvers<void> | undefined;
   /** Operations that began with the grant and have not ended. */
   #working = 0;
+  /** When one last did. */
+  #usedMs = 0;
   #wanted: { readonly check: () => void } | undefined;
 
   constructor(options: OwnershipOptions) {
@@ -105,25 +110,29 @@ export class Ownership {
    */
   with<T>(limitMs: number, by: RequestContext, body: (writer: LogWriter) => T | Promise<T>): T | Promise<T> {
     const { writer } = this;
-    if (writer !== undefined) return this.#during(body(writer));
+    if (writer !== undefined) return this.#during(() => body(writer));
     return this.acquire(by.budget.leftMs(limitMs), by.signal).then((acquired) => {
       by.signal.throwIfAborted();
-      return this.#during(body(acquired));
+      return this.#during(() => body(acquired));
     });
   }
 
-  #during<T>(work: T | Promise<T>): T | Promise<T> {
+  #during<T>(body: () => T | Promise<T>): T | Promise<T> {
+    this.#usedMs = this.#options.clock.monotonicMs();
+    const work = body();
     if (!(work instanceof Promise)) return work;
     this.#working++;
     return work.finally(() => {
       this.#working--;
+      this.#usedMs = this.#options.clock.monotonicMs();
       this.changed();
     });
   }
 
   /**
-   * Gives the grant up when no file is open for write and no operation under way; `forced`: in any case. Resolves with true when it is given
-   * up, false when `signal` was aborted first. Nothing is sealed while files are open for write.
+   * Gives the grant up when no file is open for write and no operation under way, after the least time that it is kept
+   * while it is used; `forced`: in any case. Resolves with true when it is given up, false when `signal` was aborted
+   * first. Nothing is sealed while files are open for write.
    */
   async handOver({ forced, signal }: { forced: boolean; signal: AbortSignal }): Promise<boolean> {
     while (!signal.aborted) {
@@ -133,7 +142,8 @@ export class Ownership {
       else if (phase.name === "acquiring") await settled(phase.promise);
       else {
         const { clock } = this.#options;
-        const restMs = forced ? 0 : phase.sinceMs + this.#options.minimumHoldMs - clock.monotonicMs();
+        const until = Math.min(phase.sinceMs + this.#options.minimumHoldMs, this.#usedMs + IDLE_MS);
+        const restMs = forced ? 0 : until - clock.monotonicMs();
         if (restMs <= 0 && (forced || (this.#working === 0 && !this.#options.events.isBusy()))) {
           await this.#yield(phase.writer, forced);
           return true;
@@ -202,7 +212,9 @@ export class Ownership {
       writer = await this.#options.grant.acquire({ timeoutMs, signal: this.#closing.signal });
       await this.#options.events.catchUp(writer);
       this.#closing.signal.throwIfAborted();
-      this.#phase = { name: "held", writer, sinceMs: this.#options.clock.monotonicMs() };
+      const sinceMs = this.#options.clock.monotonicMs();
+      this.#usedMs = sinceMs;
+      this.#phase = { name: "held", writer, sinceMs };
       this.#options.events.gained(writer);
       return writer;
     } catch (error) {
