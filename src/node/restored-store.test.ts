@@ -163,6 +163,7 @@ test("a deleted volume of the backup whose place is another's gives it back to t
   const first = await planRebuild({ store, devices: scanned });
   assert.match(first.refused[0]?.reason ?? "", /v2 .* is where the record of volume v1 .*delete the claim of v1/);
   assert.deepEqual(first.frozen, [uuid]);
+  assert.deepEqual((await planRebuild({ store, devices: scanned, force: true })).frozen, [], "unless he wants it");
   await rebuild(store, first);
   assert.notEqual(await restored.whyFrozen(), undefined);
   await updateRecord(store, "volumes", "v1", (volume) => ({ ...volume, phase: "Reclaiming", jobNode: "a" }));
