@@ -8,7 +8,7 @@ import type { ControllerContext } from "./context.ts";
  * nor is gone. Only the leader ends a quarantine.
  */
 
-/** What one round of maintenance finds out about nodes, once. */
+/** Facts about nodes that one round of maintenance finds out once. */
 export interface KnownNodes {
   /** All that have a record, read after the volumes. */
   readonly records: () => Promise<readonly NodeRecord[]>;

@@ -27,7 +27,7 @@ export class Revisions {
     device: StoredRecord<"devices">,
   ): Promise<boolean> {
     const { name, createdAt, pool, frozen } = device;
-    // What it is thawed with may be lower than what was written last before the restore.
+    // It is thawed with a revision that may be lower than the last one before the restore.
     if (frozen !== undefined || this.#written.get(name)?.createdAt !== createdAt) this.#written.delete(name);
     if (pool === "" || frozen !== undefined) return frozen !== undefined;
     const revision = revisionOf(device);

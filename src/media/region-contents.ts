@@ -3,7 +3,7 @@ import { GUARD_OFFSET, IDENTITY_SIZE, inspectIdentity } from "../format/index.ts
 import type { Device, Range } from "./device.ts";
 import { type BeingErased, type FoundVolume, isVolumeRegion, scanRegions } from "./volume-scan.ts";
 
-/** What the memory shows in a region that a record gives to a volume. */
+/** The account that the memory gives of a region, which a record gives to a volume. */
 export interface RegionContents {
   /** The volume is there, whole; or what is left of it while it is erased. */
   readonly own: "volume" | "erasing" | undefined;
@@ -27,7 +27,7 @@ export interface LookOptions {
   readonly known?: readonly Range[];
 }
 
-/** Whose a region is, whatever any record outside says. Reads only. MEMORY_ERROR, LABEL_CORRUPT. */
+/** Finds out which volume a region is of, whatever any record outside says. Reads only. MEMORY_ERROR, LABEL_CORRUPT. */
 export async function lookAtRegion(
   device: Device,
   region: Range,

@@ -95,7 +95,7 @@ export async function firstVolumeBehind(device: Device): Promise<FoundVolume | u
   }
 }
 
-/** What begins at `offset`, if it was made since the device has its label. */
+/** The volume that begins at `offset`, if it was made since the device has its label. */
 async function probeBehind(
   device: Device,
   offset: number,

@@ -39,7 +39,7 @@ export class RestoredStore {
       try {
         reason ??= await this.#why(uuid, device);
       } catch (error) {
-        // What nobody can read is not erased, and says nothing about the store.
+        // A device that nobody can read is not erased, and says nothing about the store.
         if (!hasCode(error, "MEMORY_ERROR")) throw error;
       }
     }

@@ -7,7 +7,7 @@ export const TAKE_OVER_MARGIN_MS = 2_000;
 
 /** How long a node counts as alive that has no record and never had one here: as long as leases usually are. */
 const UNSEEN_LEASE_MS = 15_000;
-/** What was known of a node without a record is forgotten: by then it says nothing any more. */
+/** A node without a record is forgotten after this time: what was known of it says nothing by then. */
 const FORGET_MS = 600_000;
 
 export interface LivenessOptions {

@@ -35,7 +35,7 @@ export function registerDeviceCommands(program: Command): void {
     .command("scan")
     .description("Show labelled devices and the volumes on them, as the memory says.")
     .argument("[device...]", "paths to look at (default: every devdax device, and the files in /dev/shm)")
-    // What "device rebuild" was called once; its other options are none of this command.
+    // The former name of "device rebuild"; its other options are none of this command.
     .addOption(new Option("--adopt").hideHelp())
     .on("option:adopt", () => {
       throw new FamfsError("INVALID_ARGUMENT", '"device scan --adopt" is now "device rebuild", with the same options');
