@@ -1,5 +1,6 @@
 import type { Replacement } from "../support/checkout.ts";
 import { COHERENCE_MUTATIONS } from "./coherence.ts";
+import { REQUEST_MUTATIONS } from "./requests.ts";
 
 /**
  * The mechanisms behind docs/guarantees.md, each with a change that disables it and the tests that must notice. A
@@ -295,7 +296,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "second-look-keeps-grant",
     promise: "2",
     file: "src/tree/assemble.ts",
-    search: "isBusy: () => files.isBusy || places.isAwaiting,",
+    search: "isBusy: () => files.isBusy || ctx.places.isAwaiting,",
     replace: "isBusy: () => files.isBusy,",
     tests: ["src/tree/places.test.ts"],
   },
@@ -499,4 +500,5 @@ export const MUTATIONS: readonly Mutation[] = [
     tests: ["src/media/stock-log-writer.test.ts"],
   },
   ...COHERENCE_MUTATIONS,
+  ...REQUEST_MUTATIONS,
 ];
