@@ -4,8 +4,8 @@ import { Growth } from "./growth.ts";
 import { contentRanges, mapLayoutOf, NOTHING, splitContent } from "./layouts.ts";
 import { type FileNode, pathOf, type SealedContent } from "./nodes.ts";
 import { filledOf, pause, resume, sizeOf } from "./open-file.ts";
-import { stale } from "./ownership.ts";
 import { withRoom } from "./shortage.ts";
+import { requirePossible, requireUnsealed, sizeSealed, writePastEnd } from "./size-errors.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
 import { extentsOf, type RegionExtent } from "./space.ts";
 import { keptLength, totalLength, UnsealedFile } from "./unsealed-file.ts";
@@ -375,36 +375,4 @@ export class FileSizes {
     if (file.open !== undefined && file.content.type === "sealed") file.open.zeroed = true;
     if (file.content.type === "sealed") this.#ctx.staleTimes.add(file);
   }
-}
-
-/** EFBIG for what no file can be long, whatever space there is (a position that is no exact number any more). */
-function requirePossible(file: FileNode, size: number, syscall: string): void {
-  if (Number.isSafeInteger(size)) return;
-  throw new FamfsError("SYSTEM", `${syscall} up to byte ${size} of ${pathOf(file)}: at most 2^53 - 1`, {
-    details: { errno: "EFBIG", syscall },
-  });
-}
-
-/** SIZE_SEALED, OWNER_STALE. */
-function requireUnsealed(file: FileNode): UnsealedFile {
-  if (file.content.type === "sealed") throw sizeSealed(file, undefined);
-  if (file.content.lost) throw stale();
-  return file.content;
-}
-
-function sizeSealed(file: FileNode, wanted: number | undefined): FamfsError {
-  const { size } = file.content;
-  return new FamfsError(
-    "SIZE_SEALED",
-    `${pathOf(file)} is sealed at ${size} bytes${wanted === undefined ? "" : `, not ${wanted}`}: ` +
-      "write a new file and rename it over this one",
-  );
-}
-
-export function writePastEnd(file: FileNode, offset: number, end: number): FamfsError {
-  return new FamfsError(
-    "WRITE_PAST_END",
-    `a write of bytes ${offset} to ${end} of ${pathOf(file)}, sealed at ${file.content.size} bytes: ` +
-      "write a new file and rename it over this one",
-  );
 }

@@ -1,6 +1,5 @@
 import { FamfsError, type RequestContext, unlessAborted } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
-import { writePastEnd } from "./file-size.ts";
 import { mapLayoutOf } from "./layouts.ts";
 import { type FileNode, pathOf } from "./nodes.ts";
 import { type Handle, type OpenFile, pause, refreshTimes, resume } from "./open-file.ts";
@@ -8,6 +7,7 @@ import { decideOpen } from "./open-policy.ts";
 import { stale } from "./ownership.ts";
 import { type Place, placeOf } from "./places.ts";
 import { letGo } from "./removed.ts";
+import { writePastEnd } from "./size-errors.ts";
 
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
