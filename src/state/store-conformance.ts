@@ -225,6 +225,20 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
     },
   );
 
+  void storeTest("after a resync a watch that begins has what others wrote before it", async (store, fixture) => {
+    await using other = await fixture.open();
+    {
+      await using early = collect(store, "nodes");
+      await store.create("nodes", "a", exampleNode);
+      await early.until((changes) => changes.length > 0);
+    }
+    for (const name of ["b", "c"]) await other.create("nodes", name, exampleNode);
+    await store.resync("nodes");
+    await using late = collect(store, "nodes");
+    await late.until((changes) => changes.length >= 3);
+    assert.deepEqual(late.changes.map(label).toSorted(), ["put a", "put b", "put c"]);
+  });
+
   void storeTest("a watch ends when its signal aborts, also while it waits", async (store) => {
     const abort = new AbortController();
     const ended = (async () => {
