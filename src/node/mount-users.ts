@@ -1,5 +1,6 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
+import { FUSE_TYPE } from "../../native/index.ts";
 import { type MountEntry, mountAt, parseMountTable } from "./mount-table.ts";
 
 /** A process of this host that has something to do with a mount. */
@@ -18,13 +19,26 @@ export interface MountNamespace {
 
 /** More of them make a message longer than it is useful. */
 const MOST_NAMED = 5;
+/** The longest that somebody waits for their names. */
+const LOOK_MS = 2_000;
+
+let looking: Promise<MountNamespace[] | undefined> | undefined;
 
 /**
- * The mount namespaces of all other processes, containers among them. Undefined when there is none to be seen: then this
- * process sees its own pod only, and nothing can be said about others (the chart's node plugin has `hostPID`).
+ * The mount namespaces of other processes, containers among them, that show a mount of ours. Undefined when none but our
+ * own can be seen: then this process sees its own pod only, and nothing can be said about others (the chart's node plugin
+ * has `hostPID`). Callers at one time share one look: after a server died there is one for each volume.
  */
-export async function otherMountNamespaces(): Promise<MountNamespace[] | undefined> {
-  const seen = new Set([await namespaceOf("self")]);
+export function otherMountNamespaces(): Promise<MountNamespace[] | undefined> {
+  looking ??= lookAtNamespaces().finally(() => {
+    looking = undefined;
+  });
+  return looking;
+}
+
+async function lookAtNamespaces(): Promise<MountNamespace[] | undefined> {
+  const own = await namespaceOf("self");
+  const seen = new Set([own]);
   const found: MountNamespace[] = [];
   for (const pid of await processes()) {
     const namespace = await namespaceOf(pid);
@@ -32,9 +46,9 @@ export async function otherMountNamespaces(): Promise<MountNamespace[] | undefin
     const text = await read(pid, "mountinfo");
     if (text === undefined) continue; // ended meanwhile: another process of that namespace may be there
     seen.add(namespace);
-    found.push({ pid: Number(pid), table: parseMountTable(text) });
+    if (text.includes(` ${FUSE_TYPE} `)) found.push({ pid: Number(pid), table: parseMountTable(text) });
   }
-  return found.length === 0 ? undefined : found;
+  return seen.size === 1 ? undefined : found;
 }
 
 /**
@@ -82,13 +96,16 @@ function podUidOf(table: readonly MountEntry[]): string | undefined {
   return undefined;
 }
 
-/** In words, a few of the processes that stand in what is mounted at `target`, or have something of it open. */
+/**
+ * In words, a few of the processes that stand in what is mounted at `target`, or have something of it open. Mappings of
+ * files that were closed are not among them: the kernel may let who asks for those wait for a fault that hangs.
+ */
 export async function usersOf(target: string): Promise<string> {
   const users: string[] = [];
+  const until = performance.now() + LOOK_MS;
   for (const pid of await processes()) {
-    if (!(await uses(pid, target))) continue;
-    if (users.length === MOST_NAMED) return `${users.join(", ")} and more`;
-    users.push(`process ${pid} (${await commandOf(Number(pid))})`);
+    if (users.length === MOST_NAMED || performance.now() > until) return `${users.join(", ") || "somebody"} and more`;
+    if (await uses(pid, target)) users.push(`process ${pid} (${await commandOf(Number(pid))})`);
   }
   return users.length === 0 ? "no process that can be seen from here" : users.join(", ");
 }
@@ -99,7 +116,7 @@ async function uses(pid: string, target: string): Promise<boolean> {
   for (const name of ["cwd", "root", "exe"]) if (isBelow(await link(pid, name))) return true;
   const descriptors = await readdir(join("/proc", pid, "fd")).catch(() => []);
   for (const fd of descriptors) if (isBelow(await link(pid, `fd/${fd}`))) return true;
-  return (await read(pid, "maps"))?.includes(` ${target}/`) ?? false;
+  return false;
 }
 
 async function commandOf(pid: number): Promise<string> {

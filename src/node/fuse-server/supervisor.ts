@@ -55,7 +55,6 @@ export class FuseServerSupervisor implements AsyncDisposable {
   #lastTag = 0;
   #restartDelayMs = RESTART_DELAY_MS.first;
   #starts = 0;
-  #starting = false;
   #stopping = false;
 
   private constructor(options: SupervisorOptions) {
@@ -80,9 +79,8 @@ export class FuseServerSupervisor implements AsyncDisposable {
     return (await this.#process()).child.pid;
   }
 
-  /** Throws when its main thread does not answer; one that starts has a bound of its own, and is not judged here. */
+  /** Throws when its main thread does not answer. */
   async answers(): Promise<void> {
-    if (this.#starting) return;
     await (await this.#process()).channel.call("ready", undefined, { timeoutMs: ANSWER_TIMEOUT_MS });
   }
 
@@ -224,7 +222,6 @@ export class FuseServerSupervisor implements AsyncDisposable {
     const { child, channel } = running;
     const exited = exitOf(child).then((reason) => this.#exited(running, reason));
     const { startMs } = this.#options.watchdog ?? WATCHDOG;
-    this.#starting = true;
     try {
       await channel.call("ready", undefined, { timeoutMs: startMs });
     } catch (error) {
@@ -234,8 +231,6 @@ export class FuseServerSupervisor implements AsyncDisposable {
         ? `did not start within ${startMs / 1000} s: see whether the node is overloaded`
         : `did not start: ${messageOf(error)}`;
       throw new FamfsError("NODE_UNAVAILABLE", `the FUSE server process ${why}`, { cause: error });
-    } finally {
-      this.#starting = false;
     }
     this.#restartDelayMs = RESTART_DELAY_MS.first;
     this.#starts++;
