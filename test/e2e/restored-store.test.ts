@@ -1,6 +1,6 @@
 /** etcd is restored from a backup under running mounts: nothing of what came after the backup is lost. */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -65,6 +65,8 @@ describe("etcd that was restored from a backup", { skip, timeout: 400_000 }, () 
     const lateOnA = await plugins.attach("a", late);
     writeFileSync(join(lateOnA, "weights"), "x".repeat(2 ** 20), { flush: true });
     const keptOnA = await plugins.attach("a", kept);
+    // A second after its last close it is in the log.
+    await eventually("the other node has it", async () => existsSync(join(keptOnA, "before")));
     assert.equal(readFileSync(join(keptOnA, "before"), "utf8"), "before the backup");
     await eventually("the memory remembers more than the backup", async () => (await remembered()) > revision);
 
