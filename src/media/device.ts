@@ -50,8 +50,9 @@ export class Device implements AsyncDisposable {
   readonly zeroAlignBytes: number;
   /** What it is on this host, whatever its path. */
   readonly identity: string;
+  /** The simulated host whose caches it is seen through (`PathSpec`). */
+  readonly cachesOf: string | undefined;
   readonly #handle: FileHandle;
-  readonly #host: string | undefined;
 
   private constructor(handle: FileHandle, fields: Omit<DeviceFacts, "handle">) {
     this.#handle = handle;
@@ -62,7 +63,7 @@ export class Device implements AsyncDisposable {
     this.alignBytes = fields.alignBytes;
     this.zeroAlignBytes = fields.kind === "file" ? PAGE : ALLOC_UNIT;
     this.identity = fields.identity;
-    this.#host = fields.host;
+    this.cachesOf = fields.cachesOf;
   }
 
   /**
@@ -77,7 +78,7 @@ export class Device implements AsyncDisposable {
     const handle = await openFile(path, options.writable, create);
     try {
       const status = await handle.stat();
-      const common = { path, writable: options.writable, host: cachesOf };
+      const common = { path, writable: options.writable, cachesOf };
       if (status.isCharacterDevice()) {
         if (sizeBytes !== undefined || cachesOf !== undefined) {
           const what = sizeBytes !== undefined ? "a size is" : "simulated caches are";
@@ -134,7 +135,7 @@ export class Device implements AsyncDisposable {
     const what = `${this.path} [${formatSize(range.offset)}, ${formatSize(range.offset + range.length)})`;
     const { writable, through = "nothing" } = options;
     const file = this.kind === "file" ? this.path : undefined;
-    return Window.map(this.#handle.fd, range, { writable, through, what, file, host: this.#host });
+    return Window.map(this.#handle.fd, range, { writable, through, what, file, host: this.cachesOf });
   }
 
   /**
@@ -298,7 +299,7 @@ export class Device implements AsyncDisposable {
 }
 
 interface DeviceFacts {
-  readonly host: string | undefined;
+  readonly cachesOf: string | undefined;
   readonly path: string;
   readonly kind: "devdax" | "file";
   readonly writable: boolean;

@@ -36,6 +36,7 @@ export function makeAttachment(
     volumeId: name,
     devicePath: device.path,
     coherent: device.coherent,
+    ...(device.cachesOf === undefined ? {} : { cachesOf: device.cachesOf }),
     region: { offset: region.offset, length: region.length },
     expect: volume.adopted ? undefined : { volumeUuid: volume.uuid, regionGeneration: volume.regionGeneration },
     node: { ...node, slot },

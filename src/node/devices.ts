@@ -62,6 +62,8 @@ interface Held {
 export interface DevicePlace {
   readonly path: string;
   readonly coherent: boolean;
+  /** See `PathSpec`; tests. */
+  readonly cachesOf?: string;
 }
 
 const AUTO = "auto";
@@ -124,7 +126,9 @@ export class Devices implements AsyncDisposable {
 
   place(uuid: string): DevicePlace | undefined {
     const held = this.#held.get(uuid);
-    return held === undefined ? undefined : { path: held.device.path, coherent: held.coherency !== "flush" };
+    if (held === undefined) return undefined;
+    const { path, cachesOf } = held.device;
+    return { path, coherent: held.coherency !== "flush", ...(cachesOf === undefined ? {} : { cachesOf }) };
   }
 
   /** What keeps devices that this node should have from use; for people. */

@@ -303,8 +303,8 @@ function newDevice(device: Device, label: ScannedDevice["label"], fabric: string
 }
 
 /** What a device is taken for where nobody says otherwise. */
-export function defaultCoherency({ kind }: Device): FamfsDevice["coherency"] {
-  return kind === "file" ? "single-host" : "flush";
+export function defaultCoherency({ kind, cachesOf }: Device): FamfsDevice["coherency"] {
+  return kind === "file" && cachesOf === undefined ? "single-host" : "flush";
 }
 
 /** PersistentVolumes keep the fabric in their node affinity: it must be the one from before. */

@@ -133,6 +133,7 @@ const ATTACHMENT_FIELDS = {
   volumeId: "string",
   devicePath: "string",
   coherent: "boolean",
+  cachesOf: "string, if any",
   region: "object",
   expect: "object",
   node: "object",
@@ -149,7 +150,8 @@ function parseAttachment(value: unknown, volumeId: string): StagedAttachment | u
   const fields = value as Record<string, unknown>;
   const isWhole = Object.entries(ATTACHMENT_FIELDS).every(([name, type]) => {
     const field = fields[name];
-    if (type === "number, if any") return field === undefined || typeof field === "number";
+    const [wanted, optional] = type.split(",");
+    if (optional !== undefined) return field === undefined || typeof field === wanted;
     return typeof field === type && field !== null;
   });
   if (!isWhole || fields["volumeId"] !== volumeId) return undefined;

@@ -70,6 +70,22 @@ test("opening for write drops too, and keeps the grant that it then has", async 
   assert.deepEqual(dropped(), []);
 });
 
+test("a program that was told to look again is not told so twice, though caches are dropped for its second look", async () => {
+  const { volume, a, b } = await pair(false);
+  await put(a, "g", "new");
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  const [before] = [nodeidOf(b, "f"), nodeidOf(b, "g")];
+  volume.onContention = async () => {
+    await a.tree.rename(ROOT, "g", ROOT, "f", 0);
+    return a.tree.handOver({ forced: false, signal: AbortSignal.timeout(1000) });
+  };
+  await assert.rejects(async () => b.tree.open(before, O.RDWR, USER), { code: "NODE_STALE" });
+  volume.beforeInvalidate = () => Promise.resolve();
+  const opened = await b.tree.open(nodeidOf(b, "f"), O.RDWR, USER);
+  assert.equal(b.read(opened), "new");
+});
+
 test("an open is answered when the caches are dropped; a second one waits as well", async () => {
   const { volume, a, b, dropped } = await pair(false);
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -80,8 +80,13 @@ export class OpenFiles {
       if ((flags & O_TRUNC) !== 0) return this.#truncate(file, by).then(() => this.#opened(file, flags, true));
       const dropping = coherence.fresh(file);
       if (dropping === undefined) return this.#opened(file, flags, true);
-      // The grant may be gone when the caches are dropped.
-      return unlessAborted(dropping, by.signal).then(() => this.#openOwning(file, place, flags, by));
+      const { writer } = ownership;
+      return unlessAborted(dropping, by.signal).then(() =>
+        // Only if the grant is gone when the caches are dropped, the path may lead elsewhere again.
+        ownership.writer === writer && coherence.fresh(file) === undefined
+          ? this.#opened(file, flags, true)
+          : this.#openOwning(file, place, flags, by),
+      );
     });
   }
 

@@ -1,5 +1,5 @@
 /**
- * `npm run test:sharing -- --seconds N --seed S [--nodes 2|3] [--faults none|all] [--output json]`: nodes that write one
+ * `npm run test:sharing -- --seconds N --seed S [--nodes 2|3] [--faults none|all] [--caches private] [--output json]`: nodes that write one
  * volume by turns while they are stopped and killed, and whether what they acknowledged holds. Two nodes, then three.
  * Exits with 1 when something does not hold.
  */
@@ -16,6 +16,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: String(Date.now() % 100_000) },
     nodes: { type: "string" },
     faults: { type: "string", default: "all" },
+    caches: { type: "string", default: "shared" },
     output: { type: "string", default: "text" },
     keep: { type: "string" },
   },
@@ -46,11 +47,17 @@ if (values.faults !== "all" && values.faults !== "none") {
   process.stderr.write("--faults takes none or all\n");
   process.exit(64);
 }
+if (values.caches !== "shared" && values.caches !== "private") {
+  process.stderr.write("--caches takes shared or private\n");
+  process.exit(64);
+}
+const incoherent = values.caches === "private";
 const tell = (line: string) => process.stderr.write(`${line}\n`);
 const outcomes = [];
 for (const nodes of counts) {
   const share = seconds / counts.length;
-  const run = await runNodes({ nodes, seconds: share, seed, faults: values.faults === "all", keep: values.keep, tell });
+  const faults = values.faults === "all";
+  const run = await runNodes({ nodes, seconds: share, seed, faults, incoherent, keep: values.keep, tell });
   const outcome = judge(run);
   outcomes.push(outcome);
   if (values.output !== "json") process.stdout.write(`${render(outcome)}\n`);

@@ -32,6 +32,8 @@ export interface RunSettings {
   readonly seconds: number;
   readonly seed: number;
   readonly faults: boolean;
+  /** The caches of their hosts do not agree. */
+  readonly incoherent?: boolean;
   /** A file for the whole history as JSON, and beside it what the nodes logged. */
   readonly keep?: string | undefined;
   /** How far it is. */
@@ -43,6 +45,7 @@ export async function runNodes({
   seconds,
   seed,
   faults: faulty,
+  incoherent = false,
   keep,
   tell: progress,
 }: RunSettings): Promise<Run> {
@@ -50,7 +53,7 @@ export async function runNodes({
   const troubles: string[] = [];
   const operations: Operation[] = [];
   let faults: Fault[] = [];
-  await using nodes = await Nodes.open(`${(MOST_FILES + 200) * 2 + 300}Mi`);
+  await using nodes = await Nodes.open(`${(MOST_FILES + 200) * 2 + 300}Mi`, { incoherent });
   const members: NodeProcess[] = [];
   for (const name of ["a", "b", "c"].slice(0, count)) members.push(await nodes.node(name));
   const volumeId = await nodes.create("shared", MOST_FILES * UNIT, MODE, { logLength: "128Mi" });

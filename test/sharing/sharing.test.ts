@@ -8,12 +8,19 @@ import { runNodes } from "./run.ts";
 const skip = skipWithoutMounts();
 const SECONDS = process.env["CI"] === "true" ? 30 : 10;
 
-for (const nodes of [2, 3]) {
-  test(`${nodes} nodes write by turns, are stopped and killed, and nothing acknowledged is lost`, {
+for (const [nodes, incoherent] of [
+  [2, false],
+  [3, false],
+  [2, true],
+] as const) {
+  const where = incoherent ? ", between hosts whose caches do not agree" : "";
+  test(`${nodes} nodes write by turns, are stopped and killed, and nothing acknowledged is lost${where}`, {
     skip,
   }, async (t) => {
     const seed = Date.now() % 100_000;
-    const outcome = judge(await runNodes({ nodes, seconds: SECONDS, seed, faults: true, tell: () => undefined }));
+    const outcome = judge(
+      await runNodes({ nodes, seconds: SECONDS, seed, faults: true, incoherent, tell: () => undefined }),
+    );
     t.diagnostic(render(outcome));
     assert.deepEqual(outcome.failures, [], render(outcome));
   });

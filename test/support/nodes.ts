@@ -106,6 +106,7 @@ export class Nodes implements AsyncDisposable {
   readonly controller: CsiClient;
   readonly #directory: string;
   readonly #device: SimulatedDevice;
+  readonly #incoherent: boolean;
   readonly #resources: AsyncDisposableStack;
 
   private constructor(fields: {
@@ -113,16 +114,19 @@ export class Nodes implements AsyncDisposable {
     controller: CsiClient;
     directory: string;
     device: SimulatedDevice;
+    incoherent: boolean;
     resources: AsyncDisposableStack;
   }) {
     this.store = fields.store;
     this.controller = fields.controller;
     this.#directory = fields.directory;
     this.#device = fields.device;
+    this.#incoherent = fields.incoherent;
     this.#resources = fields.resources;
   }
 
-  static async open(size: string): Promise<Nodes> {
+  /** `incoherent`: the caches of their hosts do not agree (`PathSpec`). */
+  static async open(size: string, { incoherent = false } = {}): Promise<Nodes> {
     await using resources = new AsyncDisposableStack();
     const directory = mkdtempSync(join(tmpdir(), "nodes-"));
     resources.defer(() => rmSync(directory, { recursive: true, force: true }));
@@ -135,7 +139,7 @@ export class Nodes implements AsyncDisposable {
       `--state-dir=${stateDir}`,
     ]);
     const store = resources.use(await EmbeddedStore.open({ stateDir }));
-    return new Nodes({ store, controller, directory, device, resources: resources.move() });
+    return new Nodes({ store, controller, directory, device, incoherent, resources: resources.move() });
   }
 
   /** Where the memory of all nodes is. */
@@ -153,7 +157,7 @@ export class Nodes implements AsyncDisposable {
       "--store=embedded",
       `--state-dir=${join(this.#directory, "state")}`,
       `--node-id=${nodeId}`,
-      `--device=${this.#device.url}`,
+      `--device=${this.#device.url}${this.#incoherent ? `&caches=${name}` : ""}`,
     ];
     return NodeProcess.launch(nodeId, directory, () => start(this.#resources, join(directory, "csi.sock"), arguments_));
   }

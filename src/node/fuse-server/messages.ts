@@ -14,6 +14,8 @@ export interface VolumeAttachment {
   readonly devicePath: string;
   /** Caches of all nodes agree by themselves; otherwise lines are flushed and dropped. */
   readonly coherent: boolean;
+  /** See `PathSpec`; tests. */
+  readonly cachesOf?: string;
   readonly region: { readonly offset: number; readonly length: number };
   /** What the volume record in memory must say; undefined for an adopted volume (stock format, no record). */
   readonly expect: { readonly volumeUuid: string; readonly regionGeneration: number } | undefined;

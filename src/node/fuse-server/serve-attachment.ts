@@ -21,7 +21,7 @@ async function serveAttachment(
   fd: number,
   plugin: PluginPort,
 ): Promise<VolumeServer> {
-  const { devicePath, readOnly, shared, mountGroup, node } = attachment;
+  const { devicePath, cachesOf, readOnly, shared, mountGroup, node } = attachment;
   await using stack = new AsyncDisposableStack();
   let handedOn = false;
   stack.defer(() => {
@@ -30,7 +30,10 @@ async function serveAttachment(
   const parameters = parseVolumeParameters(attachment.parameters);
   // A reader maps it for reading only.
   const device = stack.use(
-    await Device.open({ type: "path", path: devicePath, sizeBytes: undefined }, { writable: !readOnly, create: false }),
+    await Device.open(
+      { type: "path", path: devicePath, sizeBytes: undefined, ...(cachesOf === undefined ? {} : { cachesOf }) },
+      { writable: !readOnly, create: false },
+    ),
   );
   handedOn = true;
   const served = await serveVolume({
