@@ -2,8 +2,10 @@
  * `npm run test:mutations [-- --only NAME,NAME] [-- --output json]`: takes each mechanism of table.ts out, in a copy of
  * the checkout, and runs the tests that must notice. Exits with 1 when one survives.
  */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { Checkout } from "../support/checkout.ts";
+import { Checkout, findPiece, root } from "../support/checkout.ts";
 import { MUTATIONS, type Mutation } from "./table.ts";
 
 const TIMEOUT_MS = 120_000;
@@ -20,6 +22,12 @@ interface Verdict {
 const { values } = parseArgs({ options: { only: { type: "string" }, output: { type: "string", default: "text" } } });
 const chosen = choose(values.only);
 const tell = (line: string) => process.stderr.write(`${line}\n`);
+
+const stale = chosen.filter(
+  ({ file, search }) => findPiece(readFileSync(join(root, file), "utf8"), search) === undefined,
+);
+for (const { name, file } of stale) tell(`${name}: ${file} does not have what it replaces; bring the table up to date`);
+if (stale.length > 0) process.exit(2);
 
 using checkout = Checkout.copy();
 await requireGreen(chosen);

@@ -386,8 +386,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "erase-waits-for-staged",
     promise: "5",
     file: "src/controller/quarantine.ts",
-    search: "if (record === undefined ? !(await nodes.isGone(nodeId)) : record.bootId === bootId) may.push(nodeId);",
-    replace: "",
+    search: "if (record === undefined ? await nodes.isGone(nodeId) : record.bootId !== bootId) continue;",
+    replace: "if (record === undefined || record.bootId !== bootId) continue;",
     tests: ["src/controller/quarantine.test.ts"],
   },
   {
