@@ -285,7 +285,7 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
     name: "all-refreshed",
     promise: "Hosts whose caches do not agree",
     file: CONTENTS,
-    search: "if (node.open !== undefined) this.refresh(node);",
+    search: "else this.refresh(node);",
     replace: "",
     tests: [COHERENCE],
   },
@@ -293,9 +293,9 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
     name: "all-pages",
     promise: "Hosts whose caches do not agree",
     file: CONTENTS,
-    search: `      if (node.open !== undefined) this.refresh(node);
+    search: `else this.refresh(node);
       this.kernel.content(node.nodeid);`,
-    replace: "      if (node.open !== undefined) this.refresh(node);",
+    replace: "else this.refresh(node);",
     tests: [COHERENCE],
   },
   {
