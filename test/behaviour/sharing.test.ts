@@ -204,6 +204,25 @@ test("a file that was replaced while its next writer waited is not what that wri
   );
 });
 
+test("a name that another node keeps replacing can be opened for write all the time", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  await using mounts = await pair();
+  const { stderr } = await shell(
+    `echo 0 > $1/f; sleep 0.5; cat $2/f > /dev/null
+     again() { for try in $(seq 10); do "$@" && return; done; return 1; }
+     replace() { echo $2 > $1/new && mv $1/new $1/f; }
+     overwrite() { echo $2 > $1/f; }
+     (for i in $(seq 40); do again replace $1 a$i; done) &
+     (for i in $(seq 40); do again overwrite $2 b$i; done) &
+     wait -n; wait -n`,
+    mounts.a,
+    mounts.b,
+  );
+  assert.doesNotMatch(stderr, /Stale file handle/);
+});
+
 test("a descriptor and a mapping that lost the log never write again, whoever writes the file since", {
   skip,
   timeout: 60_000,
