@@ -112,16 +112,27 @@ test("while a volume's record cannot be read nothing is given away: it may have 
   await makeDevices(store);
   await using resources = new AsyncDisposableStack();
   await take(await openContext(store, resources), store, { type: "create", units: 1 });
+  const [first] = await store.list("volumes");
   using database = new DatabaseSync(join(stateDir, "state.sqlite"));
   database.exec("UPDATE records SET body = '{}' WHERE kind = 'volumes'");
   const context = await openContext(store, resources);
   await assert.rejects(take(context, store, { type: "create", units: 1 }), /cannot be read, so nobody knows/);
+  // Where that much can be read, it stops only its own device.
+  const regions = (deviceUuid: string) => JSON.stringify({ regions: [{ deviceUuid, offset: 0, length: 1 }] });
+  const write = database.prepare("UPDATE records SET version = version + 1000, body = ? WHERE name = ?");
+  write.run(regions("elsewhere"), first?.name ?? "");
+  const elsewhere = await openContext(store, resources);
+  await take(elsewhere, store, { type: "create", units: 1 });
+  write.run(regions(DEVICES[0] ?? ""), first?.name ?? "");
+  const here = await openContext(store, resources);
+  await assert.rejects(take(here, store, { type: "create", units: 1 }), /kubectl edit famfsvolume/);
 });
 
 function storeOf(store: Store): Store {
   return {
     get: (...args) => store.get(...args),
     list: (...args) => store.list(...args),
+    listAll: (...args) => store.listAll(...args),
     create: (...args) => store.create(...args),
     replace: (...args) => store.replace(...args),
     delete: (...args) => store.delete(...args),
@@ -188,6 +199,7 @@ async function live(shared: Store, { steps, lag, pauses, diesAt }: Plan): Promis
   const store: Store = {
     get: (...args) => pause().then(() => shared.get(...args)),
     list: (...args) => pause().then(() => shared.list(...args)),
+    listAll: (...args) => pause().then(() => shared.listAll(...args)),
     create: (...args) => write(() => shared.create(...args)),
     replace: (...args) => write(() => shared.replace(...args)),
     delete: (...args) => write(() => shared.delete(...args)),

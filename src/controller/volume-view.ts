@@ -1,6 +1,6 @@
 import { type FreeSpace, PoolSpace } from "../alloc/index.ts";
 import { FamfsError, SortedList } from "../base/index.ts";
-import type { Following, Shown, Store, StoredRecord } from "../state/index.ts";
+import type { Following, Shown, Store, StoredRecord, Unreadable } from "../state/index.ts";
 import { DeviceUse } from "./device-use.ts";
 
 type Volume = StoredRecord<"volumes">;
@@ -26,7 +26,7 @@ export class VolumeView implements AsyncDisposable {
   readonly #catchUpMs: number;
   readonly #volumes = new Map<string, Volume>();
   readonly #names = new SortedList<string>((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-  readonly #unreadable = new Map<string, string>();
+  readonly #unreadable = new Map<string, Unreadable>();
   readonly #tended = new Set<string>();
   readonly #devices = new Map<string, DeviceUse>();
   readonly #waiting = new Set<() => void>();
@@ -87,7 +87,7 @@ export class VolumeView implements AsyncDisposable {
   /**
    * Returns when every region that was given on the devices before their records were as they are now is in the view.
    * False when one of these records has changed meanwhile: who allocates by it loses, and reading all volumes for that
-   * is in vain. INTERNAL when there is a volume that cannot be read: it may have any region.
+   * is in vain. INTERNAL when there is a volume on one of them, or nobody knows where, that cannot be read.
    */
   async untilComplete(
     devices: readonly Device[],
@@ -103,8 +103,12 @@ export class VolumeView implements AsyncDisposable {
       await this.#following?.refresh();
       for (const device of devices) this.#use(device.uuid).setComplete(device);
     }
-    for (const [name, reason] of this.#unreadable) {
-      throw new FamfsError("INTERNAL", `volume ${name} cannot be read, so nobody knows which memory it has: ${reason}`);
+    for (const { name, reason, devices: on } of this.#unreadable.values()) {
+      if (on !== undefined && !devices.some(({ uuid }) => on.includes(uuid))) continue;
+      throw new FamfsError(
+        "INTERNAL",
+        `volume ${name} cannot be read, so nobody knows which memory it has: ${reason}. Mend its record (kubectl edit famfsvolume ${name}), or update the driver if a newer one wrote it`,
+      );
     }
     return true;
   }
@@ -165,7 +169,7 @@ export class VolumeView implements AsyncDisposable {
     for (const change of changes) {
       if (change.type === "put") this.#put(change.record);
       else if (change.type === "deleted") this.#remove(change.name);
-      else this.#unreadable.set(change.name, change.reason);
+      else this.#unreadable.set(change.name, change);
     }
     this.#wake();
   }

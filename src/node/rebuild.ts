@@ -63,7 +63,9 @@ const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** What `rebuild` would do. Reads only. INVALID_ARGUMENT when no fabric can be told; errors of the store and of media. */
 export async function planRebuild({ store, devices, fabric, force }: RebuildOptions): Promise<RebuildPlan> {
   const plan: Plan = { devices: [], volumes: [], refreshed: [], displaced: [], frozen: [], refused: [] };
-  const known = new Map((await store.list("volumes")).map((volume) => [volume.name, volume]));
+  const { records, unreadable } = await store.listAll("volumes");
+  const known = new Map(records.map((volume) => [volume.name, volume]));
+  const broken = new Map(unreadable.map(({ name, reason }) => [name, reason]));
   for (const { path, label } of devices) {
     await using device = await openDevice(path, { writable: false });
     const remembered = await rememberedRevision(device); // before the record, which a node may raise meanwhile
@@ -77,7 +79,7 @@ export async function planRebuild({ store, devices, fabric, force }: RebuildOpti
     const before = plan.volumes.length;
     let isWhole = true;
     for (const volume of found) {
-      const reason = await consider(volume, { device, record, known, plan, isOld });
+      const reason = await consider(volume, { device, record, known, broken, plan, isOld });
       if (reason === undefined) continue;
       plan.refused.push({ device: path, offset: volume.region.offset, reason });
       // Stock file systems are nobody's loss.
@@ -146,6 +148,8 @@ interface Place {
   readonly device: Device;
   readonly record: FamfsDevice;
   readonly known: ReadonlyMap<string, StoredRecord<"volumes">>;
+  /** Records that cannot be read, and why. */
+  readonly broken: ReadonlyMap<string, string>;
   readonly plan: Plan;
   /** The store was restored from a backup: its records of what is there are older than the memory. */
   readonly isOld: boolean;
@@ -176,11 +180,13 @@ function refresh(old: FamfsVolume, seen: FamfsVolume): FamfsVolume {
 /** Adds a found volume to the plan, unless it is known. Answers why it is neither. */
 async function consider(
   found: FoundVolume,
-  { device, record, known, plan, isOld }: Place,
+  { device, record, known, broken, plan, isOld }: Place,
 ): Promise<string | undefined> {
   if (found.record === undefined) return `a file system of the stock tools (${found.uuid}), which is in no pool`;
   const { name, volumeUuid } = found.record;
   const region: Region = { deviceUuid: record.uuid, ...found.region };
+  const unread = broken.get(name);
+  if (unread !== undefined) return `volume ${name} has a record that cannot be read: ${unread}`;
   const present = known.get(name);
   if (present?.uuid === volumeUuid && present.regions.some((each) => overlap(each, region))) {
     if (!isOld || present.phase === "Reclaiming") return undefined;

@@ -129,6 +129,30 @@ test("a record that cannot be read does not hide the others from a watch", async
   await assert.rejects(store.get("nodes", "bad"), { code: "INTERNAL" });
 });
 
+test("a record that cannot be read is passed over, and named with its devices to those who must know", async () => {
+  await using state = await temporaryState();
+  await using store = await EmbeddedStore.open(state);
+  for (const name of ["bad", "good", "worse"]) await store.create("volumes", name, exampleVolume);
+  const other = new DatabaseSync(join(state.stateDir, "state.sqlite"));
+  const write = other.prepare("UPDATE records SET body = ? WHERE name = ?");
+  const regions = [{ deviceUuid: "d7", offset: 0, length: 1 }];
+  write.run(JSON.stringify({ ...exampleVolume, phase: "Expanding", regions }), "bad");
+  write.run("{", "worse");
+  other.close();
+  const names = (list: readonly { readonly name: string }[]) => list.map(({ name }) => name);
+  assert.deepEqual(names(await store.list("volumes")), ["good"]);
+  const { records, unreadable } = await store.listAll("volumes");
+  assert.deepEqual(names(records), ["good"]);
+  assert.deepEqual(
+    unreadable.map(({ name, devices }) => [name, devices]),
+    [
+      ["bad", ["d7"]],
+      ["worse", undefined],
+    ],
+  );
+  assert.match(unreadable[0]?.reason ?? "", /volumes bad\.phase: "Expanding"/);
+});
+
 test("a watch outlives a database that does not answer for a while", async () => {
   await using state = await temporaryState();
   await using store = await EmbeddedStore.open(state);

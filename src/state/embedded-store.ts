@@ -5,7 +5,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, fromSystemError, isFamfsError, messageOf } from "../base/index.ts";
 import { type Kind, RECORD_SCHEMAS, type Records } from "./records.ts";
 import { parseRecord } from "./schema.ts";
-import type { Change, Following, Shown, Store, StoredRecord } from "./store.ts";
+import {
+  type Change,
+  devicesIn,
+  type Following,
+  type Listed,
+  type Shown,
+  type Store,
+  type StoredRecord,
+  type Unreadable,
+} from "./store.ts";
 
 export interface EmbeddedStoreOptions {
   /** The directory that holds the one database file (and SQLite's log beside it). Made with mode 0700. */
@@ -98,8 +107,19 @@ export class EmbeddedStore implements Store {
   }
 
   async list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]> {
+    return (await this.listAll(kind)).records;
+  }
+
+  async listAll<K extends Kind>(kind: K): Promise<Listed<K>> {
     const rows = await this.#run(() => this.#statements.list.all(kind) as unknown as Row[]);
-    return rows.map((row) => fromRow(kind, row));
+    const records: StoredRecord<K>[] = [];
+    const unreadable: Unreadable[] = [];
+    for (const row of rows) {
+      const record = readRow(kind, row);
+      if ("resourceVersion" in record) records.push(record);
+      else unreadable.push(record);
+    }
+    return { records, unreadable };
   }
 
   async create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>> {
@@ -237,11 +257,8 @@ export class EmbeddedStore implements Store {
     }
     for (const row of rows.changed) {
       known.set(row.name, row.version);
-      try {
-        changes.push({ type: "put", record: fromRow(kind, row) });
-      } catch (error) {
-        changes.push({ type: "unreadable", name: row.name, reason: messageOf(error) });
-      }
+      const record = readRow(kind, row);
+      changes.push("resourceVersion" in record ? { type: "put", record } : { type: "unreadable", ...record });
     }
     return changes;
   }
@@ -339,6 +356,23 @@ function conflict(kind: Kind, name: string, what: string): FamfsError {
 function toBody(record: object): string {
   const { name: _name, resourceVersion: _version, createdAt: _created, ...body } = record as Record<string, unknown>;
   return JSON.stringify(body);
+}
+
+function readRow<K extends Kind>(kind: K, row: Row): StoredRecord<K> | Unreadable {
+  try {
+    return fromRow(kind, row);
+  } catch (error) {
+    return { name: row.name, reason: messageOf(error), devices: devicesIn(rawRegions(row)) };
+  }
+}
+
+function rawRegions({ body }: Row): unknown {
+  try {
+    const raw: unknown = JSON.parse(body);
+    return typeof raw === "object" && raw !== null && "regions" in raw ? raw.regions : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function fromRow<K extends Kind>(kind: K, row: Row): StoredRecord<K> {

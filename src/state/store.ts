@@ -8,10 +8,21 @@ export type Change<K extends Kind> =
   | { readonly type: "put"; readonly record: StoredRecord<K> }
   | { readonly type: "deleted"; readonly name: string };
 
+/** A record that is there and is none: a newer version wrote it, or somebody edited it. */
+export interface Unreadable {
+  readonly name: string;
+  readonly reason: string;
+  /** Of a volume: the devices that its regions are on; undefined when not even that can be read. */
+  readonly devices: readonly string[] | undefined;
+}
+
 /** A change as a follower is shown it. What cannot be read is said too: it may be in the way of something. */
-export type Shown<K extends Kind> =
-  | Change<K>
-  | { readonly type: "unreadable"; readonly name: string; readonly reason: string };
+export type Shown<K extends Kind> = Change<K> | ({ readonly type: "unreadable" } & Unreadable);
+
+export interface Listed<K extends Kind> {
+  readonly records: StoredRecord<K>[];
+  readonly unreadable: readonly Unreadable[];
+}
 
 export interface Following extends AsyncDisposable {
   /** Returns when everything that was acknowledged to anybody before this call has been shown. Costs a whole list. */
@@ -25,8 +36,10 @@ export interface Following extends AsyncDisposable {
  */
 export interface Store extends AsyncDisposable {
   get<K extends Kind>(kind: K, name: string): Promise<StoredRecord<K> | undefined>;
-  /** In order of name. */
+  /** In order of name. What cannot be read is passed over: one bad record must not stop everybody. */
   list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]>;
+  /** For those who must not go on without knowing everything. */
+  listAll<K extends Kind>(kind: K): Promise<Listed<K>>;
   /** CONFLICT when `name` exists. */
   create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>>;
   /** Replaces the whole record if it is still at `record.resourceVersion`, otherwise (or when it is gone) CONFLICT. */
@@ -78,4 +91,13 @@ export async function updateRecord<K extends Kind>(
       await sleep(Math.random() * attempt);
     }
   }
+}
+
+/** What `Unreadable.devices` says of raw regions, whatever they are. */
+export function devicesIn(regions: unknown): readonly string[] | undefined {
+  if (!Array.isArray(regions)) return undefined;
+  const devices = regions.map((region: unknown) =>
+    typeof region === "object" && region !== null && "deviceUuid" in region ? region.deviceUuid : undefined,
+  );
+  return devices.every((device) => typeof device === "string") ? devices : undefined;
 }

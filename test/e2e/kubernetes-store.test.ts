@@ -5,9 +5,10 @@ import { isDeepStrictEqual } from "node:util";
 import { silentLogger } from "../../src/base/index.ts";
 import type { AnsweredRequest } from "../../src/state/kubernetes/connection.ts";
 import { LeaderElection } from "../../src/state/kubernetes/leader-election.ts";
+import { NodeLiveness } from "../../src/state/liveness.ts";
 import { updateRecord } from "../../src/state/store.ts";
 import { exampleNode, exampleVolume, testStoreConformance } from "../../src/state/store-conformance.ts";
-import { ApiServer } from "./api-server.ts";
+import { ApiServer, NODE_NAMESPACE } from "./api-server.ts";
 import { missingApiServer } from "./support/programs.ts";
 import { Relay } from "./support/relay.ts";
 import { until } from "./support/until.ts";
@@ -147,6 +148,26 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     assert.deepEqual(seen.slice(3).toSorted(), ["gone deleted", "kept boot-2"]);
     abort.abort();
     await watching;
+  });
+
+  test("an object that is no record is passed over by lists, and named to those who must know", async () => {
+    await using store = await server.openStore();
+    await store.create("nodes", "ours", exampleNode);
+    const foreign = {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name: "somebody-elses", namespace: NODE_NAMESPACE },
+    };
+    await server.create(foreign);
+    const names = (await store.list("nodes")).map(({ name }) => name);
+    assert.ok(names.includes("ours") && !names.includes("somebody-elses"));
+    assert.deepEqual(
+      (await store.listAll("nodes")).unreadable.map(({ name }) => name),
+      ["somebody-elses"],
+    );
+    await using liveness = await NodeLiveness.open(store, { logger: silentLogger });
+    assert.ok(liveness.answers(exampleNode.nodeId));
+    await server.kubectl(["delete", "lease", "somebody-elses", "ours", `--namespace=${NODE_NAMESPACE}`]);
   });
 
   test("every request is counted with what came of it, also one that nobody answers", async () => {

@@ -51,7 +51,7 @@ interface Obstacle {
   readonly inUse: boolean;
 }
 
-function obstaclesOf({ volumes, persistentVolumes }: Remains, force: boolean): Obstacle[] {
+function obstaclesOf({ volumes, unreadable, persistentVolumes }: Remains, force: boolean): Obstacle[] {
   const ofVolumes = volumes.flatMap((volume): Obstacle[] => {
     const { name, phase, capacityBytes, published } = volume;
     const nodes = Object.keys(published).toSorted();
@@ -63,13 +63,16 @@ function obstaclesOf({ volumes, persistentVolumes }: Remains, force: boolean): O
     return [{ kind: "FamfsVolume", name, reason, inUse: false }];
   });
   if (force) return ofVolumes;
-  const named = new Set(ofVolumes.map(({ name }) => name));
+  const broken = unreadable.map((name): Obstacle => {
+    return { kind: "FamfsVolume", name, reason: "its record cannot be read: kubectl edit or delete it", inUse: false };
+  });
+  const named = new Set([...ofVolumes, ...broken].map(({ name }) => name));
   const ofClaims = persistentVolumes
     .filter(({ volumeId }) => !named.has(volumeId))
     .map(({ name, volumeId }): Obstacle => {
       return { kind: "PersistentVolume", name, reason: `names volume ${volumeId}`, inUse: false };
     });
-  return [...ofVolumes, ...ofClaims];
+  return [...ofVolumes, ...broken, ...ofClaims];
 }
 
 function explain(obstacles: readonly Obstacle[]): string {

@@ -163,6 +163,7 @@ export function unevenStore(store: Store): Store {
   return {
     get: (...args) => pause().then(() => store.get(...args)),
     list: (...args) => pause().then(() => store.list(...args)),
+    listAll: (...args) => pause().then(() => store.listAll(...args)),
     create: (...args) => pause().then(() => store.create(...args)),
     replace: (...args) => pause().then(() => store.replace(...args)),
     delete: (...args) => pause().then(() => store.delete(...args)),

@@ -1,13 +1,13 @@
 import { FamfsError, type Logger } from "../../base/index.ts";
 import type { Kind, Records } from "../records.ts";
-import type { Change, Following, Shown, Store, StoredRecord } from "../store.ts";
+import type { Change, Following, Listed, Shown, Store, StoredRecord, Unreadable } from "../store.ts";
 import { KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import type { ClusterConnection } from "./connection.ts";
 import { changeFinalizers } from "./finalizers.ts";
 import { listObjects } from "./list-objects.ts";
 import { Reflector } from "./reflector.ts";
-import { type Resource, type Resources, resources, toRecord } from "./resources.ts";
+import { type Resource, type Resources, readRecord, resources, toRecord } from "./resources.ts";
 
 export interface KubernetesStoreOptions {
   readonly connection: ClusterConnection;
@@ -32,6 +32,7 @@ export class KubernetesStore implements Store {
   readonly #resources: Resources;
   readonly #logger: Logger;
   readonly #reflectors: Reflectors = {};
+  readonly #told = new Set<string>();
   #closed = false;
 
   private constructor({ connection, nodeNamespace, logger }: KubernetesStoreOptions) {
@@ -67,13 +68,27 @@ export class KubernetesStore implements Store {
   }
 
   async list<K extends Kind>(kind: K): Promise<StoredRecord<K>[]> {
+    return (await this.listAll(kind)).records;
+  }
+
+  async listAll<K extends Kind>(kind: K): Promise<Listed<K>> {
     const resource = this.#resource(kind);
     const { items } = await listObjects(this.#api, {
       path: resource.path,
-      parse: (item) => toRecord(resource, item),
+      parse: (item) => readRecord(resource, item),
     });
+    const unreadable = items.filter((item): item is Unreadable => !("resourceVersion" in item));
+    for (const { name, reason } of unreadable) this.#tell(kind, name, reason);
+    const records = items.filter((item): item is StoredRecord<K> => "resourceVersion" in item);
     // The server's order is that of the keys in etcd, which differs where a name continues another.
-    return items.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return { records: records.sort((a, b) => (a.name < b.name ? -1 : 1)), unreadable };
+  }
+
+  /** Once of each: lists come again and again. */
+  #tell(kind: Kind, name: string, reason: string): void {
+    if (this.#told.has(`${kind} ${name} ${reason}`)) return;
+    this.#told.add(`${kind} ${name} ${reason}`);
+    this.#logger.error({ kind, name, reason }, "an object that is no record is passed over");
   }
 
   async create<K extends Kind>(kind: K, name: string, record: Records[K]): Promise<StoredRecord<K>> {

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, type Logger, messageOf } from "../../base/index.ts";
 import type { Kind } from "../records.ts";
-import type { Change, Following, Shown, StoredRecord } from "../store.ts";
+import type { Change, Following, Shown, StoredRecord, Unreadable } from "../store.ts";
 import { isGone, isSilent, type KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import { jitteredDelayMs } from "./back-off.ts";
 import { listObjects } from "./list-objects.ts";
-import { type Resource, toRecord } from "./resources.ts";
+import { type Resource, readRecord } from "./resources.ts";
 
 export interface ReflectorOptions<K extends Kind> {
   readonly api: Pick<KubernetesApi, "request" | "watch">;
@@ -29,7 +29,7 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
   readonly #options: ReflectorOptions<K>;
   readonly #abort = new AbortController();
   readonly #records = new Map<string, StoredRecord<K>>();
-  readonly #unreadable = new Map<string, string>();
+  readonly #unreadable = new Map<string, Unreadable>();
   readonly #watchers = new Set<Watcher<K>>();
   readonly #followers = new Set<(changes: readonly Shown<K>[]) => void>();
   /** Lists that were asked for, counted: all; those asked for before a list last began; those answered. */
@@ -68,7 +68,7 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
     await this.#untilAnswered(1);
     show([
       ...[...this.#records.values()].map((record) => ({ type: "put", record }) as const),
-      ...[...this.#unreadable].map(([name, reason]) => ({ type: "unreadable", name, reason }) as const),
+      ...[...this.#unreadable.values()].map((each) => ({ ...each, type: "unreadable" }) as const),
     ]);
     this.#followers.add(show);
     return {
@@ -162,13 +162,10 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
   /** An object that is no record must not blind us for all the others. */
   #read(object: unknown): Shown<K> {
     const { resource, logger } = this.#options;
-    try {
-      return { type: "put", record: toRecord(resource, object) };
-    } catch (error) {
-      const reason = messageOf(error);
-      logger.error({ kind: resource.kind, reason }, "an object that is no record is passed over");
-      return { type: "unreadable", name: String(asRecord(asRecord(object)["metadata"])["name"]), reason };
-    }
+    const record = readRecord(resource, object);
+    if ("resourceVersion" in record) return { type: "put", record };
+    logger.error({ kind: resource.kind, reason: record.reason }, "an object that is no record is passed over");
+    return { type: "unreadable", ...record };
   }
 
   /** Takes over what is new in a step from one moment to a later one, and shows it. */
@@ -192,7 +189,7 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
         return true;
       }
       case "unreadable":
-        this.#unreadable.set(name, change.reason);
+        this.#unreadable.set(name, change);
         return true;
       case "deleted": {
         const wasUnreadable = this.#unreadable.delete(name);

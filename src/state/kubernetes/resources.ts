@@ -1,6 +1,7 @@
+import { messageOf } from "../../base/index.ts";
 import { type Kind, RECORD_SCHEMAS, type Records } from "../records.ts";
 import { parseRecord } from "../schema.ts";
-import type { StoredRecord } from "../store.ts";
+import { devicesIn, type StoredRecord, type Unreadable } from "../store.ts";
 import { type ApiObject, asRecord, type ObjectBody, parseObject } from "./api-object.ts";
 import { displayFields } from "./display.ts";
 import { DEVICE_FIELDS, type Field, VOLUME_FIELDS } from "./fields.ts";
@@ -82,4 +83,15 @@ export function toRecord<K extends Kind>(resource: Resource<K>, value: unknown):
   const { name, resourceVersion, creationTimestamp: createdAt } = object.metadata;
   const fields = parseRecord(RECORD_SCHEMAS[resource.kind], resource.toFields(object), `${resource.apiKind} ${name}`);
   return { ...(fields as Records[K]), name, resourceVersion, createdAt };
+}
+
+/** As `toRecord`, for those who go on without what is none. */
+export function readRecord<K extends Kind>(resource: Resource<K>, value: unknown): StoredRecord<K> | Unreadable {
+  try {
+    return toRecord(resource, value);
+  } catch (error) {
+    const { metadata, status } = asRecord(value);
+    const name = String(asRecord(metadata)["name"]);
+    return { name, reason: messageOf(error), devices: devicesIn(asRecord(status)["regions"]) };
+  }
 }

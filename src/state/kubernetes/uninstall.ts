@@ -1,14 +1,16 @@
 import type { FamfsVolume } from "../records.ts";
-import type { StoredRecord } from "../store.ts";
+import type { StoredRecord, Unreadable } from "../store.ts";
 import { isUnknownResource, KubernetesApi } from "./api.ts";
 import { type ApiObject, asRecord, parseObject } from "./api-object.ts";
 import { type ConnectOptions, connect } from "./connection.ts";
 import { changeFinalizers } from "./finalizers.ts";
 import { listObjects } from "./list-objects.ts";
-import { API_GROUP, MEMORY_FINALIZER, recordResources, toRecord } from "./resources.ts";
+import { API_GROUP, MEMORY_FINALIZER, readRecord, recordResources } from "./resources.ts";
 
 export interface Remains {
   readonly volumes: readonly StoredRecord<"volumes">[];
+  /** Names of FamfsVolumes that cannot be read: each may be one that holds data. */
+  readonly unreadable: readonly string[];
   /** PersistentVolumes of the driver, and the volume that each names. */
   readonly persistentVolumes: readonly { readonly name: string; readonly volumeId: string }[];
 }
@@ -42,15 +44,18 @@ export class Uninstall implements Disposable {
 
   async remains(): Promise<Remains> {
     const { volumes } = recordResources();
-    const records = (await this.#isServed(volumes.path))
-      ? await listObjects(this.#api, { path: volumes.path, parse: (item) => toRecord(volumes, item) })
-      : { items: [] };
+    const served = await this.#isServed(volumes.path);
+    const parse = (item: unknown) => readRecord(volumes, item);
+    const items = served ? (await listObjects(this.#api, { path: volumes.path, parse })).items : [];
     const { path, apiKind } = PERSISTENT_VOLUMES;
     const objects = await listObjects(this.#api, { path, parse: (item) => parseObject(apiKind, item) });
     const persistentVolumes = objects.items
       .filter(isOurs)
       .map(({ metadata, spec }) => ({ name: metadata.name, volumeId: String(csiOf(spec)["volumeHandle"]) }));
-    return { volumes: records.items, persistentVolumes };
+    const isRecord = (item: StoredRecord<"volumes"> | Unreadable): item is StoredRecord<"volumes"> =>
+      "resourceVersion" in item;
+    const unreadable = items.filter((item) => !isRecord(item)).map(({ name }) => name);
+    return { volumes: items.filter(isRecord), unreadable, persistentVolumes };
   }
 
   /**
@@ -59,13 +64,13 @@ export class Uninstall implements Disposable {
    * stay: they say where the data is. Safe to repeat.
    */
   async letGo(): Promise<void> {
-    const { volumes } = await this.remains();
+    const { volumes, unreadable } = await this.remains();
     const resources = recordResources();
     const without = (gone: readonly string[]) => (has: readonly string[]) => has.filter((each) => !gone.includes(each));
     for (const { path, apiKind } of Object.values(resources)) {
       if (!(await this.#isServed(path))) continue;
       await changeFinalizers(this.#api, { path, apiKind, change: without([MEMORY_FINALIZER]) });
-      if (volumes.some(isManaged)) continue;
+      if (volumes.some(isManaged) || unreadable.length > 0) continue;
       await this.#api.request({ method: "DELETE", path });
     }
     await changeFinalizers(this.#api, { ...PERSISTENT_VOLUMES, matches: isOurs, change: without(SIDECAR_FINALIZERS) });
