@@ -70,6 +70,8 @@ export class EntryDecoder {
   readonly #bytes: Buffer;
   readonly #view: DataView;
   readonly #extended: boolean;
+  /** What the crc of each slot covers, made once: for most entries that takes longer than the crc. */
+  readonly #covered: Uint8Array[] = [];
 
   /** `extended`: whether trailers and extension entries count (the volume has a record). */
   constructor(bytes: Uint8Array, extended: boolean) {
@@ -91,11 +93,20 @@ export class EntryDecoder {
     const crc = this.#view.getUint32(base + ENTRY_CRC_OFFSET, true);
     if (
       this.#view.getUint32(base + ENTRY_CRC_OFFSET + 4, true) !== 0 ||
-      crc !== crc32(new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + base, ENTRY_CRC_OFFSET))
+      crc !== crc32(this.#coveredAt(base))
     ) {
       return { code: "ENTRY_CORRUPT", index, message: `log entry ${index}: wrong crc` };
     }
     return undefined;
+  }
+
+  #coveredAt(base: number): Uint8Array {
+    const slot = base / ENTRY_SIZE;
+    const known = this.#covered[slot];
+    if (known !== undefined) return known;
+    const covered = new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + base, ENTRY_CRC_OFFSET);
+    if (Number.isInteger(slot)) this.#covered[slot] = covered;
+    return covered;
   }
 
   /** The stored crc of the entry at `base`. */

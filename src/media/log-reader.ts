@@ -86,6 +86,26 @@ const LAST_RETRY_MS = 1000;
 /** A late counter that is lowered and raised between two polls shows nothing; so look past it now and then. */
 const IDLE_POLLS = 64;
 
+/** Where a reader copies entries to, and what decodes them there. */
+interface Copies {
+  readonly buffer: Uint8Array;
+  readonly decoder: ReturnType<EntryShape["decoder"]>;
+}
+
+function copiesOf(shape: EntryShape, extended: boolean): Copies {
+  const buffer = new Uint8Array((CHUNK + 4 * (shape.run - 1)) * shape.size);
+  return { buffer, decoder: shape.decoder(buffer, extended) };
+}
+
+/**
+ * What all readers of real logs in this thread share: none of them needs it longer than a call, and one each would be
+ * 30 MB with a hundred volumes.
+ */
+const SHARED: Record<"extended" | "stock", Copies> = {
+  extended: copiesOf(FORMAT, true),
+  stock: copiesOf(FORMAT, false),
+};
+
 interface Scan {
   readonly records: LogRecord[];
   readonly findings: Finding[];
@@ -125,8 +145,10 @@ export class LogReader {
     const shape = place.shape ?? FORMAT;
     this.#size = shape.size;
     this.#around = 2 * (shape.run - 1);
-    this.#buffer = new Uint8Array((CHUNK + 2 * this.#around) * this.#size);
-    this.#decoder = shape.decoder(this.#buffer, place.extended);
+    const shared = place.extended ? SHARED.extended : SHARED.stock;
+    const { buffer, decoder } = place.shape === undefined ? shared : copiesOf(shape, place.extended);
+    this.#buffer = buffer;
+    this.#decoder = decoder;
   }
 
   /** Index of the next entry to be delivered. */
