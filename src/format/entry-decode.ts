@@ -91,10 +91,7 @@ export class EntryDecoder {
       return { code: "ENTRY_CORRUPT", index, message: `log entry ${index}: seqnum ${said}, expected ${index}` };
     }
     const crc = this.#view.getUint32(base + ENTRY_CRC_OFFSET, true);
-    if (
-      this.#view.getUint32(base + ENTRY_CRC_OFFSET + 4, true) !== 0 ||
-      crc !== crc32(this.#coveredAt(base))
-    ) {
+    if (this.#view.getUint32(base + ENTRY_CRC_OFFSET + 4, true) !== 0 || crc !== crc32(this.#coveredAt(base))) {
       return { code: "ENTRY_CORRUPT", index, message: `log entry ${index}: wrong crc` };
     }
     return undefined;
