@@ -198,7 +198,17 @@ export class NodePlugin implements AsyncDisposable {
       logger,
     });
     served.volumes = volumes;
-    const restager = serving.use(new Restager({ nodeId, records, volumes, conditions, release: forget, logger }));
+    const restager = serving.use(
+      new Restager({
+        nodeId,
+        records,
+        volumes,
+        serves: (id) => server.serves(id),
+        conditions,
+        release: forget,
+        logger,
+      }),
+    );
     served.restager = restager;
 
     /** What needs the store. Where something is staged, that is served meanwhile, and it is tried until it works. */

@@ -62,6 +62,8 @@ const SEAL_TIMEOUT_MS = 30_000;
 const HEALTH_TIMEOUT_MS = 3_000;
 /** Nothing that is tried later could still seal what is not in the log: who waited for it would wait for ever. */
 const BEYOND_SEALING = ["NODE_UNAVAILABLE", "VOLUME_NOT_STAGED", "MEMORY_ERROR", "LOG_CORRUPT"] as const;
+/** What a store answers that is away, or has lost records: nothing about whether this node has the volume. */
+const SAYS_NOTHING = ["STORE_UNAVAILABLE", "STORE_RESTORED", "VOLUME_NOT_FOUND"] as const;
 /** A FUSE server that takes longer is killed: it may still write. */
 const GIVE_UP_TIMEOUT_MS = 5_000;
 /**
@@ -187,8 +189,8 @@ export class NodeVolumes {
 
   /**
    * Serves anew what the records say is staged, and binds it over the dead mounts where it was published; in words, what
-   * of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE, STORE_RESTORED: it is served as it was
-   * before, if that is known, and whether it still may be is to be asked by the same call again. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
+   * of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE, STORE_RESTORED, VOLUME_NOT_FOUND: it is served as
+   * it was before, if that is known, and whether it still may be is to be asked by the same call again. VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
    */
   async restage(volumeId: string): Promise<readonly string[] | undefined> {
     using _lock = this.#lock(volumeId);
@@ -199,7 +201,7 @@ export class NodeVolumes {
     if (!server.serves(volumeId)) {
       const attachment = this.#lastAttachment(record);
       const claimed = await this.#claimAgain(record).catch((error: unknown) => {
-        if (attachment === undefined || !hasCode(error, "STORE_UNAVAILABLE", "STORE_RESTORED")) throw error;
+        if (attachment === undefined || !hasCode(error, ...SAYS_NOTHING)) throw error;
         unconfirmed = error;
         return undefined;
       });

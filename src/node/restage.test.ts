@@ -265,3 +265,28 @@ test("a store that was restored from a backup takes nothing away from a plugin t
   await updateRecord(store, "devices", uuid, (device) => ({ ...device, frozen: undefined }));
   await writeFile(join(a.target("pod"), "g"), "2");
 });
+
+test("a volume whose record was lost is served by a plugin that starts, while the memory has it", {
+  skip,
+}, async (t) => {
+  const { cluster, a, read } = await cutOff(t);
+  const { store } = cluster;
+  await a.stop();
+  const lost = await store.get("volumes", "v1");
+  assert.ok(lost);
+  const { name, resourceVersion, ...volume } = lost;
+  await store.delete("volumes", name, resourceVersion);
+  await a.restart();
+  assert.equal(await read(), "1");
+  assert.deepEqual(
+    a.events.filter(({ reason }) => reason === "NotServed"),
+    [],
+  );
+  await store.create("volumes", name, volume);
+  await eventually("it is written", () =>
+    writeFile(join(a.target("pod"), "g"), "").then(
+      () => true,
+      () => undefined,
+    ),
+  );
+});

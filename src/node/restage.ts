@@ -11,6 +11,7 @@ export interface RestagerOptions {
   readonly nodeId: string;
   readonly records: Pick<StageRecords, "get" | "all">;
   readonly volumes: Pick<NodeVolumes, "restage" | "broken">;
+  readonly serves: (volumeId: string) => boolean;
   readonly conditions: Pick<VolumeConditions, "report" | "over">;
   /** Nothing writes under the volume's grant any more. */
   readonly release: (volumeId: string) => Promise<void>;
@@ -186,16 +187,20 @@ export class Restager implements AsyncDisposable {
         throw new FamfsError("NODE_UNAVAILABLE", `it is not mounted again at ${failures.join("; ")}`);
       }
     } catch (error) {
-      // Another call is about it; or it was taken from this node, which was told as that; or there is nobody to tell.
-      if (!hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY", "STORE_UNAVAILABLE"))
-        this.#tellFailure(volumeId, recovery, error);
-      else logger.info({ volumeId, reason: messageOf(error) }, "to be looked at again");
+      if (this.#isQuiet(volumeId, error)) logger.info({ volumeId, reason: messageOf(error) }, "to be looked at again");
+      else this.#tellFailure(volumeId, recovery, error);
       return error;
     }
     logger.info({ volumeId, cause: recovery.cause }, "served again");
     this.#broken.set(volumeId, recovery.cause);
     this.look(volumeId, { first: true });
     return undefined;
+  }
+
+  /** Another call is about it; it was taken from this node, which is told as that; or the store is away, or knows nothing. */
+  #isQuiet(volumeId: string, error: unknown): boolean {
+    if (hasCode(error, "VOLUME_NOT_FOUND")) return this.#options.serves(volumeId);
+    return hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY", "STORE_UNAVAILABLE", "STORE_RESTORED");
   }
 
   #tellFailure(volumeId: string, { cause }: Recovery, error: unknown): void {
