@@ -222,6 +222,16 @@ test("nothing that fails keeps an administrator waiting for ever, or a node plug
   assert.ok(periodSeconds * failureThreshold >= 300, "it may take minutes to serve again what is mounted");
 });
 
+test("the namespace of the nodes' Leases is not deleted with the release, nor when its name changes", {
+  skip,
+}, async () => {
+  const namespaces = (await rendered({ fabric: "rack-1" })).filter(({ kind }) => kind === "Namespace");
+  assert.deepEqual(
+    namespaces.map(({ metadata }) => (metadata as { annotations?: object }).annotations),
+    [{ "helm.sh/resource-policy": "keep" }],
+  );
+});
+
 test("helm test goes where the node plugin runs, but not to a node that is away", { skip }, async () => {
   const taint = { key: "memory", operator: "Exists", effect: "NoExecute" };
   const tolerations = [{ operator: "Exists" }, taint];
