@@ -1,6 +1,7 @@
 import { FamfsError, hasCode, type Logger } from "../base/index.ts";
 import type { EventRecorder, Heartbeat, StoredRecord, WriterGrants } from "../state/index.ts";
 import type { WriterTerms } from "./fuse-server/messages.ts";
+import { monotonicMs } from "./fuse-server/sessions.ts";
 import type { FuseServerSupervisor } from "./fuse-server/supervisor.ts";
 
 export interface WriterBrokerOptions {
@@ -14,7 +15,9 @@ export interface WriterBrokerOptions {
 
 /** Asked again while another node still waits. */
 const HAND_OVER_TIMEOUT_MS = 10_000;
-const STALL_TIMEOUT_MS = 5_000;
+const LEASE_TIMEOUT_MS = 5_000;
+/** A renewal moves the end of the lease by seconds; less than this is how exactly it is known. */
+const TOLD_AGAIN_MS = 50;
 
 /**
  * Between the FUSE server, which needs writer grants, and the store, which has them: takes them on demand, asks the
@@ -29,17 +32,21 @@ export class WriterBroker implements AsyncDisposable {
   readonly #waits = new Map<string, { readonly stop: AbortController; readonly work: Promise<WriterTerms> }>();
   readonly #handingOver = new Map<string, Promise<void>>();
   readonly #timer: NodeJS.Timeout;
+  readonly #marginMs: number;
   #stalled = false;
   #stalledAt = 0;
-  /** Volumes whose server was told to pause: each is told to go on, whoever has its grant by then. */
+  /** Volumes that had a grant: each is told how long it may go on, also between two grants, or it would wait for ever. */
   readonly #told = new Set<string>();
+  /** As they were told last. */
+  #toldUntilMs = 0;
   /** Volumes whose writers are known to wait. */
   readonly #paused = new Set<string>();
 
   constructor(options: WriterBrokerOptions) {
     this.#options = options;
     const leaseMs = options.heartbeat.node.leaseSeconds * 1000;
-    this.#timer = setInterval(() => this.#watchLease(leaseMs / 4), leaseMs / 20);
+    this.#marginMs = leaseMs / 4;
+    this.#timer = setInterval(() => this.#watchLease(this.#marginMs), leaseMs / 20);
     this.#timer.unref();
   }
 
@@ -79,6 +86,7 @@ export class WriterBroker implements AsyncDisposable {
     await wait?.work.catch(() => undefined);
     const epoch = this.#held.get(volumeId);
     if (epoch !== undefined) await this.release({ volumeId, epoch });
+    this.#told.delete(volumeId);
   }
 
   /** With every change of a volume's record: gives way to a node that waits. */
@@ -108,7 +116,8 @@ export class WriterBroker implements AsyncDisposable {
       signal: AbortSignal.any([this.#stop.signal, signal]),
     });
     this.#held.set(volumeId, grant.epoch);
-    if (this.#stalled) this.#pause(volumeId);
+    this.#told.add(volumeId);
+    this.#tell(volumeId);
     return grant;
   }
 
@@ -131,36 +140,42 @@ export class WriterBroker implements AsyncDisposable {
   }
 
   #watchLease(marginMs: number): void {
-    const stalled = this.#options.heartbeat.remainingMs() < marginMs;
+    const leftMs = this.#options.heartbeat.remainingMs() - marginMs;
+    const stalled = leftMs < 0;
     if (stalled) this.#tellPaused();
+    // A word with each renewal, so that a server whose plugin hangs knows when to stop.
+    if (!stalled && monotonicMs() + leftMs > this.#toldUntilMs + TOLD_AGAIN_MS) this.#tellAll();
     if (stalled === this.#stalled) return;
     this.#stalled = stalled;
     this.#stalledAt = performance.now();
     const { logger } = this.#options;
-    if (stalled) {
-      logger.warn({}, "the node's lease is about to run out: writers pause until it is renewed");
-      for (const volumeId of this.#held.keys()) this.#pause(volumeId);
-    } else {
+    if (stalled) logger.warn({}, "the node's lease is about to run out: writers pause until it is renewed");
+    else {
       logger.info({}, "the node's lease was renewed: writers go on");
       this.#tellResumed();
-      for (const volumeId of this.#told) this.#stall(volumeId, false);
-      this.#told.clear();
     }
+    this.#tellAll();
   }
 
-  #pause(volumeId: string): void {
-    this.#told.add(volumeId);
-    this.#stall(volumeId, true);
+  #tellAll(): void {
+    this.#toldUntilMs = this.#goodUntilMs() ?? 0;
+    for (const volumeId of this.#told) this.#tell(volumeId);
   }
 
-  #stall(volumeId: string, stalled: boolean): void {
+  /** Until when writers may go on. */
+  #goodUntilMs(): number | undefined {
+    const leftMs = this.#options.heartbeat.remainingMs() - this.#marginMs;
+    return leftMs < 0 ? undefined : monotonicMs() + leftMs;
+  }
+
+  #tell(volumeId: string): void {
     const { server, logger } = this.#options;
     server()
-      .ask("stall", { volumeId, stalled }, { timeoutMs: STALL_TIMEOUT_MS })
+      .ask("lease", { volumeId, goodUntilMs: this.#goodUntilMs() }, { timeoutMs: LEASE_TIMEOUT_MS })
       .catch((error: unknown) => {
         // Unstaged, or lost with its server, meanwhile: there is nobody to tell.
         if (!hasCode(error, "VOLUME_NOT_STAGED")) {
-          logger.warn({ volumeId, stalled, err: error }, "the FUSE server does not know whether its writers may go on");
+          logger.warn({ volumeId, err: error }, "the FUSE server does not know how long its writers may go on");
         }
       });
   }

@@ -78,8 +78,11 @@ export type ServerCalls = {
   handOver(volume: OfVolume & { readonly forced: boolean; readonly timeoutMs: number }): boolean;
   /** Whether no other node has the volume staged, so that space comes back at once. */
   setExclusive(volume: OfVolume & { readonly exclusive: boolean }): void;
-  /** The lease is about to run out (true), or renewed (false): writers wait meanwhile. */
-  stall(volume: OfVolume & { readonly stalled: boolean }): void;
+  /**
+   * Writers may go on until `goodUntilMs` (`monotonicMs`), when the lease is about to run out, unless there is a later
+   * word; undefined: not at all. So a server stalls by itself when its plugin hangs.
+   */
+  lease(volume: OfVolume & { readonly goodUntilMs: number | undefined }): void;
 };
 
 /** Asked of the node plugin. */

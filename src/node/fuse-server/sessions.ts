@@ -33,6 +33,13 @@ interface Session {
   readonly server: Promise<VolumeServer>;
   /** Once it serves. */
   serving?: VolumeServer;
+  /** Stalls it when the lease is about to run out. */
+  stall?: NodeJS.Timeout;
+}
+
+/** Milliseconds of a clock that all processes of this host share. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
 }
 
 /** The volumes of this process, by id. */
@@ -63,7 +70,7 @@ export class Sessions implements AsyncDisposable {
     handOver: async ({ volumeId, forced, timeoutMs }) =>
       (await this.#server(volumeId)).handOver({ forced, signal: AbortSignal.timeout(timeoutMs) }),
     setExclusive: async ({ volumeId, exclusive }) => (await this.#server(volumeId)).setExclusive(exclusive),
-    stall: async ({ volumeId, stalled }) => (await this.#server(volumeId)).setStalled(stalled),
+    lease: ({ volumeId, goodUntilMs }) => this.#lease(volumeId, goodUntilMs),
   };
 
   /** Seals and ends everything; a volume that fails does not keep the others. */
@@ -96,9 +103,20 @@ export class Sessions implements AsyncDisposable {
     }
   }
 
+  async #lease(volumeId: string, goodUntilMs: number | undefined): Promise<void> {
+    const server = await this.#server(volumeId);
+    const session = this.#sessions.get(volumeId);
+    if (session === undefined) return;
+    clearTimeout(session.stall);
+    const leftMs = goodUntilMs === undefined ? 0 : goodUntilMs - monotonicMs();
+    server.setStalled(leftMs <= 0);
+    if (leftMs > 0) session.stall = setTimeout(() => server.setStalled(true), leftMs).unref();
+  }
+
   async #detach(volumeId: string, seal: boolean): Promise<void> {
     const session = this.#sessions.get(volumeId);
     if (session === undefined) return;
+    clearTimeout(session.stall);
     const server = await session.server;
     if (seal) await server.seal();
     else server.abandon();

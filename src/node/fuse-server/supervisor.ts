@@ -123,7 +123,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
     }
   }
 
-  async ask<Name extends "seal" | "health" | "handOver" | "setExclusive" | "stall">(
+  async ask<Name extends "seal" | "health" | "handOver" | "setExclusive" | "lease">(
     name: Name,
     request: RequestOf<ServerCalls, Name>,
     options: { timeoutMs: number; signal?: AbortSignal },
