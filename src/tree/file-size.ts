@@ -160,8 +160,8 @@ export class FileSizes {
    */
   fillLastUnit(file: FileNode): undefined | Promise<void> {
     const { content } = file;
-    const end = this.#lastUnitEnd(file);
     if (content.type === "sealed" || content.lost) return undefined;
+    const end = this.#lastUnitEnd(file, content);
     if (end <= filledOf(file, content, this.#ctx.options.maps)) return undefined;
     return this.#alone(file, async () => {
       try {
@@ -175,11 +175,13 @@ export class FileSizes {
   /** The same for one that nobody can write, while nothing may be waited for. */
   fillLastUnitNow(file: FileNode): void {
     const { content } = file;
-    if (content.type === "unsealed" && !content.lost) this.#growth.fillNow(file, content, this.#lastUnitEnd(file));
+    if (content.type === "unsealed" && !content.lost) {
+      this.#growth.fillNow(file, content, this.#lastUnitEnd(file, content));
+    }
   }
 
-  #lastUnitEnd(file: FileNode): number {
-    return roundUp(sizeOf(file, this.#ctx.options.maps), ALLOC_UNIT);
+  #lastUnitEnd(file: FileNode, { capacity }: UnsealedFile): number {
+    return Math.min(capacity, roundUp(sizeOf(file, this.#ctx.options.maps), ALLOC_UNIT));
   }
 
   /**
