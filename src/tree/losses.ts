@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { FamfsError, hasCode } from "../base/index.ts";
 import type { TreeNode } from "./nodes.ts";
 import { stale } from "./ownership.ts";
 
@@ -39,4 +39,16 @@ export class Losses {
     this.#volume = false;
     return lost ? stale() : undefined;
   }
+}
+
+/** Fails with what was lost before. A loss by `work` itself is told by that. */
+export async function telling(work: Promise<void>, take: () => FamfsError | undefined): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (hasCode(error, "OWNER_STALE")) take();
+    throw error;
+  }
+  const lost = take();
+  if (lost !== undefined) throw lost;
 }

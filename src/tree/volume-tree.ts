@@ -1,8 +1,10 @@
-import { FamfsError, hasCode, messageOf, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
+import { FamfsError, type RequestContext, uninterrupted, unlessAborted } from "../base/index.ts";
 import { assembleTree } from "./assemble.ts";
 import { type AttributesOfNodes, type AttributeUpdate, type NodeAttributes, UNTIL_INVALIDATED } from "./attributes.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import type { TreeContext } from "./context.ts";
+import { LogWatch } from "./log-watch.ts";
+import { telling } from "./losses.ts";
 import { checkName, type Names } from "./names.ts";
 import { type DirectoryNode, isUnsealed, pathOf, type TreeNode } from "./nodes.ts";
 import type { OpenedFile, OpenFiles, WriteToCome } from "./open-files.ts";
@@ -13,9 +15,6 @@ import { afterForgets, letGo } from "./removed.ts";
 import { getSealAttribute, requireSealAttribute } from "./seal-attribute.ts";
 
 const BLOCK_SIZE = 4096;
-/** Looks at the log without a reason to: memory errors, space that is free now, counters that went back and forth. */
-const LOOK_MS = 2000;
-const LOOK_AS_WRITER_MS = 50;
 const MAX_NAME_BYTES = 255;
 const O_EXCL = 0o200;
 const S_IFMT = 0o170000;
@@ -43,7 +42,7 @@ export class VolumeTree implements AsyncDisposable {
   readonly #files: OpenFiles;
   readonly #attributes: AttributesOfNodes;
   readonly #feed: ChangeFeed;
-  #watching: Disposable | undefined;
+  readonly #watch: LogWatch;
   #closed = false;
   #abandoned = false;
 
@@ -51,13 +50,14 @@ export class VolumeTree implements AsyncDisposable {
   constructor(options: VolumeTreeOptions) {
     const { ctx, names, files, attributes, feed } = assembleTree(options, {
       requireChangeable: () => this.#requireChangeable(),
-      ownerLost: (message) => this.#condition("OWNER_LOST", message),
+      ownerLost: (message) => this.#condition({ code: "OWNER_LOST", message }),
     });
     this.#ctx = ctx;
     this.#names = names;
     this.#files = files;
     this.#attributes = attributes;
     this.#feed = feed;
+    this.#watch = new LogWatch(ctx, feed, (condition) => this.#condition(condition));
   }
 
   /** From now on the kernel is told what it must forget. `directIoAllowMmap` is what it negotiated. */
@@ -80,72 +80,19 @@ export class VolumeTree implements AsyncDisposable {
     else if (this.#ctx.ownership.writer !== undefined) this.#files.resumeWriters();
   }
 
-  /**
-   * Looks at the log within `intervalMs` of what others append to it, at a long one slice by slice, and now and then in
-   * any case, until the tree is closed.
-   */
+  /** Looks at the log within `intervalMs` of what others append to it, until the tree is closed. */
   watch(intervalMs: number): void {
-    const { log, clock, onCondition } = this.#ctx.options;
-    let said: TreeCondition | undefined;
-    let next: Disposable | undefined;
-    const look = () => {
-      if (this.#closed) return;
-      next?.[Symbol.dispose]();
-      const { more, wrong } = this.#look();
-      if (wrong !== undefined) this.#condition(wrong.code, wrong.message);
-      else if (said !== undefined && !more) onCondition?.(this.#feed.condition);
-      if (!more) said = wrong;
-      next = clock.schedule(more ? 0 : this.#lookAgainMs(intervalMs), look);
-    };
-    const news = log.watch(intervalMs, look);
-    next = clock.schedule(this.#lookAgainMs(intervalMs), look);
-    this.#watching = {
-      [Symbol.dispose]() {
-        news[Symbol.dispose]();
-        next?.[Symbol.dispose]();
-      },
-    };
-  }
-
-  /** When to look though nothing was said: soon for entries on their way, or while this node has an ownership to lose. */
-  #lookAgainMs(intervalMs: number): number {
-    if (this.#feed.isBehind) return intervalMs;
-    return Math.max(intervalMs, this.isWriter ? LOOK_AS_WRITER_MS : LOOK_MS);
-  }
-
-  /** One slice of the log. `wrong`: what it shows to be wrong. */
-  #look(): { readonly more: boolean; readonly wrong: TreeCondition | undefined } {
-    try {
-      const { more } = this.#feed.step();
-      this.#looked();
-      const bad = this.#ctx.options.memory.reportedBad();
-      if (bad === undefined) return { more, wrong: undefined };
-      const message = `the kernel reports bad memory at byte ${bad} of the volume: what lies there answers EIO`;
-      return { more, wrong: { code: "MEMORY_ERROR", message } };
-    } catch (error) {
-      const wrong: TreeCondition = hasCode(error, "MEMORY_ERROR")
-        ? { code: "MEMORY_ERROR", message: `the log cannot be read: ${messageOf(error)}` }
-        : { code: "INTERNAL", message: `what is in the log cannot be served: ${messageOf(error)}` };
-      return { more: false, wrong };
-    }
+    this.#watch.start(intervalMs);
   }
 
   /** Brings the tree up to the log; entries applied. */
   poll(): number {
-    const applied = this.#feed.poll();
-    this.#looked();
-    return applied;
+    return this.#watch.poll();
   }
 
   /** `poll` with pauses, for a log of any length. */
-  async catchUp(): Promise<void> {
-    await this.#feed.catchUp();
-    this.#looked();
-  }
-
-  #looked(): void {
-    this.#ctx.ownership.verify();
-    this.#ctx.space.reclaim();
+  catchUp(): Promise<void> {
+    return this.#watch.catchUp();
   }
 
   // ---- names ----
@@ -429,7 +376,7 @@ export class VolumeTree implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#watching?.[Symbol.dispose]();
+    this.#watch[Symbol.dispose]();
     this.#files.closeAll();
     await this.#ctx.ownership.close();
     this.#ctx.sealer.close();
@@ -492,20 +439,8 @@ export class VolumeTree implements AsyncDisposable {
     };
   }
 
-  #condition(code: TreeCondition["code"], message: string): void {
+  #condition(condition: TreeCondition): void {
     // The part that took the volume from us says why.
-    if (!this.#abandoned) this.#ctx.options.onCondition?.({ code, message });
+    if (!this.#abandoned) this.#ctx.options.onCondition?.(condition);
   }
-}
-
-/** Fails with what was lost before. A loss by `work` itself is told by that. */
-async function telling(work: Promise<void>, take: () => FamfsError | undefined): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (hasCode(error, "OWNER_STALE")) take();
-    throw error;
-  }
-  const lost = take();
-  if (lost !== undefined) throw lost;
 }

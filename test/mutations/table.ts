@@ -239,7 +239,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "verify-at-poll",
     promise: "2",
-    file: "src/tree/volume-tree.ts",
+    file: "src/tree/log-watch.ts",
     search: `this.#ctx.ownership.verify();
     this.#ctx.space.reclaim();`,
     replace: "this.#ctx.space.reclaim();",
