@@ -171,6 +171,8 @@ test("an adopted volume is published for reading and, for its node to judge, for
   assert.equal(await at.publish("b", "MULTI_NODE_MULTI_WRITER", true, volumeId), "reader");
   assert.equal(await at.publish("c", "MULTI_NODE_MULTI_WRITER", false, volumeId), "shared");
   await at.client.call("controller", "ControllerUnpublishVolume", { volumeId });
+  assert.equal(await at.publish("c", "SINGLE_NODE_WRITER", false, volumeId), "writer");
+  await at.client.call("controller", "ControllerUnpublishVolume", { volumeId });
   await assert.rejects(
     at.client.call("controller", "DeleteVolume", { volumeId }),
     answers("FAILED_PRECONDITION", /not ours to erase/),
