@@ -67,7 +67,7 @@ export function isFollowed(
   const gets = (mount: MountEntry, group: string) => mount.peerGroup === group || mount.master === group;
   return namespaces.some((namespace) =>
     namespace.table.some((mount) => {
-      if (!gets(mount, peerGroup)) return false;
+      if (mount.root !== entry.root || !gets(mount, peerGroup)) return false;
       const parent = namespace.table.find(({ id }) => id === mount.parent);
       return parent === undefined || around === undefined || !gets(parent, around);
     }),

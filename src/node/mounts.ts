@@ -192,8 +192,10 @@ export async function bindVolumeOver(
 ): Promise<void> {
   const table = await readMountTable();
   const stack = stackAt(table, target);
-  const isOfOthers = ({ peerGroup }: MountEntry) =>
-    peerGroup !== undefined && table.some((entry) => entry.peerGroup === peerGroup && entry.target !== target);
+  // A part that the kubelet bound (subPath) is a peer, too, but does not show what is mounted over the whole.
+  const isOfOthers = ({ peerGroup, root }: MountEntry) =>
+    peerGroup !== undefined &&
+    table.some((entry) => entry.peerGroup === peerGroup && entry.root === root && entry.target !== target);
   let kept = stack.length;
   if (namespaces !== undefined) kept = 1 + stack.findLastIndex((entry) => isFollowed(entry, table, namespaces));
   if (kept >= MOST_STACKED || stack.some(isOfOthers)) kept = 0;

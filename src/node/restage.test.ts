@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -39,6 +39,10 @@ test("a FUSE server that is killed, and killed again: containers go on, new pods
   await sealed(join(a.target("pod"), "f"));
   const writer = await container(t, a.target("pod"));
   const reader = await container(t, a.target("reader"));
+  // As the kubelet does for another container of the pod, with subPath.
+  const subPath = join(a.directory, "subpath");
+  for (const path of [subPath, join(a.target("pod"), "part")]) await mkdir(path);
+  await run("mount", ["--bind", join(a.target("pod"), "part"), subPath]);
   for (const round of ["first", "second", "third"]) {
     await killServer(a);
     for (const path of [a.stagingPath("v1"), a.target("pod"), a.target("reader")]) {
@@ -61,6 +65,7 @@ test("a FUSE server that is killed, and killed again: containers go on, new pods
   await a.restart();
   await writer.sh("echo more > restarted");
   assert.equal(await reader.sh("cat restarted"), "more\n");
+  await run("umount", ["-l", subPath]);
   const there = (await mountsBelow(a.directory)).toSorted();
   const followed = ["pod", "reader"].map((name) => a.target(name));
   const others = ["new-first", "new-second", "new-third"].map((name) => a.target(name));
