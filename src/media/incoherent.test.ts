@@ -32,6 +32,34 @@ test("what a taker writes before its first append is seen by all, and tells them
   assert.equal(b.published(), FILLER_RUN);
 });
 
+test("a taker judges the claims that are in the memory, not those that its host knew", async () => {
+  await using volume = await simulatedVolume();
+  const [a, b] = [await volume.open(), await volume.open()];
+  const first = await a.takeOver(taker(0, 1));
+  first.release();
+  await first[Symbol.asyncDispose]();
+  await using second = await b.takeOver(taker(1, 2));
+  second.append([directory("one")]);
+  await using third = await a.takeOver(taker(0, 3));
+  assert.equal(third.clean, false);
+  assert.equal(third.nextIndex, 1 + FILLER_RUN);
+});
+
+test("a taker goes on with the changes that others named, not with those that its host knew", async () => {
+  await using volume = await simulatedVolume();
+  const [a, b, c] = [await volume.open(), await volume.open(), await volume.open()];
+  const mtime = { seconds: 1, nanoseconds: 0 };
+  const { next } = a.changesSince(undefined);
+  const first = await b.takeOver(taker(1, 1));
+  first.recordChanged(5, 1, mtime);
+  first.release();
+  await first[Symbol.asyncDispose]();
+  await using second = await a.takeOver(taker(0, 2));
+  second.recordChanged(6, 1, mtime);
+  const ring = c.changesSince(next);
+  assert.deepEqual(ring.type === "changes" && ring.changes.map(({ file }) => file), [5, 6]);
+});
+
 test("the thread that watches the counters notices what another host appends", { timeout: 20_000 }, async () => {
   await using volume = await simulatedVolume();
   const [a, b] = [await volume.open(), await volume.open()];

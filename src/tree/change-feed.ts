@@ -31,8 +31,6 @@ export class ChangeFeed {
   #failed: { readonly retryAtMs: number; readonly delayMs: number } | undefined;
   #complete = false;
   #completeAt: number;
-  /** A run of fillers came: the log was taken over from an owner that did not say what it had done. */
-  #uncleanRun = false;
   #refused = 0;
   #refusedTold = 0;
 
@@ -126,9 +124,6 @@ export class ChangeFeed {
     this.#tellRefused();
     if (this.#renewed !== undefined) this.#rebind(this.#renewed);
     this.#ctx.coherence.heard(news.contentChanges);
-    // Before the first look nothing is cached.
-    if (this.#uncleanRun && this.#live) this.#ctx.coherence.ownerChanged({ clean: false });
-    this.#uncleanRun = false;
     const isNews = news.corruptAt !== this.#corruptAt;
     this.#corruptAt = news.corruptAt;
     if (isNews) onCondition?.(this.condition);
@@ -150,7 +145,6 @@ export class ChangeFeed {
     let applied = 0;
     for (const { index, entry } of entries) {
       if (index < sealed.nextIndex) continue; // this node's own
-      if (entry.type === "filler") this.#uncleanRun = true;
       const { changes, findings } = sealed.apply(index, entry);
       for (const finding of findings) this.#refuse(finding);
       if (this.#renewed === undefined) for (const change of changes) this.#apply(change);

@@ -22,8 +22,8 @@ export interface CoherenceOptions {
  * caches can be old: pages of the kernels, lines of the processors where those of all hosts do not agree, and none of
  * data that is stored: it goes past the caches at once, so closing, syncing and giving space back need not write back.
  *
- * A file that was rewritten in place is named in the ring of changes when it is closed or synced. A node that dies, or
- * loses the log, names nothing: then all contents are in doubt.
+ * A file that was rewritten in place is named in the ring of changes when it is closed or synced, and before the log is
+ * given up. A node that dies, or loses the log, names nothing: then all contents are in doubt.
  */
 export class Coherence {
   /** What the kernel of this node is told to forget. */
@@ -63,7 +63,10 @@ export class Coherence {
 
   // ---- what others wrote ----
 
-  /** The ring of changes says so; "all" when it has overflowed. */
+  /**
+   * The ring of changes says so; "all" when it has overflowed, or when an owner took the log over from one that had not
+   * released it and so may have rewritten files and named none.
+   */
   heard(changes: readonly ContentChange[] | "all"): void {
     if (changes === "all") {
       this.#doubtAll();
@@ -77,11 +80,6 @@ export class Coherence {
       if (node.kind === "file") this.#doubt(node);
       this.kernel.content(node.nodeid);
     }
-  }
-
-  /** Another node, or this one, took the log over. If not cleanly: what the owner before rewrote, nobody was told. */
-  ownerChanged({ clean }: { readonly clean: boolean }): void {
-    if (!clean) this.#doubtAll();
   }
 
   /** Undefined when reads see what other nodes wrote; otherwise when they do. MEMORY_ERROR. */

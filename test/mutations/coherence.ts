@@ -120,14 +120,6 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
     tests: [MEDIA],
   },
   {
-    name: "taker-flush",
-    promise: "Hosts whose caches do not agree",
-    file: "src/media/ownership/perform.ts",
-    search: "      window.flush(step.at, step.length);\n",
-    replace: "",
-    tests: [MEDIA],
-  },
-  {
     name: "taker-lines",
     promise: "Hosts whose caches do not agree",
     file: "src/media/ownership/perform.ts",
@@ -301,9 +293,9 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "unclean-owner",
     promise: "Hosts whose caches do not agree",
-    file: "src/tree/change-feed.ts",
-    search: "this.#ctx.coherence.ownerChanged({ clean: false })",
-    replace: "undefined",
+    file: "src/media/ownership/protocol.ts",
+    search: "term.changes = clean ? counter : counter + log.ring.slots + 1;",
+    replace: "term.changes = counter;",
     tests: [COHERENCE],
   },
   {

@@ -412,7 +412,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "entry-crc",
     promise: "6",
     file: "src/format/entry-decode.ts",
-    search: "crc !== crc32(new Uint8Array(this.#bytes.buffer, this.#bytes.byteOffset + base, ENTRY_CRC_OFFSET))",
+    search: "crc !== crc32(this.#coveredAt(base))",
     replace: "false",
     tests: ["src/format/entries.prop.test.ts"],
   },
