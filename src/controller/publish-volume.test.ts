@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MIB } from "../base/index.ts";
+import { DEFAULT_SLOTS } from "../format/index.ts";
 import { adoptedVolumeId, updateRecord } from "../state/index.ts";
 import {
   answers,
@@ -153,6 +154,37 @@ test("unpublishing is idempotent, forgets waiting nodes, and without a node id m
   const { published, waiters, writer } = await at.volume();
   assert.deepEqual({ published, waiters, writer }, { published: {}, waiters: [], writer: undefined });
   await at.client.call("controller", "ControllerUnpublishVolume", { volumeId: "gone", nodeId: "a" });
+});
+
+test("a slot is given back with the volume; that of a lost node goes to another one when no other is left", async () => {
+  await using at = await threeNodes();
+  const mode = "MULTI_NODE_MULTI_WRITER";
+  const set = (slots: Record<string, number>, staged: string[]) =>
+    updateRecord(at.store, "volumes", "v", (volume) => ({
+      ...volume,
+      slots,
+      staged: Object.fromEntries(staged.map((nodeId) => [nodeId, { bootId: `boot of ${nodeId}` }])),
+    }));
+  for (const nodeId of ["a", "b"]) await at.publish(nodeId, mode);
+  await set({ a: 0, b: 1, lost: 2 }, ["b"]);
+  await at.unpublish("a");
+  await at.unpublish("b"); // by force: it still has it staged
+  assert.deepEqual((await at.volume()).slots, { b: 1, lost: 2 });
+  await at.publish("a", mode);
+  assert.deepEqual((await at.volume()).slots, { b: 1, lost: 2 }, "others are free");
+
+  await at.unpublish("a");
+  const full = Object.fromEntries(Array.from({ length: DEFAULT_SLOTS - 2 }, (_, at) => [`n${at}`, at + 2]));
+  await set({ b: 0, lost: 1, ...full }, ["b"]);
+  const use = { accessMode: mode, readonly: false };
+  const published = Object.fromEntries(Object.keys(full).map((nodeId) => [nodeId, use]));
+  await updateRecord(at.store, "volumes", "v", (volume) => ({ ...volume, published }));
+  await at.publish("a", mode, true);
+  assert.equal((await at.volume()).slots["lost"], 1, "a reader needs none");
+  await at.unpublish("a");
+  await at.publish("a", mode);
+  const { slots } = await at.volume();
+  assert.deepEqual([slots["lost"], slots["b"], Object.keys(slots).length], [undefined, 0, DEFAULT_SLOTS - 1]);
 });
 
 test("an adopted volume is published for reading and, for its node to judge, for writing; it is never deleted", async () => {

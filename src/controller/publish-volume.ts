@@ -1,6 +1,7 @@
 import { FamfsError } from "../base/index.ts";
 import { ACCESS_MODE_RULES, ACCESS_MODES, type Capability } from "../csi/index.ts";
-import { type StoredRecord, updateRecord } from "../state/index.ts";
+import { DEFAULT_SLOTS } from "../format/index.ts";
+import { type StoredRecord, slotsWithout, slotsWithRoomFor, updateRecord } from "../state/index.ts";
 import { type ControllerContext, lockVolume, notFound } from "./context.ts";
 
 export interface PublishRequest {
@@ -41,9 +42,11 @@ export async function publishVolume(
       );
     }
     const published = { ...found.published, [nodeId]: use };
-    if (readonly || capability.rules.writer !== "one") return { ...found, published };
+    if (readonly) return { ...found, published };
+    const slots = slotsWithRoomFor(found, nodeId, DEFAULT_SLOTS);
+    if (capability.rules.writer !== "one") return { ...found, published, slots };
     const epoch = found.epoch + 1;
-    return { ...found, published, epoch, writer: { nodeId, epoch, since: new Date().toISOString() } };
+    return { ...found, published, slots, epoch, writer: { nodeId, epoch, since: new Date().toISOString() } };
   });
   if (volume === undefined) throw notFound(volumeId);
   await context.volumes.untilShown(volumeId, (shown) => shown?.published[nodeId] !== undefined);
@@ -63,12 +66,14 @@ export async function unpublishVolume(context: ControllerContext, volumeId: stri
     const published = Object.fromEntries(Object.entries(found.published).filter(([each]) => !leaves(each)));
     const waiters = found.waiters.filter((each) => !leaves(each));
     const writer = found.writer !== undefined && leaves(found.writer.nodeId) ? undefined : found.writer;
+    const slots = slotsWithout(found, leaves);
     const same =
       Object.keys(published).length === Object.keys(found.published).length &&
+      Object.keys(slots).length === Object.keys(found.slots).length &&
       waiters.length === found.waiters.length &&
       writer === found.writer;
     const epoch = writer === found.writer ? found.epoch : found.epoch + 1;
-    return same ? undefined : { ...found, published, waiters, writer, epoch };
+    return same ? undefined : { ...found, published, waiters, slots, writer, epoch };
   });
   await context.volumes.untilShown(volumeId, (shown) => !Object.keys(shown?.published ?? {}).some(leaves));
 }

@@ -3,7 +3,7 @@
  * write, and which owner slot each node has.
  */
 import { FamfsError } from "../base/index.ts";
-import { type FamfsVolume, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import { type FamfsVolume, freeSlot, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import { readMountTable } from "./mount-table.ts";
 import { rebuiltAt } from "./rebuild.ts";
 import { mountsOf } from "./stage-mounts.ts";
@@ -48,7 +48,7 @@ export async function claimStaging(
     const slot =
       writable === undefined || record.adopted
         ? undefined
-        : (record.slots[node.nodeId] ?? freeSlot(volumeId, record, writable.slotCount));
+        : (record.slots[node.nodeId] ?? requireSlot(volumeId, record, writable.slotCount));
     if (record.staged[node.nodeId]?.bootId === node.bootId && record.slots[node.nodeId] === slot) return undefined;
     return {
       ...record,
@@ -109,13 +109,11 @@ export async function repairStaging(
   else await claimStaging(store, volumeId, node, record.readOnly ? undefined : { slotCount });
 }
 
-function freeSlot(volumeId: string, volume: FamfsVolume, slotCount: number): number {
-  const taken = new Set(Object.values(volume.slots));
-  for (let slot = 0; slot < slotCount; slot++) {
-    if (!taken.has(slot)) return slot;
-  }
+function requireSlot(volumeId: string, volume: FamfsVolume, slotCount: number): number {
+  const slot = freeSlot(volume, slotCount);
+  if (slot !== undefined) return slot;
   throw new FamfsError(
     "NOT_SUPPORTED",
-    `volume ${volumeId} has been used by ${slotCount} nodes, as many as it can know`,
+    `volume ${volumeId}: ${slotCount} nodes have it for writing, as many as may at a time: detach it from one of them, or use it read-only`,
   );
 }

@@ -1,5 +1,6 @@
 import { FamfsError } from "../base/index.ts";
 import { type NodeLiveness, TAKE_OVER_MARGIN_MS } from "./liveness.ts";
+import { freeSlot } from "./owner-slots.ts";
 import type { FamfsVolume } from "./records.ts";
 import { type Store, type StoredRecord, updateRecord } from "./store.ts";
 import type { VolumeChanges } from "./volume-changes.ts";
@@ -160,11 +161,11 @@ export class WriterGrants {
   }
 
   #freeSlot(record: StoredRecord<"volumes">): number {
-    const taken = new Set(Object.values(record.slots));
-    for (let slot = 0; slot < this.#options.slotCount; slot++) if (!taken.has(slot)) return slot;
+    const slot = freeSlot(record, this.#options.slotCount);
+    if (slot !== undefined) return slot;
     throw new FamfsError(
       "NOT_SUPPORTED",
-      `volume ${record.name}: all ${this.#options.slotCount} owner slots belong to other nodes; it cannot have one more writer`,
+      `volume ${record.name}: all ${this.#options.slotCount} owner slots belong to nodes that have it; detach it from one`,
     );
   }
 

@@ -8,6 +8,7 @@ export * from "./grants.ts";
 export * from "./heartbeat.ts";
 export * from "./liveness.ts";
 export * from "./open-store.ts";
+export * from "./owner-slots.ts";
 export * from "./parameters.ts";
 export * from "./records.ts";
 export * from "./store.ts";

@@ -199,6 +199,12 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
       { published: { b: shared } },
     ],
     ["slot for another", { slots: { b: 0, c: 5 } }, /an owner slot for itself only, a free one/],
+    [
+      "slot of nobody any more",
+      { slots: {} },
+      /an owner slot for itself only/,
+      { published: { a: shared }, staged: {} },
+    ],
     ["slot of another", { slots: { a: 0, b: 0 } }, /an owner slot for itself only, a free one/],
     [
       "slot of a reader",

@@ -73,8 +73,8 @@ export const DEFINITIONS: readonly Definition[] = [
         growing("regionGeneration"),
         growing("epoch"),
         {
-          rule: "oldSelf.slots.all(node, node in self.slots && self.slots[node] == oldSelf.slots[node])",
-          message: "an owner slot is given once, for good",
+          rule: "oldSelf.slots.all(node, node in self.slots ? self.slots[node] == oldSelf.slots[node] : !(node in self.staged) && !(node in self.published))",
+          message: "an owner slot is its node's as long as the node has the volume",
         },
         {
           rule: "oldSelf.phase != 'Reclaiming' || self.phase == 'Reclaiming'",

@@ -34,7 +34,7 @@ export const VOLUME_FIELDS: Fields<FamfsVolume> = {
   writer: status("The node that may append to the log now."),
   waiters: status("Nodes that wait to become the writer, in order."),
   epoch: status("The highest writer epoch ever handed out."),
-  slots: status("The owner slot of each node that ever wrote; never given to a second node."),
+  slots: status("The owner slot of each node that has it for writing, and of those that were lost with it."),
   conditions: status("What is wrong with it, if anything."),
 };
 
