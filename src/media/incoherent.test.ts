@@ -69,3 +69,23 @@ test("the thread that watches the counters notices what another host appends", {
   writer.append([directory("one")]);
   await told;
 });
+
+test("a taker goes on with the changes in place where the former owner ended, or beyond all that anybody saw", async () => {
+  await using volume = await simulatedVolume();
+  const [a, b, c] = [await volume.open(), await volume.open(), await volume.open()];
+  const mtime = { seconds: 1, nanoseconds: 0 };
+  const before = await b.takeOver(taker(1, 1)); // its host knows the counter as it is now
+  before.release();
+  await before[Symbol.asyncDispose]();
+  const first = await a.takeOver(taker(0, 2));
+  for (const file of [3, 4]) first.recordChanged(file, 1, mtime);
+  first.release();
+  await first[Symbol.asyncDispose]();
+  const second = await b.takeOver(taker(1, 3));
+  second.recordChanged(5, 1, mtime);
+  const { type, next } = c.changesSince(0);
+  assert.deepEqual([type, next], ["changes", 3]);
+  await second[Symbol.asyncDispose](); // as a crash
+  await using _third = await a.takeOver(taker(0, 4));
+  assert.equal(c.changesSince(3).type, "overflow");
+});
