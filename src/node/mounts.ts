@@ -1,4 +1,5 @@
-import { mkdir, readFile, rmdir } from "node:fs/promises";
+import { constants } from "node:fs";
+import { mkdir, open, readFile, rmdir } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { FUSE_TYPE, fuseMountArguments, MOUNT_ATTR, native, UMOUNT } from "../../native/index.ts";
@@ -244,6 +245,22 @@ async function busy(target: string, cause: unknown): Promise<FamfsError> {
       cause,
     },
   );
+}
+
+const O_PATH = 0o10000000;
+
+/**
+ * Ends the connection of the FUSE mount at `target`, which stays mounted: all that waits for its server fails, as does
+ * what comes later. EPERM inside a user namespace.
+ */
+export async function abortConnection(target: string): Promise<void> {
+  // A mount that is in use is not unmounted.
+  await using _used = await open(target, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    await system(native.unmount(target, UMOUNT.NOFOLLOW | UMOUNT.FORCE), "umount -f", target);
+  } catch (error) {
+    if (errnoOf(error) !== "EBUSY") throw error;
+  }
 }
 
 async function forceUnmount(target: string): Promise<void> {

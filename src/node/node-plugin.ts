@@ -23,6 +23,7 @@ import { ForcedDetach } from "./forced-detach.ts";
 import type { ServerFigures } from "./fuse-server/figures.ts";
 import { FuseServerSupervisor, type Watchdog } from "./fuse-server/supervisor.ts";
 import { LogWatch } from "./log-watch.ts";
+import { abortConnection } from "./mounts.ts";
 import { nodeService } from "./node-service.ts";
 import { NodeVolumes } from "./node-volumes.ts";
 import { periodically } from "./periodic.ts";
@@ -164,6 +165,10 @@ export class NodePlugin implements AsyncDisposable {
           problem: async ({ volumeId, noticed }) => {
             if (served.server?.serves(volumeId) === true) await conditions.reportNoticed(volumeId, noticed);
           },
+        },
+        abort: async (volumeId) => {
+          const staged = records.get(volumeId);
+          if (staged !== undefined) await abortConnection(staged.stagingPath);
         },
         onLost: (volumeIds, reason) => {
           served.volumes?.markLost(volumeIds, reason);

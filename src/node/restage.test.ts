@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { skipWithoutMounts } from "../../test/support/kernel.ts";
 import { FamfsError } from "../base/index.ts";
 import { freeze, updateRecord } from "../state/index.ts";
+import { abortConnection } from "./mounts.ts";
 import { eventually, intercepted } from "./testing/fixtures.ts";
 import { codeIs, container, mountsBelow, run, shareMounts } from "./testing/probes.ts";
 import { type TestCluster, type TestNode, testCluster } from "./testing/test-node.ts";
@@ -294,4 +295,21 @@ test("a volume whose record was lost is served by a plugin that starts, while th
       () => undefined,
     ),
   );
+});
+
+test("a connection is ended though its server does not answer, and what waits for it fails", { skip }, async (t) => {
+  const cluster = await testCluster(t);
+  const a = await cluster.node("a");
+  await cluster.volume("v1");
+  await a.stage("v1");
+  const pid = (await a.plugin.serverPid()) ?? 0;
+  process.kill(pid, "SIGSTOP");
+  try {
+    const waiting = run("stat", [join(a.stagingPath("v1"), "x")]);
+    await abortConnection(a.stagingPath("v1"));
+    await assert.rejects(waiting, /not connected|connection abort/i);
+    assert.deepEqual(await mountsBelow(a.stagingPath("v1")), [a.stagingPath("v1")]);
+  } finally {
+    process.kill(pid, "SIGCONT");
+  }
 });

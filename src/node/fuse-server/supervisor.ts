@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync } from "node:fs";
+import { closeSync, readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { native } from "../../../native/index.ts";
@@ -15,6 +15,8 @@ const MAIN = fileURLToPath(new URL(`./main${extname(import.meta.filename)}`, imp
 const STOP_TIMEOUT_MS = 15_000;
 const WATCHDOG: Watchdog = { periodMs: 10_000, timeoutMs: 30_000, startMs: 120_000 };
 const ANSWER_TIMEOUT_MS = 2_500;
+/** How often it is looked whether the process is dead without having ended. */
+const DYING_MS = 500;
 const RESTART_DELAY_MS = { first: 100, most: 10_000 };
 
 /** A process whose main thread does not answer within `timeoutMs` is taken for hung and replaced. */
@@ -33,6 +35,8 @@ export interface SupervisorOptions {
   readonly watchdog?: Watchdog | undefined;
   /** The process died with these volumes; what is mounted for them answers ENOTCONN from now on. */
   readonly onLost: (volumeIds: string[], reason: string) => void;
+  /** Ends the connection of a volume though its descriptors are open: requests that wait fail. */
+  readonly abort: (volumeId: string) => Promise<void>;
 }
 
 interface Running {
@@ -41,6 +45,7 @@ interface Running {
   /** Our end of the socket pair that descriptors travel over. */
   readonly socket: number;
   watchdog?: NodeJS.Timeout;
+  dying?: NodeJS.Timeout;
 }
 
 /**
@@ -198,7 +203,7 @@ export class FuseServerSupervisor implements AsyncDisposable {
   }
 
   /** Throws when this host has no room for it: descriptors, processes. */
-  #spawn(): Omit<Running, "watchdog"> {
+  #spawn(): Running {
     const [socket, theirs] = socketPair();
     let child: ChildProcess;
     try {
@@ -221,6 +226,8 @@ export class FuseServerSupervisor implements AsyncDisposable {
   async #start(running: Running): Promise<Running> {
     const { child, channel } = running;
     const exited = exitOf(child).then((reason) => this.#exited(running, reason));
+    running.dying = setInterval(() => this.#endIfDying(running), DYING_MS);
+    running.dying.unref();
     const { startMs } = this.#options.watchdog ?? WATCHDOG;
     try {
       await channel.call("ready", undefined, { timeoutMs: startMs });
@@ -254,8 +261,24 @@ export class FuseServerSupervisor implements AsyncDisposable {
     running.watchdog.unref();
   }
 
+  /**
+   * A thread that tells the kernel of a name sleeps, whatever kills it, while a request holds that directory, and the
+   * request waits for this process: it would never end, and nobody would be told. Ending the connections wakes both.
+   */
+  #endIfDying({ child: { pid } }: Running): void {
+    if (pid === undefined || !isDying(pid)) return;
+    const volumes = [...this.#connections.keys()];
+    this.#logger.warn({ pid, volumes }, "the FUSE server is dead and does not end: its connections are ended");
+    for (const volumeId of volumes) {
+      this.#options.abort(volumeId).catch((error: unknown) => {
+        this.#logger.error({ volumeId, err: error }, "a connection of a dead FUSE server could not be ended");
+      });
+    }
+  }
+
   #exited(running: Running, reason: string): void {
     clearTimeout(running.watchdog);
+    clearInterval(running.dying);
     running.channel.close();
     closeSync(running.socket);
     this.#running = undefined;
@@ -281,6 +304,16 @@ function socketPair(): [number, number] {
     return native.socketPair();
   } catch (error) {
     throw fromSystemError(error, "socketpair", "for the FUSE server");
+  }
+}
+
+/** Its main thread has ended, and another one has not. A child that has ended as a whole is collected at once. */
+export function isDying(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+  } catch {
+    return false; // gone
   }
 }
 
