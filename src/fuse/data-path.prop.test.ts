@@ -151,3 +151,8 @@ test("a READ or WRITE that is cut short is EINVAL", () => {
   assert.equal(feed(read(fh, 0n, 1).subarray(0, 60)), `errno ${ERRNO.EINVAL}`);
   assert.equal(feed(write(fh, 0n, 1, 1).subarray(0, 60)), `errno ${ERRNO.EINVAL}`);
 });
+
+test("a WRITE that says more bytes than it brings is EINVAL: what a former request left is not written", () => {
+  const { feed, fh } = setUp();
+  assert.equal(feed(write(fh, 0n, 100, 50)), `errno ${ERRNO.EINVAL}`);
+});
