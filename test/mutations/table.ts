@@ -317,6 +317,47 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "const SETTLE_MS = 0;",
     tests: ["src/node/node-volumes.test.ts", "src/node/node-plugin.test.ts"],
   },
+  // ---- 3: a server that died ----
+  {
+    name: "served-again",
+    promise: "3",
+    file: "src/node/node-plugin.ts",
+    search: "served.restager?.serverDied(volumeIds, reason);",
+    replace: "",
+    tests: ["src/node/restage.test.ts"],
+  },
+  {
+    name: "bound-over",
+    promise: "3",
+    file: "src/node/mounts.ts",
+    search: "if (kept >= MOST_STACKED || stack.some(isOfOthers)) kept = 0;",
+    replace: "kept = 0;",
+    tests: ["src/node/restage.test.ts"],
+  },
+  {
+    name: "binds-are-no-peers",
+    promise: "3",
+    file: "native/system.c",
+    search: ", .propagation = MS_PRIVATE}",
+    replace: "}",
+    tests: ["src/node/restage.test.ts"],
+  },
+  {
+    name: "dead-mounts-go",
+    promise: "3",
+    file: "src/node/mount-users.ts",
+    search: "return parent === undefined || around === undefined || !gets(parent, around);",
+    replace: "return true;",
+    tests: ["src/node/restage.test.ts"],
+  },
+  {
+    name: "served-without-store",
+    promise: "3",
+    file: "src/node/node-volumes.ts",
+    search: 'const SAYS_NOTHING = ["STORE_UNAVAILABLE", "STORE_RESTORED", "VOLUME_NOT_FOUND"] as const;',
+    replace: "const SAYS_NOTHING: readonly [] = [];",
+    tests: ["src/node/restage.test.ts"],
+  },
   // ---- 4: sealed sizes ----
   {
     name: "sealed-size",
