@@ -269,7 +269,12 @@ test("a device that the stock tools formatted is published read-only under its s
   const volumeId = listed[0] ?? "";
   assert.match(volumeId, /^adopted-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
   const node = new Node("test-node", { client, controller: client, directory });
-  await assert.rejects(node.attach(volumeId, "MULTI_NODE_MULTI_WRITER"), refused(/served read-only/));
+  await assert.rejects(
+    node.attach(volumeId, "MULTI_NODE_MULTI_WRITER"),
+    refused(/stock/),
+    "only its owner writes, by the stock tools' file",
+  );
+  await client.call("controller", "ControllerUnpublishVolume", { volumeId, nodeId: node.id });
   await node.attach(volumeId, "MULTI_NODE_READER_ONLY");
   assert.throws(() => writeFileSync(join(node.target, "new"), "x"), { code: "EROFS" });
   const { usage, volumeCondition } = await client.call("node", "NodeGetVolumeStats", {
