@@ -55,6 +55,11 @@ export class Checkout implements Disposable {
       copyFileSync(join(root, file), join(checkout.directory, file));
     }
     symlinkSync(join(root, "node_modules"), join(checkout.directory, "node_modules"));
+    const vectors = join(root, "../shared/vectors");
+    if (existsSync(vectors)) {
+      mkdirSync(join(parent, "shared"), { mode: 0o755 });
+      symlinkSync(vectors, join(parent, "shared/vectors"));
+    }
     cpSync(join(root, "native/build"), join(checkout.directory, "native/build"), { recursive: true });
     mkdirSync(checkout.#scratch, { mode: 0o711 });
     return checkout;
