@@ -306,7 +306,8 @@ static napi_value worker_reply_read(napi_env env, napi_callback_info info) {
   if (worker == NULL || !arg_u32(env, arguments[1], &window) || !arg_u32(env, arguments[2], &count)) return NULL;
   if (count > MAX_SEGMENTS) return throw_errno(env, ERANGE, "fuseReplyRead");
   uint64_t total = total_length(worker, count);
-  if (total <= SMALL_REPLY) return make_i32(env, reply_small(worker, window, count, total));
+  if (total <= SMALL_REPLY && total + sizeof(struct fuse_out_header) <= worker->capacity)
+    return make_i32(env, reply_small(worker, window, count, total));
 
   const struct fuse_in_header *request = (const struct fuse_in_header *)worker->buffer;
   struct fuse_out_header header = {.len = sizeof header, .unique = request->unique};

@@ -23,7 +23,10 @@ const HOST = /^[\w.-]{1,31}$/;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** `/dev/dax0.0`, `file:///dev/shm/pool0?size=4Gi` (and for tests `&caches=HOST`), a path of a file, or a device's UUID. INVALID_ARGUMENT. */
+/**
+ * `/dev/dax0.0`, `file:///dev/shm/pool0?size=4Gi` (and for tests `&caches=HOST`), a path of a file, or a device's UUID.
+ * INVALID_ARGUMENT.
+ */
 export function parseDeviceSpec(text: string): DeviceSpec {
   if (text === "") throw invalid(text, "is empty");
   if (text.includes("\0")) throw invalid(text, "contains a NUL byte");

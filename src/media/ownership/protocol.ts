@@ -23,7 +23,7 @@
  * decides. Never more than one append between two looks.
  *
  * DATA. (D1) Look. (D2) Store at most 64 KiB, fence. (D3) Look; only then go on, or acknowledge. Where D3 fails, the
- * bytes may lie over those of the new owner: the write fails, and the node says which range it harmed.
+ * bytes may lie over those of the new owner: the write fails. Nobody else is told which bytes those are.
  *
  * TAKE-OVER. (T1) Load the claims: my epoch must be above all, and what my own former claim said is remembered.
  * (T2) Store my claim, durable. (T3) Load the claims *again*, and judge: mine is the highest, or stop and write nothing.
