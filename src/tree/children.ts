@@ -48,12 +48,12 @@ export class Children {
   }
 
   values(): Iterable<TreeNode> {
-    this.#makeWhole();
+    this.makeWhole();
     return this.#byName.values();
   }
 
   add(name: string, node: TreeNode): void {
-    if (this.#log !== undefined && (node.sealed === undefined || this.#inLog(name) !== node.sealed)) this.#makeWhole();
+    if (this.#log !== undefined && (node.sealed === undefined || this.#inLog(name) !== node.sealed)) this.makeWhole();
     if (this.#byName.has(name)) throw new FamfsError("INTERNAL", `name "${name}" is taken in its directory`);
     this.#byName.set(name, node);
     if (node.kind === "directory") this.#directories++;
@@ -63,7 +63,7 @@ export class Children {
   remove(name: string): void {
     const node = this.#byName.get(name);
     if (node === undefined) return;
-    if (node.sealed !== undefined && this.#inLog(name) === node.sealed) this.#makeWhole();
+    if (node.sealed !== undefined && this.#inLog(name) === node.sealed) this.makeWhole();
     this.#byName.delete(name);
     if (node.kind === "directory") this.#directories--;
     this.#ordered?.delete(node);
@@ -71,7 +71,7 @@ export class Children {
 
   /** Nodes with a nodeid above `cookie`, in order. What changes meanwhile is seen or not. */
   *after(cookie: number): Generator<TreeNode> {
-    this.#makeWhole();
+    this.makeWhole();
     this.#ordered ??= this.#order();
     for (let last = cookie; ; ) {
       const node = this.#ordered.ceiling({ nodeid: last + 1 });
@@ -85,7 +85,8 @@ export class Children {
     return this.#log?.directory()?.children?.get(name);
   }
 
-  #makeWhole(): void {
+  /** Keeps all names here from now on. */
+  makeWhole(): void {
     const log = this.#log;
     if (log === undefined) return;
     for (const [name, sealed] of log.directory()?.children ?? []) if (!this.#byName.has(name)) log.make(sealed);

@@ -2,7 +2,15 @@ import { FamfsError } from "../base/index.ts";
 import { type LogEntry, MAX_SYMLINK_TARGET, standInPath } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { shownPermissions } from "./mount-group.ts";
-import { type DirectoryNode, type FileNode, isWithin, type NewNode, pathOf, type TreeNode } from "./nodes.ts";
+import {
+  type DirectoryNode,
+  type FileNode,
+  isUnsealed,
+  isWithin,
+  type NewNode,
+  pathOf,
+  type TreeNode,
+} from "./nodes.ts";
 import { letGo } from "./removed.ts";
 import { MAX_SLOTS_PER_NODE, slotsFor, slotsForSymlink, staysDirect, unsealedWithin } from "./slots.ts";
 import type { Step } from "./transactions.ts";
@@ -105,7 +113,8 @@ export class Names {
   #move(node: TreeNode, newParent: DirectoryNode, newName: string, target: TreeNode | undefined): void {
     const { nodes, transactions, sealer } = this.#ctx;
     const parent = parentOf(node);
-    if (node.sealed !== undefined) {
+    // A former content that is still in the log was never at the new name: it goes, and the new one seals there.
+    if (!isUnsealed(node)) {
       sealer.sealDirectory(newParent);
       this.#append([{ entry: transactions.relink(node, { parent: newParent, name: newName }) }]);
     } else {
@@ -125,17 +134,23 @@ export class Names {
     const { nodes, transactions, sealer } = this.#ctx;
     const [parentA, nameA] = [parentOf(a), a.name];
     const [parentB, nameB] = [parentOf(b), b.name];
-    if (a.sealed !== undefined) sealer.sealDirectory(parentB);
-    if (b.sealed !== undefined) sealer.sealDirectory(parentA);
-    if (a.sealed === undefined) this.#promiseMost(a, parentB, nameB);
-    if (b.sealed === undefined) this.#promiseMost(b, parentA, nameA);
+    const [sealedA, sealedB] = [!isUnsealed(a), !isUnsealed(b)];
+    if (sealedA) sealer.sealDirectory(parentB);
+    if (sealedB) sealer.sealDirectory(parentA);
+    if (!sealedA) this.#promiseMost(a, parentB, nameB);
+    if (!sealedB) this.#promiseMost(b, parentA, nameA);
     const steps: Step[] = [];
-    if (a.sealed !== undefined && b.sealed !== undefined) {
+    if (sealedA && sealedB) {
       steps.push({ entry: transactions.relink(a, { parent: nodes.root, name: this.#unusedName() }) });
     }
-    if (b.sealed !== undefined) steps.push({ entry: transactions.relink(b, { parent: parentA, name: nameA }) });
-    if (a.sealed !== undefined) steps.push({ entry: transactions.relink(a, { parent: parentB, name: nameB }) });
+    if (sealedB) steps.push({ entry: transactions.relink(b, { parent: parentA, name: nameA }) });
+    if (sealedA) steps.push({ entry: transactions.relink(a, { parent: parentB, name: nameB }) });
+    // Names that the log then has otherwise than this node.
+    if (!sealedA || !sealedB) for (const { children } of [parentA, parentB]) children.makeWhole();
     this.#append(steps);
+    // A former content stays at its name until what comes there seals.
+    if (!sealedA) nodes.unbind(a);
+    if (!sealedB) nodes.unbind(b);
     nodes.detach(a);
     nodes.detach(b);
     nodes.attach(a, parentB, nameB);
