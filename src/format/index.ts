@@ -31,6 +31,7 @@ export * from "./log-header.ts";
 export * from "./log-scan.ts";
 export * from "./mkfs.ts";
 export * from "./owner-claims.ts";
+export * from "./owner-layout.ts";
 export * from "./owner-slot.ts";
 export {
   type Applied,

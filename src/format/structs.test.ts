@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Struct } from "../base/index.ts";
 import * as extensions from "./extension-structs.ts";
+import * as layout from "./owner-layout.ts";
 import * as stock from "./structs.ts";
 
 interface Table {
@@ -99,9 +100,41 @@ test("the areas of an extended volume's first 2 MiB do not touch each other", ()
     ["change ring", extensions.CHANGE_RING_OFFSET, extensions.CHANGE_RING_SIZE],
     ["log", stock.LOG_OFFSET, stock.MIN_LOG_LENGTH],
   ];
+  assertApart(areas);
+  assert.equal(extensions.CHANGE_RING_SIZE, extensions.ChangeRingStruct.size + 1023 * extensions.ChangeStruct.size);
+});
+
+test("the areas of layout 2 touch neither each other nor what both layouts have, and lines are lines", () => {
+  const { LINE, OWNER_SLOTS, WRITER_SLOTS } = layout;
+  const last = { slot: OWNER_SLOTS - 1, writer: WRITER_SLOTS - 1 };
+  const areas: [string, number, number][] = [
+    ["identity", extensions.GUARD_OFFSET, LINE],
+    ["guard line", layout.guardOffset, LINE],
+    ["bell line", layout.bellOffset, LINE],
+    ["claims", layout.claimLineOffset(0), layout.claimLineOffset(last.slot) + LINE - layout.claimLineOffset(0)],
+    ["places", layout.placeOffset(0, 0), layout.placeOffset(last.slot, 1) + LINE - layout.placeOffset(0, 0)],
+    ["asks", layout.askOffset(0), layout.askOffset(last.slot) + LINE - layout.askOffset(0)],
+    ["acknowledgements", layout.ackOffset(0), layout.ackOffset(last.slot) + LINE - layout.ackOffset(0)],
+    ["first detail page", layout.detailOffset(0), layout.DETAIL_PAGE_SIZE],
+    ["first ring", layout.ownerRingOffset(0), layout.OWNER_RING_SIZE],
+    ["second detail page", layout.detailOffset(1), layout.DETAIL_PAGE_SIZE],
+    ["last ring", layout.ownerRingOffset(last.writer), layout.OWNER_RING_SIZE],
+    ["superblock copy", extensions.SUPERBLOCK_COPY_OFFSET, stock.SuperblockStruct.size],
+    ["record copy", extensions.VOLUME_RECORD_COPY_OFFSET, extensions.VolumeRecordStruct.size],
+    ["first cell", layout.sizeCellOffset(0, 0, 0), 2 * LINE],
+    ["last cell of the first", layout.sizeCellOffset(0, layout.SIZE_CELLS - 1, 0), 2 * LINE],
+    ["damage of the first", layout.damageOffset(0, 0), layout.DAMAGE_LINES * LINE],
+    ["second cells", layout.sizeCellOffset(1, 0, 0), layout.SIZE_CELLS * 2 * LINE],
+    ["damage of the last", layout.damageOffset(last.writer, 0), layout.DAMAGE_LINES * LINE],
+    ["log", stock.LOG_OFFSET, stock.MIN_LOG_LENGTH],
+  ];
+  assertApart(areas);
+  for (const [name, offset] of areas) assert.equal(offset % LINE, 0, name);
+});
+
+function assertApart(areas: readonly [string, number, number][]): void {
   for (const [position, [name, offset, length]] of areas.entries()) {
     const next = areas[position + 1];
     if (next !== undefined) assert.ok(offset + length <= next[1], `${name} runs into ${next[0]}`);
   }
-  assert.equal(extensions.CHANGE_RING_SIZE, extensions.ChangeRingStruct.size + 1023 * extensions.ChangeStruct.size);
-});
+}
