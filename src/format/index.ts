@@ -1,3 +1,11 @@
+export {
+  ASK_LINE_SIZE,
+  type Ask,
+  encodeAsk,
+  encodeBell,
+  HEARD_OFFSET,
+  inspectAsk,
+} from "./ask-line.ts";
 export * from "./change-ring.ts";
 export * from "./describe.ts";
 export * from "./device-label.ts";
