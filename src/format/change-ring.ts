@@ -79,14 +79,15 @@ export function readChangeRing(ring: Uint8Array, seen: number): RingReading {
   if (next < seen || next - seen > CHANGE_RING_SLOTS) return { type: "overflow", next };
   const changes: InPlaceChange[] = [];
   for (let sequence = seen; sequence < next; sequence++) {
-    const change = decodeChange(ring, changeOffset(sequence) - CHANGE_RING_OFFSET, sequence);
+    const change = inspectChange(ring, changeOffset(sequence) - CHANGE_RING_OFFSET, sequence);
     if (change === undefined) return { type: "overflow", next };
     changes.push(change);
   }
   return { type: "changes", next, changes };
 }
 
-function decodeChange(ring: Uint8Array, at: number, sequence: number): InPlaceChange | undefined {
+/** The change at `at` when it is whole and number `sequence`. */
+export function inspectChange(ring: Uint8Array, at: number, sequence: number): InPlaceChange | undefined {
   if (at + ChangeStruct.size > ring.byteLength || !crcHolds(ring, at, ChangeStruct.offsets.ch_crc)) return undefined;
   const { value: raw } = inspect("OWNER_SLOT_CORRUPT", at, () => ChangeStruct.decode(ring, at));
   if (raw === undefined || raw.ch_sequence !== sequence) return undefined;

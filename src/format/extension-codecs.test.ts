@@ -38,6 +38,7 @@ const record = {
   rootUid: 1,
   rootGid: 2,
   rootMode: 0o2775,
+  layout: 1 as const,
   slots: 63,
   name: "pvc-0f0e é",
 };
@@ -73,7 +74,7 @@ test("a volume's origin survives, belongs to one volume, and is nothing when it 
 });
 
 test("identity line and claims survive, and a claim in the wrong slot is refused", () => {
-  const identity = { volumeUuid: UUID, generation: 3, slots: 63 };
+  const identity = { volumeUuid: UUID, generation: 3, layout: 1, slots: 63 } as const;
   assert.deepEqual(inspectIdentity(encodeIdentity(identity), 0).value, identity);
   const claim: OwnerClaim = {
     slot: 5,
@@ -91,7 +92,7 @@ test("identity line and claims survive, and a claim in the wrong slot is refused
 /** A guard range with these claims. */
 function guard(...claims: { slot: number; epoch: number; released?: boolean }[]): Uint8Array {
   const bytes = new Uint8Array(guardLength(4));
-  bytes.set(encodeIdentity({ volumeUuid: UUID, generation: 1, slots: 4 }));
+  bytes.set(encodeIdentity({ volumeUuid: UUID, generation: 1, layout: 1, slots: 4 }));
   for (const { slot, epoch, released = false } of claims) {
     const claim = encodeClaim({ slot, epoch, nodeIdHash: nodeIdHash(`n${slot}`), nonce: "00".repeat(16), released });
     bytes.set(claim, claimOffset(slot) - GUARD_OFFSET);

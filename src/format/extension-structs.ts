@@ -80,6 +80,11 @@ export const DEFAULT_SLOTS = 63;
 /** So that claims end before the detail pages and these before the repair copies. */
 export const MAX_SLOTS = 127;
 
+/** Bits of `vr_incompat`. */
+export const IncompatFeature = { LAYOUT_2: 1n } as const;
+/** `id_version` of the identity line says which layout the volume has. */
+export type VolumeLayout = 1 | 2;
+
 export const VolumeRecordStruct = new Struct("famfs_x_volume_record", 512, {
   vr_magic: { at: 0, type: "u64", show: "hex" },
   vr_version: { at: 8, type: "u32" },
@@ -135,6 +140,7 @@ export const IdentityStruct = new Struct("famfs_x_identity", 64, {
   id_reserved: { at: 40, type: "pad", length: 16 },
   id_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
 });
+/** `id_version` is the layout of what lies behind. */
 export const IDENTITY_MAGIC = 0x31646978666d6166n; // "famfxid1"
 
 export const ClaimStruct = new Struct("famfs_x_claim", 64, {
@@ -192,6 +198,115 @@ export const ChangeStruct = new Struct("famfs_x_change", 64, {
   ch_reserved: { at: 44, type: "pad", length: 12 },
   ch_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
 });
+
+/*
+ * Layout 2 (owner-layout.ts says where each is).
+ */
+
+export const ClaimLineStruct = new Struct("famfs_x_claim_line", 64, {
+  cl_magic: { at: 0, type: "u32", show: "hex" },
+  cl_slot: { at: 4, type: "u32" },
+  cl_order: { at: 8, type: "size" },
+  cl_round: { at: 16, type: "size" },
+  cl_nonce: { at: 24, type: "bytes", length: 16 },
+  cl_flags: { at: 40, type: "u32", show: "hex" },
+  cl_successor: { at: 44, type: "u32" }, // a slot; all ones: none
+  cl_ask: { at: 48, type: "size" }, // number of the successor's ask
+  cl_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const CLAIM_LINE_MAGIC = 0x326d6c63; // "clm2"
+
+export const PlaceLineStruct = new Struct("famfs_x_place_line", 64, {
+  pl_magic: { at: 0, type: "u32", show: "hex" },
+  pl_slot: { at: 4, type: "u32" },
+  pl_order: { at: 8, type: "size" },
+  pl_round: { at: 16, type: "size" },
+  pl_sequence: { at: 24, type: "size" },
+  pl_log_unit: { at: 32, type: "u32" }, // where the log begins, in units of 2 MiB
+  pl_doubt_slot: { at: 36, type: "u32" },
+  pl_log_generation: { at: 40, type: "size" },
+  pl_doubt_round: { at: 48, type: "size" },
+  pl_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const PLACE_LINE_MAGIC = 0x31636c70; // "plc1"
+
+export const AckLineStruct = new Struct("famfs_x_ack_line", 64, {
+  ak_magic: { at: 0, type: "u32", show: "hex" },
+  ak_slot: { at: 4, type: "u32" },
+  ak_incarnation: { at: 8, type: "bytes", length: 8 },
+  ak_state: { at: 16, type: "u16" },
+  ak_version: { at: 18, type: "u16" },
+  ak_ballot_slot: { at: 20, type: "u32" },
+  ak_ballot_order: { at: 24, type: "size" },
+  ak_ballot_round: { at: 32, type: "size" },
+  ak_position: { at: 40, type: "size" },
+  ak_hold_floor: { at: 48, type: "u64" }, // all ones: holds nothing that its page does not list
+  ak_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const ACK_LINE_MAGIC = 0x316b6361; // "ack1"
+
+export const DetailPageStruct = new Struct("famfs_x_detail_page", 4096, {
+  dp_magic: { at: 0, type: "u64", show: "hex" },
+  dp_slot: { at: 8, type: "u32" },
+  dp_range_count: { at: 12, type: "u32" },
+  dp_order: { at: 16, type: "size" },
+  dp_round: { at: 24, type: "size" },
+  dp_filler_index: { at: 32, type: "u64" }, // all ones: none
+  dp_held_count: { at: 40, type: "u32" },
+  dp_struck_count: { at: 44, type: "u32" },
+  dp_boot_id: { at: 48, type: "text", length: 64 },
+  dp_node_uid: { at: 112, type: "text", length: 64 },
+  dp_node_id: { at: 176, type: "text", length: 256 },
+  dp_reserved: { at: 432, type: "pad", length: 80 },
+  dp_ranges: { at: 512, type: "bytes", length: 2048 }, // 128 of famfs_x_range
+  dp_held: { at: 2560, type: "bytes", length: 768 }, // 96 indexes of log entries
+  dp_struck: { at: 3328, type: "bytes", length: 752 }, // 94 incarnations of 8 bytes
+  dp_reserved1: { at: 4080, type: "pad", length: 8 },
+  dp_crc: { at: 4088, type: "u64", show: "hex" }, // of bytes [0, 4088)
+});
+export const DETAIL_PAGE_MAGIC = 0x32746c7378666d66n; // "fmfxslt2"
+export const MAX_DETAIL_RANGES = 128;
+export const MAX_HELD = 96;
+export const MAX_STRUCK = 94;
+
+export const OwnerRingStruct = new Struct("famfs_x_owner_ring", 64, {
+  or_magic: { at: 0, type: "u64", show: "hex" },
+  or_slot: { at: 8, type: "u32" },
+  or_changes: { at: 12, type: "u32" },
+  or_order: { at: 16, type: "size" },
+  or_round: { at: 24, type: "size" },
+  or_crc: { at: 32, type: "u64", show: "hex" }, // of bytes [0, 32)
+  or_next: { at: 40, type: "size" }, // outside the crc: number of the next change
+  or_reserved: { at: 48, type: "pad", length: 16 },
+});
+export const OWNER_RING_MAGIC = 0x32676e7278666d66n; // "fmfxrng2"
+
+export const SizeCellStruct = new Struct("famfs_x_size_cell", 64, {
+  sc_magic: { at: 0, type: "u32", show: "hex" },
+  sc_slot: { at: 4, type: "u32" },
+  sc_order: { at: 8, type: "size" },
+  sc_round: { at: 16, type: "size" },
+  sc_file: { at: 24, type: "size" }, // index of the file's entry
+  sc_size: { at: 32, type: "size" },
+  sc_mtime_sec: { at: 40, type: "ssize" },
+  sc_mtime_nsec: { at: 48, type: "u32" },
+  sc_sequence: { at: 52, type: "u32" },
+  sc_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const SIZE_CELL_MAGIC = 0x317a6973; // "siz1"
+
+export const DamageLineStruct = new Struct("famfs_x_damage_line", 64, {
+  dm_magic: { at: 0, type: "u32", show: "hex" },
+  dm_slot: { at: 4, type: "u32" },
+  dm_order: { at: 8, type: "size" },
+  dm_round: { at: 16, type: "size" },
+  dm_file: { at: 24, type: "size" }, // index of the file's entry
+  dm_offset: { at: 32, type: "size" }, // in the file
+  dm_length: { at: 40, type: "size" },
+  dm_sequence: { at: 48, type: "size" }, // from 1; entry n is in line n mod 16
+  dm_crc: { at: 56, type: "u64", show: "hex" }, // of bytes [0, 56)
+});
+export const DAMAGE_LINE_MAGIC = 0x31676d64; // "dmg1"
 
 /** At LABEL_RECORD_OFFSET of a managed device, behind a superblock of a version that no stock tool accepts. */
 export const DeviceLabelStruct = new Struct("famfs_x_device_label", 512, {

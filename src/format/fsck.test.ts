@@ -47,7 +47,7 @@ test("each kind of damage has a finding of its own, with the place", () => {
       "another volume's identity line",
       (image) => {
         const volumeUuid = "11111111-1111-1111-1111-111111111111";
-        image.set(encodeIdentity({ volumeUuid, generation: 5, slots: 4 }), GUARD_OFFSET);
+        image.set(encodeIdentity({ volumeUuid, generation: 5, layout: 1, slots: 4 }), GUARD_OFFSET);
       },
       ["VOLUME_RECORD_CORRUPT @8192"],
     ],

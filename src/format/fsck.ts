@@ -1,3 +1,4 @@
+import { highest } from "./ballot.ts";
 import { describeEntry, describeLogHeader, describeSuperblock, type JsonObject } from "./describe.ts";
 import {
   GUARD_OFFSET,
@@ -8,7 +9,23 @@ import {
 import type { Finding } from "./finding.ts";
 import { inspectLogHeader, type StoredLogHeader } from "./log-header.ts";
 import { scanLog } from "./log-scan.ts";
-import { guardLength, inspectGuardRange } from "./owner-claims.ts";
+import { guardLength, inspectGuardRange, inspectIdentity } from "./owner-claims.ts";
+import { inspectDamage, inspectOwnerDetail, inspectSizeCell } from "./owner-detail.ts";
+import {
+  ackOffset,
+  CLAIM_LINES_LENGTH,
+  CLAIM_LINES_OFFSET,
+  DAMAGE_LINES,
+  damageOffset,
+  detailOffset,
+  OWNER_SLOTS,
+  ownerRingOffset,
+  SIZE_CELLS,
+  sizeCellOffset,
+  WRITER_SLOTS,
+} from "./owner-layout.ts";
+import { inspectAckLine, inspectClaimLines, inspectOwnerLines } from "./owner-lines.ts";
+import { inspectOwnerRing } from "./owner-ring.ts";
 import { inspectOwnerSlot, slotPageOffset } from "./owner-slot.ts";
 import { SealedTree } from "./sealed-tree.ts";
 import { LOG_OFFSET } from "./structs.ts";
@@ -128,13 +145,13 @@ export function fsck(image: Uint8Array, regionLength?: number): FsckReport {
 
 /** Identity, claims, detail pages and repair copies of an extended volume; the epoch of the owner. */
 function checkOwners(image: Uint8Array, record: VolumeRecord, findings: Findings): number {
-  const guard = inspectGuardRange(image.subarray(GUARD_OFFSET, GUARD_OFFSET + guardLength(record.slots)), record.slots);
-  findings.add(guard.findings);
-  const { identity } = guard;
+  const { value: identity, findings: unreadable } = inspectIdentity(image, GUARD_OFFSET);
+  findings.add(unreadable);
   if (
     identity !== undefined &&
     (identity.volumeUuid !== record.volumeUuid ||
       identity.generation !== record.generation ||
+      identity.layout !== record.layout ||
       identity.slots !== record.slots)
   ) {
     findings.add([
@@ -142,14 +159,13 @@ function checkOwners(image: Uint8Array, record: VolumeRecord, findings: Findings
         code: "VOLUME_RECORD_CORRUPT",
         offset: GUARD_OFFSET,
         message:
-          `identity line: volume ${identity.volumeUuid} generation ${identity.generation} with ${identity.slots} slots; ` +
-          `the record says ${record.volumeUuid} generation ${record.generation} with ${record.slots}`,
+          `identity line: volume ${identity.volumeUuid} generation ${identity.generation} layout ${identity.layout} with ` +
+          `${identity.slots} slots; the record says ${record.volumeUuid} generation ${record.generation} ` +
+          `layout ${record.layout} with ${record.slots}`,
       },
     ]);
   }
-  for (let slot = 0; slot < record.slots; slot++) {
-    findings.add(inspectOwnerSlot(image, slotPageOffset(slot), slot).findings);
-  }
+  const owner = record.layout === 2 ? checkLines(image, findings) : checkClaims(image, record.slots, findings);
   const copy = inspectVolumeRecord(image, VOLUME_RECORD_COPY_OFFSET, record.superblockUuid);
   if (copy.value?.generation !== record.generation || copy.value.volumeUuid !== record.volumeUuid) {
     findings.add([
@@ -160,7 +176,35 @@ function checkOwners(image: Uint8Array, record: VolumeRecord, findings: Findings
       },
     ]);
   }
+  return owner;
+}
+
+/** Layout 1; the epoch of the owner. */
+function checkClaims(image: Uint8Array, slots: number, findings: Findings): number {
+  const guard = inspectGuardRange(image.subarray(GUARD_OFFSET, GUARD_OFFSET + guardLength(slots)), slots);
+  findings.add(guard.findings.filter(({ code }) => code !== "VOLUME_RECORD_CORRUPT"));
+  for (let slot = 0; slot < slots; slot++) {
+    findings.add(inspectOwnerSlot(image, slotPageOffset(slot), slot).findings);
+  }
   return guard.owner?.epoch ?? 0;
+}
+
+/** Layout 2; the round of the owner. */
+function checkLines(image: Uint8Array, findings: Findings): number {
+  findings.add(inspectOwnerLines(image));
+  for (let slot = 0; slot < OWNER_SLOTS; slot++) findings.add(inspectAckLine(image, ackOffset(slot), slot).findings);
+  for (let slot = 0; slot < WRITER_SLOTS; slot++) {
+    findings.add(inspectOwnerDetail(image, detailOffset(slot), slot).findings);
+    findings.add(inspectOwnerRing(image, ownerRingOffset(slot), slot).findings);
+    for (let line = 0; line < DAMAGE_LINES; line++) {
+      findings.add(inspectDamage(image, damageOffset(slot, line), slot).findings);
+    }
+    for (let line = 0; line < 2 * SIZE_CELLS; line++) {
+      findings.add(inspectSizeCell(image, sizeCellOffset(slot, line >> 1, line & 1), slot).findings);
+    }
+  }
+  const { claims } = inspectClaimLines(image.subarray(CLAIM_LINES_OFFSET, CLAIM_LINES_OFFSET + CLAIM_LINES_LENGTH));
+  return highest(claims, ({ ballot }) => ballot)?.ballot.round ?? 0;
 }
 
 function summarize(

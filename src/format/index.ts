@@ -6,6 +6,7 @@ export {
   HEARD_OFFSET,
   inspectAsk,
 } from "./ask-line.ts";
+export * from "./ballot.ts";
 export * from "./change-ring.ts";
 export * from "./describe.ts";
 export * from "./device-label.ts";
@@ -21,6 +22,7 @@ export {
   GUARD_OFFSET,
   LABEL_LENGTH,
   LABEL_RECORD_OFFSET,
+  MAX_DETAIL_RANGES,
   MAX_NAME,
   MAX_RESERVED_RANGES,
   MAX_SLOTS,
@@ -30,6 +32,7 @@ export {
   VOLUME_ORIGIN_OFFSET,
   VOLUME_RECORD_COPY_OFFSET,
   VOLUME_RECORD_OFFSET,
+  type VolumeLayout,
 } from "./extension-structs.ts";
 export * from "./filler-run.ts";
 export * from "./finding.ts";
@@ -39,7 +42,10 @@ export * from "./log-header.ts";
 export * from "./log-scan.ts";
 export * from "./mkfs.ts";
 export * from "./owner-claims.ts";
+export * from "./owner-detail.ts";
 export * from "./owner-layout.ts";
+export * from "./owner-lines.ts";
+export * from "./owner-ring.ts";
 export * from "./owner-slot.ts";
 export {
   type Applied,

@@ -8,9 +8,11 @@ import {
   VOLUME_ORIGIN_OFFSET,
   VOLUME_RECORD_COPY_OFFSET,
   VOLUME_RECORD_OFFSET,
+  type VolumeLayout,
 } from "./extension-structs.ts";
 import { encodeLogHeader, lastIndexFor } from "./log-header.ts";
 import { encodeIdentity } from "./owner-claims.ts";
+import { OWNER_SLOTS } from "./owner-layout.ts";
 import { LOG_OFFSET, MIN_LOG_LENGTH } from "./structs.ts";
 import { encodeSuperblock, isLogLength, SUPERBLOCK_DEFAULTS, type Superblock } from "./superblock.ts";
 import { encodeVolumeOrigin, type VolumeOrigin } from "./volume-origin.ts";
@@ -35,6 +37,9 @@ export interface ExtendedFormat extends StockFormat {
   readonly rootUid: number;
   readonly rootGid: number;
   readonly rootMode: number;
+  /** Of new volumes: 2. */
+  readonly layout?: VolumeLayout;
+  /** Of layout 1. */
   readonly slots?: number;
   /** The volume id, for people. */
   readonly name: string;
@@ -55,6 +60,9 @@ export interface Formatted {
   /** In the order of writing; the superblock is last, so that a torn format is no file system. */
   readonly pieces: readonly Piece[];
 }
+
+/** What mkfs makes. */
+const NEW_LAYOUT: VolumeLayout = 1;
 
 /** Region for a claim of `capacityBytes` (design 4): data rounded up, superblock region and log. */
 export function regionLengthFor(capacityBytes: number, logLength: number = MIN_LOG_LENGTH): number {
@@ -103,7 +111,8 @@ export function formatStock(format: StockFormat): Formatted {
 /** What `mkfs` writes for an extended volume. */
 export function formatExtended(format: ExtendedFormat): Formatted {
   const stock = formatStock(format);
-  const slots = format.slots ?? DEFAULT_SLOTS;
+  const layout = format.layout ?? NEW_LAYOUT;
+  const slots = layout === 2 ? OWNER_SLOTS : (format.slots ?? DEFAULT_SLOTS);
   const record: VolumeRecord = {
     volumeUuid: format.volumeUuid,
     superblockUuid: format.uuid,
@@ -114,18 +123,19 @@ export function formatExtended(format: ExtendedFormat): Formatted {
     rootUid: format.rootUid,
     rootGid: format.rootGid,
     rootMode: format.rootMode,
+    layout,
     slots,
     name: format.name,
   };
   const recordBytes = encodeVolumeRecord(record);
-  const identity = encodeIdentity({ volumeUuid: format.volumeUuid, generation: format.generation, slots });
+  const identity = encodeIdentity({ volumeUuid: format.volumeUuid, generation: format.generation, layout, slots });
   const origin = format.origin === undefined ? undefined : encodeVolumeOrigin(format.volumeUuid, format.origin);
   return {
     ...stock,
     record,
     pieces: [
       ...(origin === undefined ? [] : [{ offset: VOLUME_ORIGIN_OFFSET, bytes: origin }]),
-      { offset: CHANGE_RING_OFFSET, bytes: encodeChangeRingHeader() },
+      ...(layout === 2 ? [] : [{ offset: CHANGE_RING_OFFSET, bytes: encodeChangeRingHeader() }]),
       { offset: VOLUME_RECORD_COPY_OFFSET, bytes: recordBytes },
       { offset: SUPERBLOCK_COPY_OFFSET, bytes: encodeSuperblock(stock.superblock) },
       { offset: GUARD_OFFSET, bytes: identity },

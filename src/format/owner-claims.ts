@@ -5,10 +5,10 @@ import {
   CLAIM_MAGIC,
   ClaimFlag,
   ClaimStruct,
-  EXTENSION_VERSION,
   GUARD_OFFSET,
   IDENTITY_MAGIC,
   IdentityStruct,
+  type VolumeLayout,
 } from "./extension-structs.ts";
 import { type Finding, type Inspected, inspect } from "./finding.ts";
 import { isZero, readU64 } from "./integers.ts";
@@ -17,6 +17,7 @@ import { isZero, readU64 } from "./integers.ts";
 export interface Identity {
   readonly volumeUuid: string;
   readonly generation: number;
+  readonly layout: VolumeLayout;
   readonly slots: number;
 }
 
@@ -53,7 +54,7 @@ export function nodeIdHash(nodeId: string): string {
 export function encodeIdentity(identity: Identity): Uint8Array {
   const bytes = IdentityStruct.encode({
     id_magic: IDENTITY_MAGIC,
-    id_version: EXTENSION_VERSION,
+    id_version: identity.layout,
     id_slots: identity.slots,
     id_volume_uuid: uuidToBytes(identity.volumeUuid),
     id_generation: identity.generation,
@@ -73,7 +74,13 @@ export function inspectIdentity(bytes: Uint8Array, base: number): Inspected<Iden
   if (!crcHolds(bytes, base, IdentityStruct.offsets.id_crc)) return refuse("wrong crc");
   return inspect("VOLUME_RECORD_CORRUPT", base, () => {
     const raw = IdentityStruct.decode(bytes, base);
-    return { volumeUuid: uuidFromBytes(raw.id_volume_uuid), generation: raw.id_generation, slots: raw.id_slots };
+    const layout: VolumeLayout = raw.id_version === 2 ? 2 : 1;
+    return {
+      volumeUuid: uuidFromBytes(raw.id_volume_uuid),
+      generation: raw.id_generation,
+      layout,
+      slots: raw.id_slots,
+    };
   });
 }
 

@@ -183,6 +183,62 @@ struct famfs_x_erase_mark {
   uint64_t em_crc;
 };
 
+struct famfs_x_claim_line {
+  uint32_t cl_magic, cl_slot;
+  uint64_t cl_order, cl_round;
+  uint8_t cl_nonce[16];
+  uint32_t cl_flags, cl_successor;
+  uint64_t cl_ask, cl_crc;
+};
+
+struct famfs_x_place_line {
+  uint32_t pl_magic, pl_slot;
+  uint64_t pl_order, pl_round, pl_sequence;
+  uint32_t pl_log_unit, pl_doubt_slot;
+  uint64_t pl_log_generation, pl_doubt_round, pl_crc;
+};
+
+struct famfs_x_ack_line {
+  uint32_t ak_magic, ak_slot;
+  uint8_t ak_incarnation[8];
+  uint16_t ak_state, ak_version;
+  uint32_t ak_ballot_slot;
+  uint64_t ak_ballot_order, ak_ballot_round, ak_position, ak_hold_floor, ak_crc;
+};
+
+struct famfs_x_detail_page {
+  uint64_t dp_magic;
+  uint32_t dp_slot, dp_range_count;
+  uint64_t dp_order, dp_round, dp_filler_index;
+  uint32_t dp_held_count, dp_struck_count;
+  char dp_boot_id[64], dp_node_uid[64], dp_node_id[256];
+  uint8_t dp_reserved[80];
+  struct famfs_x_range dp_ranges[128];
+  uint64_t dp_held[96];
+  uint8_t dp_struck[752], dp_reserved1[8];
+  uint64_t dp_crc;
+};
+
+struct famfs_x_owner_ring {
+  uint64_t or_magic;
+  uint32_t or_slot, or_changes;
+  uint64_t or_order, or_round, or_crc, or_next;
+  uint8_t or_reserved[16];
+};
+
+struct famfs_x_size_cell {
+  uint32_t sc_magic, sc_slot;
+  uint64_t sc_order, sc_round, sc_file, sc_size;
+  int64_t sc_mtime_sec;
+  uint32_t sc_mtime_nsec, sc_sequence;
+  uint64_t sc_crc;
+};
+
+struct famfs_x_damage_line {
+  uint32_t dm_magic, dm_slot;
+  uint64_t dm_order, dm_round, dm_file, dm_offset, dm_length, dm_sequence, dm_crc;
+};
+
 struct famfs_x_store_mark {
   uint64_t sm_magic;
   uint32_t sm_version;

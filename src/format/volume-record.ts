@@ -1,7 +1,15 @@
 import { FamfsError, uuidFromBytes, uuidToBytes } from "../base/index.ts";
 import { Checked } from "./checked.ts";
-import { EXTENSION_VERSION, MAX_SLOTS, VOLUME_RECORD_MAGIC, VolumeRecordStruct } from "./extension-structs.ts";
+import {
+  EXTENSION_VERSION,
+  IncompatFeature,
+  MAX_SLOTS,
+  VOLUME_RECORD_MAGIC,
+  type VolumeLayout,
+  VolumeRecordStruct,
+} from "./extension-structs.ts";
 import type { Inspected } from "./finding.ts";
+import { OWNER_SLOTS } from "./owner-layout.ts";
 
 /** What makes a volume extended (docs/format-extensions.md). UUIDs with dashes. */
 export interface VolumeRecord {
@@ -17,7 +25,9 @@ export interface VolumeRecord {
   readonly rootUid: number;
   readonly rootGid: number;
   readonly rootMode: number;
-  /** Owner slots (and claims behind the identity line). */
+  /** Of claims and all else that nodes say to each other; the identity line has it, too. */
+  readonly layout: VolumeLayout;
+  /** Owner slots: OWNER_SLOTS in layout 2. */
   readonly slots: number;
   /** The volume's id for people; UTF-8, at most 256 bytes. */
   readonly name: string;
@@ -37,7 +47,7 @@ export function encodeVolumeRecord(record: VolumeRecord): Uint8Array {
   return checked.encode({
     vr_version: EXTENSION_VERSION,
     vr_size: VolumeRecordStruct.size,
-    vr_incompat: 0n,
+    vr_incompat: record.layout === 2 ? IncompatFeature.LAYOUT_2 : 0n,
     vr_compat: 0n,
     vr_volume_uuid: uuidToBytes(record.volumeUuid),
     vr_superblock_uuid: uuidToBytes(record.superblockUuid),
@@ -65,14 +75,16 @@ export function inspectVolumeRecord(bytes: Uint8Array, base: number, superblockU
     const why = `belongs to file system ${uuid}, the superblock is ${superblockUuid}`;
     return checked.refuse(base, why, "VOLUME_RECORD_FOREIGN");
   }
-  if (raw.vr_version !== EXTENSION_VERSION || raw.vr_incompat !== 0n) {
+  if (raw.vr_version !== EXTENSION_VERSION || (raw.vr_incompat & ~IncompatFeature.LAYOUT_2) !== 0n) {
     return checked.refuse(
       base,
       `version ${raw.vr_version}, features 0x${raw.vr_incompat.toString(16)}: needs a newer famfs-csi`,
     );
   }
-  if (raw.vr_slots < 1 || raw.vr_slots > MAX_SLOTS) {
-    return checked.refuse(base, `${raw.vr_slots} owner slots, expected 1 to ${MAX_SLOTS}`);
+  const layout = raw.vr_incompat === IncompatFeature.LAYOUT_2 ? 2 : 1;
+  const [least, most] = layout === 2 ? [OWNER_SLOTS, OWNER_SLOTS] : [1, MAX_SLOTS];
+  if (raw.vr_slots < least || raw.vr_slots > most) {
+    return checked.refuse(base, `${raw.vr_slots} owner slots, expected ${least} to ${most}`);
   }
   return {
     value: {
@@ -85,6 +97,7 @@ export function inspectVolumeRecord(bytes: Uint8Array, base: number, superblockU
       rootUid: raw.vr_root_uid,
       rootGid: raw.vr_root_gid,
       rootMode: raw.vr_root_mode & 0o7777,
+      layout,
       slots: raw.vr_slots,
       name: Buffer.from(raw.vr_name, "latin1").toString("utf8"),
     },

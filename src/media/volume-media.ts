@@ -188,8 +188,8 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   regionGuard(): number {
     if (this.record === undefined) return 0;
     // What was there when the volume was opened, not what is there now.
-    const { volumeUuid, generation, slots } = this.record;
-    const identity = encodeIdentity({ volumeUuid, generation, slots });
+    const { volumeUuid, generation, layout, slots } = this.record;
+    const identity = encodeIdentity({ volumeUuid, generation, layout, slots });
     this.#regionGuard ??= native.guardCreate(this.window.id, GUARD_OFFSET, identity, !this.coherent);
     return this.#regionGuard;
   }

@@ -7,12 +7,25 @@ import { gzipSync } from "node:zlib";
 import { ALLOC_UNIT } from "../../base/index.ts";
 import { changeOffset, encodeChange, encodeChangeRingHeader } from "../change-ring.ts";
 import { encodeEntry } from "../entry-encode.ts";
-import { CHANGE_RING_OFFSET } from "../extension-structs.ts";
+import { CHANGE_RING_OFFSET, type VolumeLayout } from "../extension-structs.ts";
 import { fsck } from "../fsck.ts";
 import { type Extent, FORMER_FILLER_RUN, type LogEntry, MAX_TRANSACTION } from "../log-entry.ts";
 import { encodeLogHeader, entryOffset, lastIndexFor } from "../log-header.ts";
 import { formatExtended } from "../mkfs.ts";
 import { claimOffset, encodeClaim, nodeIdHash } from "../owner-claims.ts";
+import { encodeDamage, encodeOwnerDetail, encodeSizeCell } from "../owner-detail.ts";
+import {
+  ackOffset,
+  claimLineOffset,
+  damageOffset,
+  detailOffset,
+  guardOffset,
+  ownerRingOffset,
+  placeOffset,
+  sizeCellOffset,
+} from "../owner-layout.ts";
+import { encodeAckLine, encodeClaimLine, encodePlaceLine, incarnationHash } from "../owner-lines.ts";
+import { encodeOwnerRing } from "../owner-ring.ts";
 import { encodeOwnerSlot, slotPageOffset } from "../owner-slot.ts";
 import { standInPath } from "../sealed-node.ts";
 import { LOG_OFFSET, MIN_LOG_LENGTH } from "../structs.ts";
@@ -30,6 +43,7 @@ const time = (seconds: number) => ({ seconds, nanoseconds: 123_456_789 });
 const owner = { uid: 1000, gid: 1001, mode: 0o640 };
 
 interface ImageOptions {
+  readonly layout?: VolumeLayout;
   /** As a late store of an old owner left it. */
   readonly nextIndex?: number;
 }
@@ -48,6 +62,7 @@ function build(entries: readonly (LogEntry | "torn")[], options: ImageOptions = 
     rootUid: 1000,
     rootGid: 2000,
     rootMode: 0o2775,
+    layout: options.layout ?? 1,
     slots: 4,
     name: "pvc-golden",
   });
@@ -164,7 +179,46 @@ function takeover(): Uint8Array {
   );
 }
 
-export const GOLDEN_IMAGES: Readonly<Record<string, () => Uint8Array>> = { extended, takeover };
+/** Layout 2: slot 2 owns the log after slot 0, which released it to slot 2 and lost a write in a term before. */
+function layout2(): Uint8Array {
+  const image = build([{ type: "mkdir", path: "d", ...owner }], { layout: 2 });
+  const ballot = { order: 1, round: 9, slot: 2 };
+  const former = { order: 1, round: 8, slot: 0 };
+  const claim = { ballot: former, nonce: "0e".repeat(16), released: true, successor: { slot: 2, ask: 77 } };
+  const doubt = { round: 6, slot: 1 };
+  image.set(encodeClaimLine(claim), claimLineOffset(0));
+  image.set(encodeClaimLine({ ballot, nonce: "0f".repeat(16), released: false }), claimLineOffset(2));
+  image.set(Buffer.from("0f".repeat(16), "hex"), guardOffset);
+  const place = { logUnit: LOG_OFFSET / ALLOC_UNIT, logGeneration: 0, doubt };
+  image.set(encodePlaceLine({ ...place, ballot: former, sequence: 4 }), placeOffset(0, 0));
+  image.set(encodePlaceLine({ ...place, ballot: { ...former, round: 5 }, sequence: 3 }), placeOffset(0, 1));
+  image.set(encodePlaceLine({ ...place, ballot, sequence: 1 }), placeOffset(2, 1));
+  const incarnation = incarnationHash("uid-a", "b7c1f2d4-0000-4000-8000-000000000000");
+  const ack = { slot: 511, incarnation, state: "staged", ballot, position: 1, holdFloor: 1 } as const;
+  image.set(encodeAckLine(ack), ackOffset(511));
+  const page = encodeOwnerDetail({
+    slot: 2,
+    order: 1,
+    epoch: 9,
+    nodeId: "node-a",
+    nodeUid: "uid-a",
+    bootId: "b7c1f2d4-0000-4000-8000-000000000000",
+    fillerIndex: undefined,
+    reserved: [{ offset: unit(100).offset, length: 64 * ALLOC_UNIT }],
+    held: [3, 2 ** 40],
+    struck: [incarnationHash("uid-c", "boot")],
+  });
+  image.set(page, detailOffset(2));
+  const change = { sequence: 2, epoch: 8, file: 0, generation: 1, mtime: time(9) };
+  image.set(encodeOwnerRing(ballot, 3, [change]), ownerRingOffset(2));
+  const cell = { ballot, file: 0, size: 4097, mtime: time(10), sequence: 1 };
+  image.set(encodeSizeCell(cell), sizeCellOffset(2, 15, 1));
+  const damage = { ballot: { ...former, round: 5 }, sequence: 1, file: 0, offset: 65536, length: 4096 };
+  image.set(encodeDamage(damage), damageOffset(0, 1));
+  return image;
+}
+
+export const GOLDEN_IMAGES: Readonly<Record<string, () => Uint8Array>> = { extended, takeover, layout2 };
 
 /** What fsck must say of an image. */
 export function goldenJson(image: Uint8Array): unknown {

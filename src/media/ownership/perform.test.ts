@@ -16,7 +16,7 @@ const LENGTH = 1 << 20;
 
 const log: OwnedLog = {
   name: "test",
-  identity: { volumeUuid: "00112233-4455-6677-8899-aabbccddee00", generation: 1, slots: 2 },
+  identity: { volumeUuid: "00112233-4455-6677-8899-aabbccddee00", generation: 1, layout: 1, slots: 2 },
   guardAt: 0,
   guardLength: GUARD,
   claimAt: (slot) => 64 * (1 + slot),

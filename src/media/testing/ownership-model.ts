@@ -24,7 +24,12 @@ const LONGEST = 2;
 const SLOTS = 3;
 const ENTRY = 96;
 const ENTRIES = 18;
-const IDENTITY = { volumeUuid: "00112233-4455-6677-8899-aabbccddee00", generation: 1, slots: SLOTS };
+const IDENTITY = {
+  volumeUuid: "00112233-4455-6677-8899-aabbccddee00",
+  generation: 1,
+  layout: 1,
+  slots: SLOTS,
+} as const;
 const GUARD = IDENTITY_SIZE + SLOTS * CLAIM_SIZE;
 const RING = GUARD;
 const DATA = RING + LINE;
