@@ -6,6 +6,7 @@ import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeFileSync
 import { constants } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { hasCode } from "../../src/base/index.ts";
 import { RpcError } from "../../src/csi/index.ts";
 import { skipWithoutMounts } from "../support/kernel.ts";
 import { eventually, type NodeProcess, Nodes } from "../support/nodes.ts";
@@ -176,6 +177,15 @@ test("a node whose record is deleted by mistake loses nothing", { skip }, async 
 
 /** What the cluster's controller does when the Node object is gone. */
 async function declareGone({ store }: Nodes, { nodeId }: NodeProcess): Promise<void> {
-  const record = await store.get("nodes", nodeId);
-  await store.delete("nodes", nodeId, record?.resourceVersion ?? "");
+  await eventually("its record is deleted, whatever the node writes there meanwhile", async () => {
+    const record = await store.get("nodes", nodeId);
+    if (record === undefined) return true;
+    return await store.delete("nodes", nodeId, record.resourceVersion).then(
+      () => true,
+      (error: unknown) => {
+        if (hasCode(error, "CONFLICT")) return false;
+        throw error;
+      },
+    );
+  });
 }
