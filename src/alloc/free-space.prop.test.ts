@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { ALLOC_UNIT } from "../base/index.ts";
-import { FreeSpace, type Piece } from "./free-space.ts";
+import { ALLOC_UNIT, type Extent } from "../base/index.ts";
+import { FreeSpace } from "./free-space.ts";
 import { PoolSpace } from "./pool-space.ts";
 import { allocateStrips } from "./striping.ts";
 
@@ -25,9 +25,9 @@ const step = fc.oneof(
 /** The units in use, one by one: the plain model. */
 class Model {
   readonly used = new Set<number>();
-  readonly held: Piece[] = [];
+  readonly held: Extent[] = [];
 
-  claim(piece: Piece): void {
+  claim(piece: Extent): void {
     assert.equal(piece.offset % ALLOC_UNIT, 0);
     assert.equal(piece.length % ALLOC_UNIT, 0);
     assert.ok(piece.length > 0);
@@ -49,7 +49,7 @@ class Model {
   }
 }
 
-function units({ offset, length }: Piece): number[] {
+function units({ offset, length }: Extent): number[] {
   return Array.from({ length: length / ALLOC_UNIT }, (_, position) => offset / ALLOC_UNIT + position);
 }
 

@@ -1,10 +1,4 @@
-import { ALLOC_UNIT, FamfsError, SortedList } from "../base/index.ts";
-
-/** Bytes of a device or of a volume's region. */
-export interface Piece {
-  readonly offset: number;
-  readonly length: number;
-}
+import { ALLOC_UNIT, type Extent, FamfsError, SortedList } from "../base/index.ts";
 
 interface Hole {
   start: number;
@@ -24,7 +18,7 @@ export class FreeSpace {
   #freeBytes = 0;
 
   /** All of `whole` is free, as far as it holds whole units on unit boundaries. */
-  constructor(whole: Piece, unit: number = ALLOC_UNIT) {
+  constructor(whole: Extent, unit: number = ALLOC_UNIT) {
     this.#unit = unit;
     this.#start = Math.ceil(whole.offset / unit) * unit;
     this.#end = Math.max(this.#start, Math.floor((whole.offset + whole.length) / unit) * unit);
@@ -45,7 +39,7 @@ export class FreeSpace {
   }
 
   /** Free ranges in order. */
-  *holes(): Generator<Piece> {
+  *holes(): Generator<Extent> {
     for (const { start, end } of this.#byStart) yield { offset: start, length: end - start };
   }
 
@@ -56,7 +50,7 @@ export class FreeSpace {
   }
 
   /** A contiguous range from the smallest hole that holds it, the lowest of these; undefined when none does. */
-  allocate(length: number): Piece | undefined {
+  allocate(length: number): Extent | undefined {
     const wanted = this.#units(length);
     const hole = this.#bestHole(wanted);
     if (hole === undefined) return undefined;
@@ -64,7 +58,7 @@ export class FreeSpace {
   }
 
   /** What `allocate` would answer; it stays free. */
-  find(length: number): Piece | undefined {
+  find(length: number): Extent | undefined {
     const wanted = this.#units(length);
     const hole = this.#bestHole(wanted);
     return hole === undefined ? undefined : { offset: hole.start, length: wanted };
@@ -80,7 +74,7 @@ export class FreeSpace {
   }
 
   /** The lowest range of `length` bytes inside [from, to). */
-  allocateWithin(from: number, to: number, length: number): Piece | undefined {
+  allocateWithin(from: number, to: number, length: number): Extent | undefined {
     const wanted = this.#units(length);
     const first = this.#byStart.floor({ start: from, end: from });
     for (const hole of this.#byStart.from(first ?? { start: from, end: from })) {
@@ -95,8 +89,8 @@ export class FreeSpace {
    * At most `limit` ranges that hold `length` bytes together: one if there is such a hole, otherwise the largest
    * holes first and the rest where it fits best. undefined, and nothing changes, when that does not suffice.
    */
-  allocateExtents(length: number, limit: number): Piece[] | undefined {
-    const got: Piece[] = [];
+  allocateExtents(length: number, limit: number): Extent[] | undefined {
+    const got: Extent[] = [];
     let missing = this.#units(length);
     while (missing > 0 && got.length < limit) {
       const piece = this.allocate(missing) ?? this.#largest();
@@ -159,7 +153,7 @@ export class FreeSpace {
     return this.#byLength.ceiling({ start: 0, end: length });
   }
 
-  #largest(): Piece | undefined {
+  #largest(): Extent | undefined {
     const hole = this.#byLength.last();
     return hole === undefined ? undefined : this.#cut(hole, hole.start, hole.end - hole.start);
   }
@@ -175,7 +169,7 @@ export class FreeSpace {
     return found;
   }
 
-  #cut(hole: Hole, start: number, length: number): Piece {
+  #cut(hole: Hole, start: number, length: number): Extent {
     this.#removeHole(hole);
     if (start > hole.start) this.#addHole(hole.start, start);
     if (start + length < hole.end) this.#addHole(start + length, hole.end);

@@ -1,11 +1,9 @@
-import { ALLOC_UNIT, FamfsError } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent, FamfsError } from "../base/index.ts";
 import { FreeSpace } from "./free-space.ts";
 
-/** A contiguous range of a device, named by its UUID. Bytes. */
-export interface PoolRegion {
+/** An extent of a device, which is named by its UUID. */
+export interface PoolRegion extends Extent {
   readonly deviceUuid: string;
-  readonly offset: number;
-  readonly length: number;
 }
 
 export interface PoolDevice {

@@ -1,5 +1,5 @@
-import { ALLOC_UNIT, FamfsError } from "../base/index.ts";
-import type { FreeSpace, Piece } from "./free-space.ts";
+import { ALLOC_UNIT, type Extent, FamfsError } from "../base/index.ts";
+import type { FreeSpace } from "./free-space.ts";
 
 /** How new files are striped (format 7). */
 export interface Striping {
@@ -44,11 +44,11 @@ export function allocateStrips(
   space: FreeSpace,
   size: number,
   striping: Striping,
-  { whole, random }: { readonly whole: Piece; readonly random: () => number },
-): Piece[] | undefined {
+  { whole, random }: { readonly whole: Extent; readonly random: () => number },
+): Extent[] | undefined {
   const length = stripLength(size, striping);
   const bucketLength = Math.floor(whole.length / ALLOC_UNIT / striping.nbuckets) * ALLOC_UNIT;
-  const strips: Piece[] = [];
+  const strips: Extent[] = [];
   for (const bucket of shuffled(striping.nbuckets, random)) {
     const from = whole.offset + bucket * bucketLength;
     const strip = space.allocateWithin(from, from + bucketLength, length);

@@ -1,4 +1,5 @@
 export * from "./error.ts";
+export * from "./extent.ts";
 export * from "./logger.ts";
 export * from "./name-list.ts";
 export * from "./range-set.ts";

@@ -1,10 +1,10 @@
-import { FamfsError } from "../base/index.ts";
-import { type Device, type FoundVolume, openDevice, type Range, scanVolumes, showContents } from "../media/index.ts";
+import { type Extent, FamfsError } from "../base/index.ts";
+import { type Device, type FoundVolume, openDevice, scanVolumes, showContents } from "../media/index.ts";
 
 /** The file system a command works on: a whole device, or one volume of a managed device. */
 export interface Target extends AsyncDisposable {
   readonly device: Device;
-  readonly region: Range;
+  readonly region: Extent;
 }
 
 export interface TargetOptions {
@@ -28,7 +28,7 @@ export async function openTarget(name: string, options: TargetOptions): Promise<
   }
 }
 
-async function findRegion(device: Device, volume: string | undefined): Promise<Range> {
+async function findRegion(device: Device, volume: string | undefined): Promise<Extent> {
   const contents = await device.inspect();
   if (contents.type !== "label") {
     if (volume === undefined) return device.whole;

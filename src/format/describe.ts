@@ -1,4 +1,4 @@
-import type { Extent, Layout, Link, LogEntry, Time } from "./log-entry.ts";
+import type { DeviceExtent, Layout, Link, LogEntry, Time } from "./log-entry.ts";
 import type { StoredLogHeader } from "./log-header.ts";
 import type { StoredSuperblock } from "./superblock.ts";
 
@@ -87,7 +87,7 @@ function describeLayout(layout: Layout): JsonObject {
   return { extentType: "interleaved", chunkSize: layout.chunkSize, strips: layout.strips.map(describeExtent) };
 }
 
-function describeExtent(extent: Extent): JsonObject {
+function describeExtent(extent: DeviceExtent): JsonObject {
   return { devindex: extent.devindex, offset: extent.offset, length: extent.length };
 }
 

@@ -15,7 +15,7 @@ import {
 import type { Finding, FindingCode } from "./finding.ts";
 import { decodeIndex } from "./integers.ts";
 import {
-  type Extent,
+  type DeviceExtent,
   FILLER_RUN,
   FORMER_FILLER_RUN,
   type Layout,
@@ -196,8 +196,8 @@ export class EntryDecoder {
     };
   }
 
-  #extents(at: number, count: number): Extent[] {
-    const extents: Extent[] = [];
+  #extents(at: number, count: number): DeviceExtent[] {
+    const extents: DeviceExtent[] = [];
     for (let position = 0; position < count; position++, at += SimpleExtentStruct.size) {
       extents.push({
         devindex: this.#checkedSize(at + EXTENT.se_devindex, "se_devindex"),

@@ -15,7 +15,7 @@ import {
 } from "./extension-structs.ts";
 import { encodeIndex } from "./integers.ts";
 import {
-  type Extent,
+  type DeviceExtent,
   type FileEntry,
   FORMER_FILLER_RUN,
   type Layout,
@@ -171,7 +171,7 @@ function encodeLayout(layout: Layout, limit: number): Uint8Array {
   });
 }
 
-function encodeExtents(extents: readonly Extent[], limit: number): Uint8Array {
+function encodeExtents(extents: readonly DeviceExtent[], limit: number): Uint8Array {
   if (extents.length === 0 || extents.length > limit) {
     throw new FamfsError("INVALID_ARGUMENT", `a file has ${extents.length} extents; a log entry takes 1 to ${limit}`);
   }

@@ -1,6 +1,6 @@
 import type { RangeSet } from "../base/index.ts";
 import type { FindingCode } from "./finding.ts";
-import type { Extent, Layout } from "./log-entry.ts";
+import type { DeviceExtent, Layout } from "./log-entry.ts";
 
 export interface Problem {
   readonly code: FindingCode;
@@ -15,7 +15,7 @@ export interface Daxdev {
   readonly used: RangeSet;
 }
 
-export function extentsOf(layout: Layout): readonly Extent[] {
+export function extentsOf(layout: Layout): readonly DeviceExtent[] {
   return layout.type === "simple" ? layout.extents : layout.strips;
 }
 
@@ -43,7 +43,7 @@ function stripeProblem(chunkSize: number, allocUnit: number): Problem | undefine
 }
 
 function extentProblem(
-  { devindex, offset, length }: Extent,
+  { devindex, offset, length }: DeviceExtent,
   allocUnit: number,
   daxdevs: ReadonlyMap<number, Daxdev>,
 ): Problem | undefined {
@@ -60,7 +60,7 @@ function extentProblem(
   return undefined;
 }
 
-function simpleSizeProblem(extents: readonly Extent[], size: number): Problem | undefined {
+function simpleSizeProblem(extents: readonly DeviceExtent[], size: number): Problem | undefined {
   let room = 0;
   for (const extent of extents) room += extent.length;
   return size <= room ? undefined : { code: "EXTENT_TOO_SHORT", message: `${size} bytes in extents that hold ${room}` };
@@ -68,7 +68,7 @@ function simpleSizeProblem(extents: readonly Extent[], size: number): Problem | 
 
 /** Each strip holds every nth chunk, whole (format 6.5). */
 function stripSizeProblem(
-  { chunkSize, strips }: { readonly chunkSize: number; readonly strips: readonly Extent[] },
+  { chunkSize, strips }: { readonly chunkSize: number; readonly strips: readonly DeviceExtent[] },
   size: number,
 ): Problem | undefined {
   const chunks = Math.ceil(size / chunkSize);
@@ -98,6 +98,6 @@ export function claimExtents(layout: Layout, daxdevs: ReadonlyMap<number, Daxdev
   return undefined;
 }
 
-export function releaseExtents(extents: readonly Extent[], daxdevs: ReadonlyMap<number, Daxdev>): void {
+export function releaseExtents(extents: readonly DeviceExtent[], daxdevs: ReadonlyMap<number, Daxdev>): void {
   for (const { devindex, offset, length } of extents) daxdevs.get(devindex)?.used.delete(offset, offset + length);
 }

@@ -1,22 +1,22 @@
 /** What log entries say (format 3.3, 6; docs/format-extensions.md), without their place in the log. */
 
+import type { Extent } from "../base/index.ts";
+
 /** Nanoseconds are 0 to 999,999,999; seconds may be negative (before 1970). */
 export interface Time {
   readonly seconds: number;
   readonly nanoseconds: number;
 }
 
-/** A contiguous range of a daxdev; index 0 is the volume's primary region. Bytes. */
-export interface Extent {
+/** An extent of a daxdev; index 0 is the volume's primary region. */
+export interface DeviceExtent extends Extent {
   readonly devindex: number;
-  readonly offset: number;
-  readonly length: number;
 }
 
 /** How file offsets become device offsets (format 6.4, 6.5). */
 export type Layout =
-  | { readonly type: "simple"; readonly extents: readonly Extent[] }
-  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly Extent[] };
+  | { readonly type: "simple"; readonly extents: readonly DeviceExtent[] }
+  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly DeviceExtent[] };
 
 /** A name in a directory. `parent` is the log index that made the directory, ROOT_INDEX for the root. */
 export interface Link {

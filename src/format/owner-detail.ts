@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { type Extent, FamfsError } from "../base/index.ts";
 import type { Ballot } from "./ballot.ts";
 import { Checked } from "./checked.ts";
 import {
@@ -16,7 +16,7 @@ import {
 import { type Inspected, inspect } from "./finding.ts";
 import { ALL_ONES } from "./integers.ts";
 import type { Time } from "./log-entry.ts";
-import type { OwnerSlot, ReservedRange } from "./owner-slot.ts";
+import type { OwnerSlot } from "./owner-slot.ts";
 
 /** The detail page of a slot of layout 2. */
 export interface OwnerDetail extends OwnerSlot {
@@ -198,7 +198,7 @@ export function inspectDamage(bytes: Uint8Array, base: number, slot: number): In
   };
 }
 
-function rangeAt(ranges: Uint8Array, position: number): ReservedRange {
+function rangeAt(ranges: Uint8Array, position: number): Extent {
   const { rr_offset, rr_length } = ReservedRangeStruct.decode(ranges, position * ReservedRangeStruct.size);
   return { offset: rr_offset, length: rr_length };
 }

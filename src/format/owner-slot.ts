@@ -1,4 +1,4 @@
-import { FamfsError } from "../base/index.ts";
+import { type Extent, FamfsError } from "../base/index.ts";
 import { crcHolds, sealCrc } from "./crc.ts";
 import {
   MAX_RESERVED_RANGES,
@@ -10,12 +10,6 @@ import {
 import { type Inspected, inspect } from "./finding.ts";
 import { ALL_ONES, isZero } from "./integers.ts";
 
-/** A range of the primary region that unsealed files of a node hold. Bytes. */
-export interface ReservedRange {
-  readonly offset: number;
-  readonly length: number;
-}
-
 /** What does not have to be looked at on each append: the detail page of an owner slot. */
 export interface OwnerSlot {
   readonly slot: number;
@@ -26,7 +20,7 @@ export interface OwnerSlot {
   readonly bootId: string;
   /** Index of the filler entry this epoch began with; undefined before it is appended. */
   readonly fillerIndex: number | undefined;
-  readonly reserved: readonly ReservedRange[];
+  readonly reserved: readonly Extent[];
 }
 
 export const SLOT_PAGE_SIZE = SlotPageStruct.size;
@@ -85,7 +79,7 @@ export function inspectOwnerSlot(bytes: Uint8Array, base: number, slot: number):
     return refuse(`${raw.sp_count} reserved ranges, room for ${MAX_RESERVED_RANGES}`);
   }
   return inspect("OWNER_SLOT_CORRUPT", base, () => {
-    const reserved: ReservedRange[] = [];
+    const reserved: Extent[] = [];
     for (let position = 0; position < raw.sp_count; position++) {
       const range = ReservedRangeStruct.decode(raw.sp_ranges, position * ReservedRangeStruct.size);
       reserved.push({ offset: range.rr_offset, length: range.rr_length });
@@ -105,7 +99,7 @@ export function inspectOwnerSlot(bytes: Uint8Array, base: number, slot: number):
  * At most `limit` ranges that cover all of `ranges`: sorted, touching ones merged, then the smallest gaps filled.
  * What lies in a gap is withheld from a successor for a while, never lost.
  */
-export function coverRanges(ranges: readonly ReservedRange[], limit: number = MAX_RESERVED_RANGES): ReservedRange[] {
+export function coverRanges(ranges: readonly Extent[], limit: number = MAX_RESERVED_RANGES): Extent[] {
   const merged: { offset: number; end: number }[] = [];
   for (const range of [...ranges].sort((a, b) => a.offset - b.offset)) {
     const last = merged.at(-1);

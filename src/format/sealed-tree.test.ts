@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { cases } from "../../test/support/cases.ts";
 import { ALLOC_UNIT } from "../base/index.ts";
-import type { Extent, FileEntry, Layout, LogEntry, RelinkEntry } from "./log-entry.ts";
+import type { DeviceExtent, FileEntry, Layout, LogEntry, RelinkEntry } from "./log-entry.ts";
 import { type SealedNode, standInPath } from "./sealed-node.ts";
 import { SealedTree } from "./sealed-tree.ts";
 import { collidingEntry } from "./testing/arbitraries.ts";
@@ -25,12 +25,12 @@ function tree(extended = true): SealedTree {
   });
 }
 
-const extent = (unit: number, units = 1, devindex = 0): Extent => ({
+const extent = (unit: number, units = 1, devindex = 0): DeviceExtent => ({
   devindex,
   offset: unit * ALLOC_UNIT,
   length: units * ALLOC_UNIT,
 });
-const simple = (...extents: Extent[]): Layout => ({ type: "simple", extents });
+const simple = (...extents: DeviceExtent[]): Layout => ({ type: "simple", extents });
 const file = (path: string, unit: number, size = 10): FileEntry => ({
   type: "file",
   path,

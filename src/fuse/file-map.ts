@@ -4,19 +4,15 @@
  * destroys it; several handles of one inode share one map.
  */
 
+import type { Extent } from "../base/index.ts";
+
 declare const brand: unique symbol;
 export type FileMapId = number & { readonly [brand]: "FileMapId" };
 
-/** A contiguous range of the volume's window. */
-export interface MappedExtent {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/** How file offsets become window offsets (format 6.4, 6.5). */
+/** How file offsets become offsets of the volume's window (format 6.4, 6.5). */
 export type FileLayout =
-  | { readonly type: "simple"; readonly extents: readonly MappedExtent[] }
-  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly MappedExtent[] };
+  | { readonly type: "simple"; readonly extents: readonly Extent[] }
+  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly Extent[] };
 
 export interface FileMapInit {
   /** Window of the volume's region (native/memory.ts). */

@@ -3,18 +3,21 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { native } from "../../native/index.ts";
-import { ALLOC_UNIT, FamfsError, formatSize, fromSystemError, GIB, MIB, roundDown } from "../base/index.ts";
+import {
+  ALLOC_UNIT,
+  type Extent,
+  FamfsError,
+  formatSize,
+  fromSystemError,
+  GIB,
+  MIB,
+  roundDown,
+} from "../base/index.ts";
 import { deviceNumbers, readDaxAttributes } from "./dax-attributes.ts";
 import { type DeviceContents, describeContents, HEAD_LENGTH, TAIL_LENGTH } from "./device-contents.ts";
 import { lockDevice, lockFolder } from "./device-lock.ts";
 import type { PathSpec } from "./device-spec.ts";
 import { Window, type WindowOptions } from "./window.ts";
-
-/** A contiguous, aligned range of a device. Bytes. */
-export interface Range {
-  readonly offset: number;
-  readonly length: number;
-}
 
 export interface ZeroOptions {
   readonly signal?: AbortSignal;
@@ -124,12 +127,12 @@ export class Device implements AsyncDisposable {
   }
 
   /** The whole device as a region: where a file system without label is. */
-  get whole(): Range {
+  get whole(): Extent {
     return { offset: 0, length: this.sizeBytes };
   }
 
   /** Maps an aligned range; the caller owns the window. OUT_OF_RANGE, READ_ONLY. */
-  mapRegion(range: Range, options: Pick<WindowOptions, "writable"> & Partial<Pick<WindowOptions, "through">>): Window {
+  mapRegion(range: Extent, options: Pick<WindowOptions, "writable"> & Partial<Pick<WindowOptions, "through">>): Window {
     this.#checkRange(range, this.alignBytes);
     if (options.writable) this.#checkWritable();
     const what = `${this.path} [${formatSize(range.offset)}, ${formatSize(range.offset + range.length)})`;
@@ -252,7 +255,7 @@ export class Device implements AsyncDisposable {
     await window.zeroRange(offset - start, length);
   }
 
-  #wordReader(range: Range): AsyncDisposable & { read(offset: number): bigint } {
+  #wordReader(range: Extent): AsyncDisposable & { read(offset: number): bigint } {
     if (this.kind === "file") {
       const word = Buffer.alloc(8);
       return {
@@ -273,7 +276,7 @@ export class Device implements AsyncDisposable {
     };
   }
 
-  #checkRange({ offset, length }: Range, align: number): void {
+  #checkRange({ offset, length }: Extent, align: number): void {
     if (!(Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0)) {
       throw this.#outside(offset, length);
     }

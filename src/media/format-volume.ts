@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { ALLOC_UNIT } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent } from "../base/index.ts";
 import {
   capacityFor,
   encodeEraseMark,
@@ -12,7 +12,7 @@ import {
   SUPERBLOCK_COPY_OFFSET,
   type VolumeOrigin,
 } from "../format/index.ts";
-import type { Device, Range, ZeroOptions } from "./device.ts";
+import type { Device, ZeroOptions } from "./device.ts";
 import type { Window } from "./window.ts";
 
 export interface VolumeFormat {
@@ -48,7 +48,7 @@ const NOBODY = "00000000-0000-0000-0000-000000000000";
  */
 export async function formatVolume(
   device: Device,
-  region: Range,
+  region: Extent,
   format: VolumeFormat,
   options: Pick<ZeroOptions, "signal" | "check"> = {},
 ): Promise<Formatted> {
@@ -98,7 +98,7 @@ export interface ErasedVolume {
  */
 export async function eraseRegion(
   device: Device,
-  region: Range,
+  region: Extent,
   volume: ErasedVolume,
   options: ZeroOptions = {},
 ): Promise<void> {

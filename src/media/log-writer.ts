@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { native } from "../../native/index.ts";
-import { FamfsError, fromSystemError } from "../base/index.ts";
+import { type Extent, FamfsError, fromSystemError } from "../base/index.ts";
 import {
   CHANGE_COUNTER_OFFSET,
   CHANGE_RING_SLOTS,
@@ -22,7 +22,6 @@ import {
   nodeIdHash,
   type OwnerClaim,
   type OwnerSlot,
-  type ReservedRange,
   slotPageOffset,
   type Time,
   type VolumeRecord,
@@ -174,7 +173,7 @@ export class LogWriter implements AsyncDisposable {
   }
 
   /** Says which ranges unsealed files of this node hold; replaces what it said before. OWNER_STALE. */
-  publishReservations(ranges: readonly ReservedRange[]): void {
+  publishReservations(ranges: readonly Extent[]): void {
     this.#checkOwner();
     this.#writePage({ ...this.#page, reserved: coverRanges(ranges) });
   }

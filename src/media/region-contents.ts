@@ -1,6 +1,6 @@
-import { ALLOC_UNIT } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent } from "../base/index.ts";
 import { GUARD_OFFSET, IDENTITY_SIZE, inspectIdentity } from "../format/index.ts";
-import type { Device, Range } from "./device.ts";
+import type { Device } from "./device.ts";
 import { type BeingErased, type FoundVolume, isVolumeRegion, scanRegions } from "./volume-scan.ts";
 
 /** The account that the memory gives of a region, which a record gives to a volume. */
@@ -10,7 +10,7 @@ export interface RegionContents {
   /** A volume that is not this one and has some of the region: nothing there may be written. */
   readonly other: OtherVolume | undefined;
   /** Where the marks are of other volumes, being erased, that had some of it. */
-  readonly leftovers: readonly Range[];
+  readonly leftovers: readonly Extent[];
 }
 
 export interface OtherVolume {
@@ -24,13 +24,13 @@ export interface OtherVolume {
 export interface LookOptions {
   readonly signal?: AbortSignal;
   /** Where other volumes are said to be on the device. Only makes the search shorter: the memory has to agree. */
-  readonly known?: readonly Range[];
+  readonly known?: readonly Extent[];
 }
 
 /** Finds out which volume a region is of, whatever any record outside says. Reads only. MEMORY_ERROR, LABEL_CORRUPT. */
 export async function lookAtRegion(
   device: Device,
-  region: Range,
+  region: Extent,
   volume: { readonly uuid: string; readonly generation: number },
   { signal, known = [] }: LookOptions = {},
 ): Promise<RegionContents> {
@@ -38,10 +38,10 @@ export async function lookAtRegion(
   const within = { from, end: region.offset + region.length };
   const seen = await scanRegions(device, { within, ...(signal === undefined ? {} : { signal }) });
   const inIt = seen.filter(({ region: { offset, length } }) => offset + length > region.offset);
-  const isPlace = ({ offset, length }: Range) => offset === region.offset && length === region.length;
+  const isPlace = ({ offset, length }: Extent) => offset === region.offset && length === region.length;
   let own: RegionContents["own"];
   let other: OtherVolume | undefined;
-  const leftovers: Range[] = [];
+  const leftovers: Extent[] = [];
   for (const each of inIt) {
     const { uuid, generation } = ownerOf(each) ?? {};
     const isOwn = isPlace(each.region) && uuid === volume.uuid && generation === volume.generation;
@@ -63,7 +63,7 @@ export async function lookAtRegion(
 /** Whether the volume is in its region, whole: as long as it is, nobody was given that. MEMORY_ERROR, LABEL_CORRUPT. */
 export async function isInMemory(
   device: Device,
-  { offset, length }: Range,
+  { offset, length }: Extent,
   { uuid, generation }: { readonly uuid: string; readonly generation: number },
 ): Promise<boolean> {
   const [seen] = await scanRegions(device, { within: { from: offset, end: offset + ALLOC_UNIT } });
@@ -84,7 +84,7 @@ function ownerOf(seen: FoundVolume | BeingErased): OtherVolume | undefined {
 }
 
 /** Volumes may begin before the region and reach into it, but not over the end of one that is there. */
-async function endOfLastBefore(device: Device, region: Range, known: readonly Range[]): Promise<number> {
+async function endOfLastBefore(device: Device, region: Extent, known: readonly Extent[]): Promise<number> {
   const before = known
     .filter(({ offset, length }) => offset + length <= region.offset)
     .toSorted((a, b) => b.offset + b.length - (a.offset + a.length));

@@ -1,5 +1,5 @@
 import { native } from "../../native/index.ts";
-import { FamfsError, roundDown, roundUp } from "../base/index.ts";
+import { type Extent, FamfsError, roundDown, roundUp } from "../base/index.ts";
 import {
   CHANGE_COUNTER_OFFSET,
   CHANGE_RING_OFFSET,
@@ -20,7 +20,6 @@ import {
   parseLogHeader,
   parseSuperblock,
   parseVolumeRecord,
-  type ReservedRange,
   type RingReading,
   readChangeRing,
   SLOT_PAGE_SIZE,
@@ -29,7 +28,7 @@ import {
   VOLUME_RECORD_OFFSET,
   type VolumeRecord,
 } from "../format/index.ts";
-import type { Device, Range, ZeroOptions } from "./device.ts";
+import type { Device, ZeroOptions } from "./device.ts";
 import { LogReader, type Polled } from "./log-reader.ts";
 import { LogWriter, type OwnableVolume, type Taker } from "./log-writer.ts";
 import type { Window } from "./window.ts";
@@ -47,7 +46,7 @@ export interface VolumeMediaOptions {
 
 /** What the owners of slots hold for unsealed files. */
 export interface Reservations {
-  readonly ranges: readonly ReservedRange[];
+  readonly ranges: readonly Extent[];
   /** A slot page that cannot be read: what its node holds is not known. */
   readonly findings: readonly Finding[];
 }
@@ -55,7 +54,7 @@ export interface Reservations {
 /** One volume in memory: its superblock, log, owner claims and data, through one window over its region. */
 export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   readonly device: Device;
-  readonly region: Range;
+  readonly region: Extent;
   /** Over the whole region: offsets in it are what the format calls device offsets. */
   readonly window: Window;
   readonly coherent: boolean;
@@ -70,7 +69,7 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   #regionGuard: number | undefined;
 
   private constructor(
-    place: { device: Device; region: Range; window: Window; coherent: boolean },
+    place: { device: Device; region: Extent; window: Window; coherent: boolean },
     superblock: StoredSuperblock,
     record: VolumeRecord | undefined,
   ) {
@@ -89,7 +88,7 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
    * Maps the region and validates superblock, log header, volume record and identity line. The device must stay open.
    * SUPERBLOCK_CORRUPT, SUPERBLOCK_VERSION, LOG_CORRUPT, VOLUME_RECORD_CORRUPT, MEMORY_ERROR, OUT_OF_RANGE.
    */
-  static async open(device: Device, region: Range, options: VolumeMediaOptions): Promise<VolumeMedia> {
+  static async open(device: Device, region: Extent, options: VolumeMediaOptions): Promise<VolumeMedia> {
     await using stack = new AsyncDisposableStack();
     const { writable, coherent = true, dataWriters = "one" } = options;
     const through = coherent ? "nothing" : dataWriters === "one" ? "stores" : "all";
@@ -269,7 +268,7 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   }
 
   /** Zeroes a part of the volume's data. See `Device.zero`. */
-  async zero(range: Range, options: Omit<ZeroOptions, "window"> = {}): Promise<void> {
+  async zero(range: Extent, options: Omit<ZeroOptions, "window"> = {}): Promise<void> {
     if (!(range.offset >= this.dataOffset && range.offset + range.length <= this.region.length)) {
       throw new FamfsError(
         "OUT_OF_RANGE",

@@ -1,4 +1,4 @@
-import { ALLOC_UNIT } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent } from "../base/index.ts";
 import {
   type DeviceLabel,
   type EraseMark,
@@ -18,12 +18,12 @@ import {
   type VolumeOrigin,
   type VolumeRecord,
 } from "../format/index.ts";
-import type { Device, Range } from "./device.ts";
+import type { Device } from "./device.ts";
 import { readLabel } from "./label.ts";
 
 /** A volume as the memory shows it, whatever any record outside says. */
 export interface FoundVolume {
-  readonly region: Range;
+  readonly region: Extent;
   /** Absent: a stock file system, or the record is damaged. */
   readonly record: VolumeRecord | undefined;
   /** What it was asked for as; absent in volumes made from a command line, or by older versions. */
@@ -37,7 +37,7 @@ export interface FoundVolume {
 /** A region that was a volume's: a search skips it as a whole, because what its files held may look like a volume. */
 export interface BeingErased {
   readonly erasing: EraseMark;
-  readonly region: Range;
+  readonly region: Extent;
 }
 
 export interface VolumeScanOptions {
@@ -78,7 +78,7 @@ export async function scanRegions(
 }
 
 /** Whether a volume begins and ends there, as the memory says. */
-export async function isVolumeRegion(device: Device, region: Range): Promise<boolean> {
+export async function isVolumeRegion(device: Device, region: Extent): Promise<boolean> {
   const label = await readLabel(device);
   const seen = label === undefined ? undefined : await probeBehind(device, region.offset, label);
   return seen !== undefined && !("erasing" in seen) && seen.region.length === region.length;

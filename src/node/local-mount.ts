@@ -1,8 +1,8 @@
 import { closeSync } from "node:fs";
 import { native } from "../../native/index.ts";
-import { FamfsError, fromSystemError, type Logger, messageOf } from "../base/index.ts";
+import { type Extent, FamfsError, fromSystemError, type Logger, messageOf } from "../base/index.ts";
 import { FuseServer } from "../fuse/index.ts";
-import type { Device, Range } from "../media/index.ts";
+import type { Device } from "../media/index.ts";
 import { alwaysMine, chooseSlot } from "../tree/index.ts";
 import { fusermount, fuserunmount } from "./fusermount.ts";
 import { mountAt, readMountTable } from "./mount-table.ts";
@@ -13,7 +13,7 @@ import { serveVolume } from "./volume-server.ts";
 export interface LocalMountOptions {
   /** Open and locked by the caller. */
   readonly device: Device;
-  readonly region: Range;
+  readonly region: Extent;
   readonly directory: string;
   readonly readOnly: boolean;
   /** Mounts and unmounts for us where this process may not: the path of `fusermount3` (findFusermount). */

@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
-import { FamfsError, hasCode, type Logger } from "../base/index.ts";
+import { type Extent, FamfsError, hasCode, type Logger } from "../base/index.ts";
 import type { FuseServer, Operations, Session, SessionOptions } from "../fuse/index.ts";
-import { type Device, type Range, readSystemUuid, VolumeMedia, whyNotOwner } from "../media/index.ts";
+import { type Device, readSystemUuid, VolumeMedia, whyNotOwner } from "../media/index.ts";
 import {
   openVolumeTree,
   type TreeCondition,
@@ -16,7 +16,7 @@ import type { VolumeServer } from "./fuse-server/sessions.ts";
 export interface ServeVolumeOptions {
   /** Open, and the caller's. */
   readonly device: Device;
-  readonly region: Range;
+  readonly region: Extent;
   readonly fuse: FuseServer;
   /** A mounted /dev/fuse descriptor; ours from the start of the call. */
   readonly fd: number;

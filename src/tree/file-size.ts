@@ -1,4 +1,4 @@
-import { ALLOC_UNIT, FamfsError, formatSize, hasCode, roundUp } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent, FamfsError, formatSize, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { Growth } from "./growth.ts";
 import { contentRanges, mapLayoutOf, NOTHING, splitContent } from "./layouts.ts";
@@ -7,7 +7,7 @@ import { filledOf, pause, resume, sizeOf } from "./open-file.ts";
 import { withRoom } from "./shortage.ts";
 import { requirePossible, requireUnsealed, sizeSealed, writePastEnd } from "./size-errors.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
-import { extentsOf, type RegionExtent } from "./space.ts";
+import { extentsOf } from "./space.ts";
 import { keptLength, totalLength, UnsealedFile } from "./unsealed-file.ts";
 
 const FALLOC_KEEP_SIZE = 1;
@@ -356,7 +356,7 @@ export class FileSizes {
   }
 
   /** Zeroes what workers could write: what is written meanwhile waits, so that it stays. */
-  async #zeroUnwritten(file: FileNode, ranges: readonly RegionExtent[]): Promise<void> {
+  async #zeroUnwritten(file: FileNode, ranges: readonly Extent[]): Promise<void> {
     const { maps } = this.#ctx.options;
     const { open } = file;
     if (open !== undefined) {

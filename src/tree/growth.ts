@@ -1,13 +1,12 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { stripLength } from "../alloc/index.ts";
-import { ALLOC_UNIT, hasCode, roundUp } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent, hasCode, roundUp } from "../base/index.ts";
 import type { TreeContext } from "./context.ts";
 import { contentRanges, mapLayoutOf } from "./layouts.ts";
 import type { FileNode } from "./nodes.ts";
 import { filledOf, pause, resume, sizeOf } from "./open-file.ts";
 import { stale } from "./ownership.ts";
 import { withRoom } from "./shortage.ts";
-import type { RegionExtent } from "./space.ts";
 import { mergeAdjacent, rangesOf, totalLength, type UnsealedFile } from "./unsealed-file.ts";
 
 /**
@@ -93,7 +92,7 @@ export class Growth {
   }
 
   /** Zeroes `ranges` for `content`. OWNER_STALE, and nothing more is touched, once they may be another's. */
-  async zero(content: FileNode["content"], ranges: readonly RegionExtent[], signal?: AbortSignal): Promise<void> {
+  async zero(content: FileNode["content"], ranges: readonly Extent[], signal?: AbortSignal): Promise<void> {
     const check = () => {
       signal?.throwIfAborted();
       this.#requireMemory(content);
@@ -210,7 +209,7 @@ export class Growth {
   async #fill(
     file: FileNode,
     content: UnsealedFile,
-    extents: readonly RegionExtent[],
+    extents: readonly Extent[],
     more: () => Promise<void> = () => Promise.resolve(),
   ): Promise<void> {
     try {
@@ -224,7 +223,7 @@ export class Growth {
   }
 
   /** Copies `from`, in order, to the start of `to`. */
-  async #copy(content: UnsealedFile, from: readonly RegionExtent[], to: readonly RegionExtent[]): Promise<void> {
+  async #copy(content: UnsealedFile, from: readonly Extent[], to: readonly Extent[]): Promise<void> {
     const check = () => this.#requireMemory(content);
     let done = 0;
     for (const { offset, length } of from) {
@@ -249,7 +248,7 @@ export class Growth {
     await this.#orTrimmed(file, () => this.#ctx.space.requireFree(bytes));
   }
 
-  #reserve(file: FileNode, base: readonly RegionExtent[], end: number): Promise<RegionExtent[]> {
+  #reserve(file: FileNode, base: readonly Extent[], end: number): Promise<Extent[]> {
     return this.#orTrimmed(file, () => this.#ctx.space.reserveGrowth(base, end));
   }
 

@@ -1,9 +1,8 @@
 import { stripLength } from "../alloc/index.ts";
-import { ALLOC_UNIT, FamfsError, roundUp } from "../base/index.ts";
+import { ALLOC_UNIT, type Extent, FamfsError, roundUp } from "../base/index.ts";
 import type { Layout } from "../format/index.ts";
 import type { SealedContent } from "./nodes.ts";
 import type { MapLayout } from "./ports.ts";
-import type { RegionExtent } from "./space.ts";
 import { rangesOf, splitExtents, type UnsealedFile } from "./unsealed-file.ts";
 
 export const NOTHING: MapLayout = { type: "simple", extents: [] };
@@ -28,18 +27,18 @@ export function mapLayoutOf(content: SealedContent | UnsealedFile): MapLayout {
 }
 
 /** Bytes [from, to) of a file as ranges of the region, in order (format 6.4, 6.5). */
-export function contentRanges(content: SealedContent | UnsealedFile, from: number, to: number): RegionExtent[] {
+export function contentRanges(content: SealedContent | UnsealedFile, from: number, to: number): Extent[] {
   return layoutRanges(mapLayoutOf(content), from, to);
 }
 
-export function layoutRanges(layout: MapLayout, from: number, to: number): RegionExtent[] {
+export function layoutRanges(layout: MapLayout, from: number, to: number): Extent[] {
   if (layout.type === "simple") return rangesOf(layout.extents, from, to);
   return interleavedRanges(layout, from, to);
 }
 
-function interleavedRanges(layout: MapLayout & { type: "interleaved" }, from: number, to: number): RegionExtent[] {
+function interleavedRanges(layout: MapLayout & { type: "interleaved" }, from: number, to: number): Extent[] {
   const { chunkSize, strips } = layout;
-  const ranges: RegionExtent[] = [];
+  const ranges: Extent[] = [];
   for (let at = from; at < to; ) {
     const chunk = Math.floor(at / chunkSize);
     const strip = strips[chunk % strips.length];
@@ -54,7 +53,7 @@ function interleavedRanges(layout: MapLayout & { type: "interleaved" }, from: nu
 
 /** Extents of an unsealed file, as `UnsealedFile` has them. */
 export interface Extents {
-  readonly extents: RegionExtent[];
+  readonly extents: Extent[];
   readonly chunkSize: number | undefined;
 }
 
@@ -62,10 +61,7 @@ export interface Extents {
  * What `content` needs for its first `length` bytes, and the rest. Interleaved content keeps whole stripes, but what
  * fits in one chunk is no longer interleaved: the same bytes are at the start of the first strip.
  */
-export function splitContent(
-  content: Extents,
-  length: number,
-): { readonly head: Extents; readonly tail: RegionExtent[] } {
+export function splitContent(content: Extents, length: number): { readonly head: Extents; readonly tail: Extent[] } {
   const { extents, chunkSize } = content;
   const whole = roundUp(length, ALLOC_UNIT);
   if (chunkSize === undefined || whole <= chunkSize) {

@@ -1,8 +1,7 @@
 import type { FreeSpace, Striping } from "../alloc/index.ts";
-import type { Logger } from "../base/index.ts";
+import type { Extent, Logger } from "../base/index.ts";
 import type { SealedTree } from "../format/index.ts";
 import type { Clock, DataMemory, FileMaps, LogReader, TreeCondition, WriterGrant } from "./ports.ts";
-import type { RegionExtent } from "./space.ts";
 
 export interface VolumeTreeOptions {
   readonly log: LogReader;
@@ -17,7 +16,7 @@ export interface VolumeTreeOptions {
   /** Why nothing can be changed here: this host is not the owner of a stock file system. */
   readonly readOnlyBecause?: string | undefined;
   /** What the log leaves of the region, in whole units. */
-  readonly data: RegionExtent;
+  readonly data: Extent;
   /** Free ranges over `data`, all free. */
   readonly createFree: () => FreeSpace;
   /** Entries the log can hold. */

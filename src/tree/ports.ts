@@ -2,7 +2,8 @@
  * What the file system of a volume needs from around it. The interfaces are ours and narrow, so that tests run over
  * a deterministic clock and log; `src/media` and the FUSE session supply the real ones.
  */
-import type { LogEntry, ReservedRange, Time } from "../format/index.ts";
+import type { Extent } from "../base/index.ts";
+import type { LogEntry, Time } from "../format/index.ts";
 
 export interface Clock {
   /** Milliseconds since the Unix epoch: what files are stamped with. */
@@ -62,11 +63,11 @@ export interface LogWriter {
    */
   append(entries: readonly LogEntry[]): void;
   /** What a successor must leave alone. */
-  publishReservations(ranges: readonly ReservedRange[]): void;
+  publishReservations(ranges: readonly Extent[]): void;
   /** Names a sealed file whose bytes were rewritten, for the caches of other nodes. */
   recordChanged(index: number, mtime: Time): void;
   /** Extents that other owners reserved and have not given back. */
-  readonly foreignReservations: readonly ReservedRange[];
+  readonly foreignReservations: readonly Extent[];
   /** Why that is not all: owner slots that cannot be read (their node crashed while it wrote them). */
   readonly unknownReservations: readonly string[];
   /** False once another node took over. */
@@ -110,14 +111,9 @@ export interface WriterGrant {
   release(): void | Promise<void>;
 }
 
-export interface MapLayoutExtent {
-  readonly offset: number;
-  readonly length: number;
-}
-
 export type MapLayout =
-  | { readonly type: "simple"; readonly extents: readonly MapLayoutExtent[] }
-  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly MapLayoutExtent[] };
+  | { readonly type: "simple"; readonly extents: readonly Extent[] }
+  | { readonly type: "interleaved"; readonly chunkSize: number; readonly strips: readonly Extent[] };
 
 export interface MapInit {
   readonly window: number;

@@ -1,4 +1,4 @@
-import { FamfsError, isFamfsError } from "../base/index.ts";
+import { type Extent, FamfsError, isFamfsError } from "../base/index.ts";
 import { MAX_TRANSACTION } from "../format/index.ts";
 import type { TreeContext } from "./context.ts";
 import { mapLayoutOf, splitContent } from "./layouts.ts";
@@ -14,7 +14,6 @@ import {
 import { filledOf, type OpenFile, pause, refreshTimes, resume, sizeOf } from "./open-file.ts";
 import { type FinalContent, planSeal } from "./seal-plan.ts";
 import { MAX_SLOTS_PER_NODE } from "./slots.ts";
-import type { RegionExtent } from "./space.ts";
 import type { Step } from "./transactions.ts";
 import { totalLength, type UnsealedFile } from "./unsealed-file.ts";
 
@@ -233,7 +232,7 @@ export class Sealer {
   #append(nodes: readonly TreeNode[]): void {
     const { transactions } = this.#ctx;
     const steps: Step[] = [];
-    const contents = new Map<TreeNode, FinalContent & { readonly tail: readonly RegionExtent[] }>();
+    const contents = new Map<TreeNode, FinalContent & { readonly tail: readonly Extent[] }>();
     for (const node of nodes) {
       const final = node.kind === "file" ? this.#finalContent(node) : undefined;
       if (final !== undefined) contents.set(node, final);
@@ -248,7 +247,7 @@ export class Sealer {
   }
 
   /** The size and the extents as they will be for ever. The data is in the memory since it was stored. */
-  #finalContent(file: FileNode): FinalContent & { readonly tail: readonly RegionExtent[] } {
+  #finalContent(file: FileNode): FinalContent & { readonly tail: readonly Extent[] } {
     const { maps } = this.#ctx.options;
     const { content } = file;
     if (content.type === "sealed")
@@ -262,7 +261,7 @@ export class Sealer {
     return { size, content: head, tail };
   }
 
-  #finish(file: FileNode, tail: readonly RegionExtent[]): void {
+  #finish(file: FileNode, tail: readonly Extent[]): void {
     const { maps } = this.#ctx.options;
     const { content } = file;
     if (content.type === "sealed" || file.sealed === undefined) return;

@@ -1,20 +1,8 @@
 import { allocateStrips, type FreeSpace, type Striping } from "../alloc/index.ts";
-import { ALLOC_UNIT, FamfsError, formatSize, MIB, roundDown, roundUp } from "../base/index.ts";
-import {
-  coverRanges,
-  type Layout,
-  MAX_EXTENTS_EXTENDED,
-  type ReservedRange,
-  type SealedNode,
-} from "../format/index.ts";
+import { ALLOC_UNIT, type Extent, FamfsError, formatSize, MIB, roundDown, roundUp } from "../base/index.ts";
+import { coverRanges, type Layout, MAX_EXTENTS_EXTENDED, type SealedNode } from "../format/index.ts";
 import type { LogWriter } from "./ports.ts";
 import { totalLength } from "./unsealed-file.ts";
-
-/** A range of the volume's primary region. Bytes. */
-export interface RegionExtent {
-  readonly offset: number;
-  readonly length: number;
-}
 
 /** An extent that can grow in place grows by its size, but not by more than this; otherwise it may be more. */
 const MAX_STEP = 64 * MIB;
@@ -26,7 +14,7 @@ const PUBLISH_AHEAD = 64 * ALLOC_UNIT;
 const PUBLISH_AHEAD_SHARE = 1 / 64;
 
 interface Removed {
-  readonly extents: readonly RegionExtent[];
+  readonly extents: readonly Extent[];
   /** Handles of this node that still read it. */
   readonly inUse: () => boolean;
   /** Still marked as taken in `free`, because it was removed while this node was owner. */
@@ -35,7 +23,7 @@ interface Removed {
 
 export interface SpaceOptions {
   /** What the log leaves of the region, in whole units. */
-  readonly data: RegionExtent;
+  readonly data: Extent;
   readonly createFree: () => FreeSpace;
   /** All nodes in the log. */
   readonly live: () => Iterable<SealedNode>;
@@ -54,8 +42,8 @@ export class Space {
   #sealedBytes = 0;
   #removed: Removed[] = [];
   /** Extents of unsealed files and what they are about to get. */
-  readonly #reserved = new Set<RegionExtent>();
-  #published: readonly ReservedRange[] = [];
+  readonly #reserved = new Set<Extent>();
+  #published: readonly Extent[] = [];
   /** `free` leaves alone what other nodes hold for unsealed files. */
   #withForeign = false;
 
@@ -127,7 +115,7 @@ export class Space {
   }
 
   /** One unit for a new file. NO_SPACE. */
-  reserveUnit(): RegionExtent {
+  reserveUnit(): Extent {
     const extent = this.#owned().allocate(ALLOC_UNIT);
     if (extent === undefined) throw this.#noSpace(ALLOC_UNIT);
     this.#reserve([extent]);
@@ -138,11 +126,11 @@ export class Space {
    * Extents that make a file of `extents` hold `length` bytes: in place where the next range is free. Otherwise
    * doubling, until as much comes at a time as lets the extents that it may still have take all that is free. NO_SPACE.
    */
-  reserveGrowth(extents: readonly RegionExtent[], length: number): RegionExtent[] {
+  reserveGrowth(extents: readonly Extent[], length: number): Extent[] {
     const free = this.#owned();
     const have = totalLength(extents);
     const needed = roundUp(length, ALLOC_UNIT) - have;
-    const got: RegionExtent[] = [];
+    const got: Extent[] = [];
     let missing = needed;
     const last = extents.at(-1);
     if (last !== undefined) {
@@ -170,7 +158,7 @@ export class Space {
   }
 
   /** Strips for a file of `length` bytes, each in another bucket; undefined when too few buckets have room. */
-  reserveStrips(length: number, striping: Striping): RegionExtent[] | undefined {
+  reserveStrips(length: number, striping: Striping): Extent[] | undefined {
     const place = { whole: this.#options.data, random: Math.random };
     const strips = allocateStrips(this.#owned(), length, striping, place);
     if (strips !== undefined) this.#reserve(strips);
@@ -178,9 +166,9 @@ export class Space {
   }
 
   /** `length` bytes right behind each strip; undefined, and nothing changes, when one of them is not free. */
-  reserveBehind(strips: readonly RegionExtent[], length: number): RegionExtent[] | undefined {
+  reserveBehind(strips: readonly Extent[], length: number): Extent[] | undefined {
     const free = this.#owned();
-    const got: RegionExtent[] = [];
+    const got: Extent[] = [];
     for (const strip of strips) {
       const offset = strip.offset + strip.length;
       if (!free.allocateAt(offset, length)) {
@@ -194,7 +182,7 @@ export class Space {
   }
 
   /** Extents of an unsealed file that nobody needs any more. */
-  release(extents: readonly RegionExtent[]): void {
+  release(extents: readonly Extent[]): void {
     for (const extent of extents) {
       this.#reserved.delete(extent);
       this.#free?.free(extent.offset, extent.length);
@@ -202,13 +190,13 @@ export class Space {
   }
 
   /** The unsealed file of `before` has `after` now: what it no longer has is not freed here. */
-  rename(before: readonly RegionExtent[], after: readonly RegionExtent[]): void {
+  rename(before: readonly Extent[], after: readonly Extent[]): void {
     for (const extent of before) this.#reserved.delete(extent);
     for (const extent of after) this.#reserved.add(extent);
   }
 
   /** Extents that are in the log from now on. */
-  sealed(extents: readonly RegionExtent[]): void {
+  sealed(extents: readonly Extent[]): void {
     for (const extent of extents) this.#reserved.delete(extent);
   }
 
@@ -217,20 +205,20 @@ export class Space {
     if (this.#writer !== undefined && this.#published.length > 0) this.#publish([...this.#reserved]);
   }
 
-  #reserve(extents: readonly RegionExtent[]): void {
+  #reserve(extents: readonly Extent[]): void {
     for (const extent of extents) this.#reserved.add(extent);
     if (extents.every((extent) => this.#published.some((range) => covers(range, extent)))) return;
     // The published ranges cover what is reserved, and are a few ranges, however many files there are.
     this.#publish([...this.#published, ...extents.map((extent) => this.#ahead(extent))]);
   }
 
-  #publish(ranges: readonly RegionExtent[]): void {
+  #publish(ranges: readonly Extent[]): void {
     const covering = coverRanges(ranges);
     this.#writer?.publishReservations(covering);
     this.#published = covering;
   }
 
-  #ahead(extent: RegionExtent): RegionExtent {
+  #ahead(extent: Extent): Extent {
     const { offset, length } = this.#options.data;
     const beyond = Math.min(PUBLISH_AHEAD, roundDown(length * PUBLISH_AHEAD_SHARE, ALLOC_UNIT));
     return { offset: extent.offset, length: Math.min(extent.length + beyond, offset + length - extent.offset) };
@@ -283,7 +271,7 @@ export class Space {
 }
 
 /** What a layout occupies of the primary region; replay takes only whole allocation units of the volume. */
-export function extentsOf(layout: Layout | undefined): RegionExtent[] {
+export function extentsOf(layout: Layout | undefined): Extent[] {
   if (layout === undefined) return [];
   const extents = layout.type === "simple" ? layout.extents : layout.strips;
   return extents.filter((extent) => extent.devindex === 0).map(({ offset, length }) => ({ offset, length }));
@@ -318,6 +306,6 @@ function first<T, R>(values: readonly T[], attempt: (value: T) => R | undefined)
   return undefined;
 }
 
-function covers(range: RegionExtent, extent: RegionExtent): boolean {
+function covers(range: Extent, extent: Extent): boolean {
   return range.offset <= extent.offset && extent.offset + extent.length <= range.offset + range.length;
 }

@@ -1,5 +1,4 @@
-import { ALLOC_UNIT, roundUp } from "../base/index.ts";
-import type { RegionExtent } from "./space.ts";
+import { ALLOC_UNIT, type Extent, roundUp } from "../base/index.ts";
 
 /**
  * The content of a file that is not in the log yet: extents that this node reserved. Its first `filled` bytes were
@@ -9,7 +8,7 @@ import type { RegionExtent } from "./space.ts";
 export class UnsealedFile {
   readonly type = "unsealed";
   /** In order of file offset; with `chunkSize` the strips, all of one length. */
-  extents: RegionExtent[] = [];
+  extents: Extent[] = [];
   /** Set while the content is interleaved (format 6.5). */
   chunkSize: number | undefined;
   /** While the file has a map, the map knows these two better. */
@@ -43,15 +42,15 @@ export function keptLength(content: UnsealedFile, size: number): number {
   return roundUp(Math.max(size, content.keptBytes), ALLOC_UNIT);
 }
 
-export function totalLength(extents: readonly RegionExtent[]): number {
+export function totalLength(extents: readonly Extent[]): number {
   let sum = 0;
   for (const extent of extents) sum += extent.length;
   return sum;
 }
 
 /** The parts of [from, to) of a file, as ranges of the region. */
-export function rangesOf(extents: readonly RegionExtent[], from: number, to: number): RegionExtent[] {
-  const ranges: RegionExtent[] = [];
+export function rangesOf(extents: readonly Extent[], from: number, to: number): Extent[] {
+  const ranges: Extent[] = [];
   let start = 0;
   for (const extent of extents) {
     const end = start + extent.length;
@@ -64,16 +63,13 @@ export function rangesOf(extents: readonly RegionExtent[], from: number, to: num
 }
 
 /** The first `length` bytes of `extents`, and the rest. */
-export function splitExtents(
-  extents: readonly RegionExtent[],
-  length: number,
-): { head: RegionExtent[]; tail: RegionExtent[] } {
+export function splitExtents(extents: readonly Extent[], length: number): { head: Extent[]; tail: Extent[] } {
   return { head: rangesOf(extents, 0, length), tail: rangesOf(extents, length, totalLength(extents)) };
 }
 
 /** Adjacent ranges become one extent: fewer extents, same bytes. */
-export function mergeAdjacent(extents: readonly RegionExtent[]): RegionExtent[] {
-  const merged: RegionExtent[] = [];
+export function mergeAdjacent(extents: readonly Extent[]): Extent[] {
+  const merged: Extent[] = [];
   for (const extent of extents) {
     const last = merged.at(-1);
     if (last !== undefined && last.offset + last.length === extent.offset) {

@@ -3,9 +3,9 @@ import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MIB } from "../../src/base/index.ts";
+import { type Extent, MIB } from "../../src/base/index.ts";
 import type { LogEntry } from "../../src/format/index.ts";
-import { Device, formatVolume, type Range, type VolumeFormat, VolumeMedia } from "../../src/media/index.ts";
+import { Device, formatVolume, type VolumeFormat, VolumeMedia } from "../../src/media/index.ts";
 
 let privateCaches = false;
 
@@ -20,7 +20,7 @@ export function useIncoherentMemory(): void {
 export interface SimulatedVolume extends AsyncDisposable {
   readonly path: string;
   readonly device: Device;
-  readonly region: Range;
+  readonly region: Extent;
   /**
    * Another view of the same memory, as another node has it; closed with the volume. `host`: through the caches of
    * that host, which agree with no other's.

@@ -1,13 +1,11 @@
-import { formatSize } from "../../base/index.ts";
+import { type Extent, formatSize } from "../../base/index.ts";
 import type { SealedNode } from "../../format/index.ts";
 import { openDevice, scanVolumes } from "../../media/index.ts";
 import { showName, table } from "../output.ts";
 import { readVolume } from "../read-volume.ts";
 import { volumeName } from "../target.ts";
 
-interface Piece {
-  readonly offset: number;
-  readonly length: number;
+interface Piece extends Extent {
   readonly what: string;
 }
 

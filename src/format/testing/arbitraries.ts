@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { ALLOC_UNIT } from "../../base/index.ts";
 import { sealCrc } from "../crc.ts";
 import { MAX_PLACEMENT_HEAP } from "../extension-structs.ts";
-import { type Extent, FILLER_RUN, type Layout, type Link, type LogEntry, type Time } from "../log-entry.ts";
+import { type DeviceExtent, FILLER_RUN, type Layout, type Link, type LogEntry, type Time } from "../log-entry.ts";
 import { ENTRY_CRC_OFFSET, ENTRY_SIZE } from "../structs.ts";
 
 const u32 = fc.nat(0xffffffff);
@@ -24,7 +24,7 @@ export const name: fc.Arbitrary<string> = fc
 
 const link: fc.Arbitrary<Link> = fc.record({ parent: fc.oneof(fc.constant(-1), fc.nat(50), size), name });
 
-const anyExtent: fc.Arbitrary<Extent> = fc.record({ devindex: fc.nat(3), offset: size, length: size });
+const anyExtent: fc.Arbitrary<DeviceExtent> = fc.record({ devindex: fc.nat(3), offset: size, length: size });
 const anyLayout = (limit: number): fc.Arbitrary<Layout> =>
   fc.oneof(
     fc.record({

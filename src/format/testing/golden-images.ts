@@ -9,7 +9,7 @@ import { changeOffset, encodeChange, encodeChangeRingHeader } from "../change-ri
 import { encodeEntry } from "../entry-encode.ts";
 import { CHANGE_RING_OFFSET, type VolumeLayout } from "../extension-structs.ts";
 import { fsck } from "../fsck.ts";
-import { type Extent, FORMER_FILLER_RUN, type LogEntry, MAX_TRANSACTION } from "../log-entry.ts";
+import { type DeviceExtent, FORMER_FILLER_RUN, type LogEntry, MAX_TRANSACTION } from "../log-entry.ts";
 import { encodeLogHeader, entryOffset, lastIndexFor } from "../log-header.ts";
 import { formatExtended } from "../mkfs.ts";
 import { claimOffset, encodeClaim, nodeIdHash } from "../owner-claims.ts";
@@ -34,7 +34,7 @@ export const GOLDEN_REGION_LENGTH = 256 * ALLOC_UNIT;
 const DATA = LOG_OFFSET + MIN_LOG_LENGTH;
 
 const uuid = (last: string) => `00112233-4455-6677-8899-aabbccddee${last}`;
-const unit = (position: number, units = 1): Extent => ({
+const unit = (position: number, units = 1): DeviceExtent => ({
   devindex: 0,
   offset: DATA + position * ALLOC_UNIT,
   length: units * ALLOC_UNIT,

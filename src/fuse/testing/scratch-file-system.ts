@@ -6,8 +6,8 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { native, THROUGH } from "../../../native/index.ts";
-import { type Caller, FamfsError, type RequestContext, roundUp } from "../../base/index.ts";
-import type { FileMapId, FileMapTable, MappedExtent } from "../file-map.ts";
+import { type Caller, type Extent, FamfsError, type RequestContext, roundUp } from "../../base/index.ts";
+import type { FileMapId, FileMapTable } from "../file-map.ts";
 import type {
   AttributeChange,
   Attributes,
@@ -36,7 +36,7 @@ interface Node {
   gid: number;
   mtime: Time;
   map: FileMapId | undefined;
-  extents: MappedExtent[];
+  extents: Extent[];
   sealed: boolean;
 }
 
@@ -88,16 +88,16 @@ export class ScratchFileSystem implements Operations, Disposable {
   }
 
   /** A file with `extents`, as if it came from a log. */
-  addSealed(name: string, size: number, extents: MappedExtent[]): number {
+  addSealed(name: string, size: number, extents: Extent[]): number {
     return this.#addSealed(name, size, extents, 0);
   }
 
   /** The same, where each write checks `guard` first. */
-  addGuarded(name: string, size: number, extent: MappedExtent, guard: number): number {
+  addGuarded(name: string, size: number, extent: Extent, guard: number): number {
     return this.#addSealed(name, size, [extent], guard);
   }
 
-  #addSealed(name: string, size: number, extents: MappedExtent[], guard: number): number {
+  #addSealed(name: string, size: number, extents: Extent[], guard: number): number {
     const node = this.#make(S_IFREG | 0o644, { uid: 0, gid: 0, pid: 0 });
     node.extents = extents;
     node.sealed = true;

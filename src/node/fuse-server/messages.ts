@@ -1,3 +1,4 @@
+import type { Extent } from "../../base/index.ts";
 import type { TreeCondition } from "../../tree/index.ts";
 import type { ServerFigures } from "./figures.ts";
 
@@ -16,7 +17,7 @@ export interface VolumeAttachment {
   readonly coherent: boolean;
   /** See `PathSpec`; tests. */
   readonly cachesOf?: string;
-  readonly region: { readonly offset: number; readonly length: number };
+  readonly region: Extent;
   /** What the volume record in memory must say; undefined for an adopted volume (stock format, no record). */
   readonly expect: { readonly volumeUuid: string; readonly regionGeneration: number } | undefined;
   readonly node: { readonly nodeId: string; readonly bootId: string; readonly slot: number };

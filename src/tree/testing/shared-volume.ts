@@ -1,12 +1,11 @@
 import { FreeSpace } from "../../alloc/index.ts";
-import { ALLOC_UNIT, FamfsError, type Logger, MIB, silentLogger } from "../../base/index.ts";
+import { ALLOC_UNIT, type Extent, FamfsError, type Logger, MIB, silentLogger } from "../../base/index.ts";
 import {
   ENTRY_SIZE,
   EntryDecoder,
   encodeEntries,
   type LogEntry,
   MAX_TRANSACTION,
-  type ReservedRange,
   SealedTree,
   type Time,
 } from "../../format/index.ts";
@@ -35,7 +34,7 @@ export class SharedVolume {
   #memory: SharedMemory | undefined;
   readonly regionLength: number;
   readonly #entries: Uint8Array[] = [];
-  readonly #reservations = new Map<string, readonly ReservedRange[]>();
+  readonly #reservations = new Map<string, readonly Extent[]>();
   readonly #changes: ContentChange[] = [];
   readonly capacity: number;
   #epoch = 0;
@@ -102,7 +101,7 @@ export class SharedVolume {
     return { tree, entries: entries.map(({ entry }) => entry), findings };
   }
 
-  reservations(node: string): readonly ReservedRange[] {
+  reservations(node: string): readonly Extent[] {
     return this.#reservations.get(node) ?? [];
   }
 
