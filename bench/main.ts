@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- --rounds N] [-- --only TEXT] [-- --output json] [-- --compare FILE]`: one table, everything measured in one run
- * on one machine. Rounds go over all file systems in turn and medians are compared, so that what the machine does
- * besides hits all alike.
+ * `npm run bench [-- --rounds N] [-- --only TEXT] [-- --output json] [-- --compare FILE]`: one table, everything
+ * measured in one run on one machine. Rounds go over all file systems in turn and medians are compared, so that what
+ * the machine does besides hits all alike.
  */
 import { readFileSync } from "node:fs";
 import { cpus, release } from "node:os";

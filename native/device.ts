@@ -7,7 +7,9 @@ export interface DeviceCalls {
   punchHole(fd: number, offset: number, length: number): Promise<void>;
   /** The same at once, for a range so small that a thread would take longer: a few allocation units. */
   punchSmallHole(fd: number, offset: number, length: number): void;
-  /** `zero` of memory.ts on a thread of its own, for ranges that take long. EBADF when the window is closed meanwhile. */
+  /**
+   * `zero` of memory.ts on a thread of its own, for ranges that take long. EBADF when the window is closed meanwhile.
+   */
   zeroRange(window: number, offset: number, length: number): Promise<void>;
   /** flock(2) without waiting; false when another process (or open file) holds it. Ends with the descriptor. */
   tryLock(fd: number, shared: boolean): boolean;

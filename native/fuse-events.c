@@ -310,7 +310,8 @@ static napi_value fuse_start_notifier(napi_env env, napi_callback_info info) {
   return error != 0 ? throw_errno(env, error, "pthread_create") : NULL;
 }
 
-// fuseNotify(connection, token, bytes): queues notifications; EVENT_NOTIFIED with `token` brings those that were refused
+// fuseNotify(connection, token, bytes): queues notifications; EVENT_NOTIFIED with `token` brings those that were
+// refused
 static napi_value fuse_notify(napi_env env, napi_callback_info info) {
   napi_value arguments[3];
   size_t count = 3, length;

@@ -1,6 +1,7 @@
 /**
- * Calls of fuse.c, fuse-worker.c, fuse-idle.c and fuse-events.c: the kernel transport. Connections are named by numbers that are
- * never used twice. Calls that answer requests return an errno (0 = sent) and do not throw: a request that is gone
+ * Calls of fuse.c, fuse-worker.c, fuse-idle.c and fuse-events.c: the kernel transport. Connections are named by numbers
+ * that are never used twice. Calls that answer requests return an errno (0 = sent) and do not throw: a request that is
+ * gone
  * (ENOENT) and a connection that is gone (ENODEV) are daily business.
  */
 export interface FuseCalls {
@@ -39,9 +40,9 @@ export interface FuseCalls {
    */
   fuseReplyWrite(worker: number, guard: number, window: number, count: number, start: number): number;
   /**
-   * Copies `bytes` from `start` on into `count` segments of `window`, past the caches where that is mapped so, and checks
-   * `guard` before and after each 64 KiB. An errno: ESTALE when the guard did not hold and nothing was stored, ECANCELED
-   * when it stopped to hold meanwhile.
+   * Copies `bytes` from `start` on into `count` segments of `window`, past the caches where that is mapped so, and
+   * checks `guard` before and after each 64 KiB. An errno: ESTALE when the guard did not hold and nothing was stored,
+   * ECANCELED when it stopped to hold meanwhile.
    */
   fuseCopyIn(
     guard: number,

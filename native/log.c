@@ -1,5 +1,5 @@
-// The guard that every append and every data write compares, before and after (src/media/ownership/protocol.ts), and the
-// steps of an append in one call.
+// The guard that every append and every data write compares, before and after (src/media/ownership/protocol.ts), and
+// the steps of an append in one call.
 #include "addon.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /**
- * The way of one CREATE through the source: `node scripts/setup.mjs -- node scripts/walk.ts` sends one to a session over
- * a real volume, steps through it with V8's debugger, and prints each file when the way enters it.
+ * The way of one CREATE through the source: `node scripts/setup.mjs -- node scripts/walk.ts` sends one to a session
+ * over a real volume, steps through it with V8's debugger, and prints each file when the way enters it.
  */
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
- * `npm run test:asan`: the tests of the addon, and of what uses it most, with the addon compiled for AddressSanitizer and
- * UndefinedBehaviorSanitizer, in a copy of the checkout. What one of them reports ends the process, and fails the test.
+ * `npm run test:asan`: the tests of the addon, and of what uses it most, with the addon compiled for AddressSanitizer
+ * and UndefinedBehaviorSanitizer, in a copy of the checkout. What one of them reports ends the process, and fails the
+ * test.
  */
 import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";

@@ -1,7 +1,7 @@
 /**
  * `npm test`: every suite in turn that needs no cluster, then one table and the exit status. `npm run test:e2e`: those
- * that need one. `npm test -- all` runs both and the thorough ones, `npm test -- unit tools` these two alone; what follows a suite's name and
- * a slash picks among its files: `npm test -- driver/sharing`.
+ * that need one. `npm test -- all` runs both and the thorough ones, `npm test -- unit tools` these two alone; what
+ * follows a suite's name and a slash picks among its files: `npm test -- driver/sharing`.
  *
  * For a person a missing prerequisite is a skip that says what is missing; with CI=true a skip is a failure. Nothing
  * may be left behind: the runner gives every suite one temporary directory and one marker in the environment, and

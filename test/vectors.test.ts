@@ -1,4 +1,6 @@
-/** The golden images of the stock library through `famfs-csi fsck --output json`: the JSON beside each, to the digit. */
+/**
+ * The golden images of the stock library through `famfs-csi fsck --output json`: the JSON beside each, to the digit.
+ */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { test } from "node:test";

@@ -113,7 +113,9 @@ export class FreeSpace {
     }
   }
 
-  /** INTERNAL when any of the range is free already, outside, or no whole units: a defect that would give space twice. */
+  /**
+   * INTERNAL when any of the range is free already, outside, or no whole units: a defect that would give space twice.
+   */
   free(offset: number, length: number): void {
     const end = offset + length;
     if (

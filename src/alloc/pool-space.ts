@@ -53,8 +53,8 @@ export class PoolSpace {
   }
 
   /**
-   * Where a region of `length` bytes would be, rounded up to units, in the hole that it fills best: large holes stay whole for large
-   * volumes. Between equal holes the fuller device is taken. undefined when no hole is large enough.
+   * Where a region of `length` bytes would be, rounded up to units, in the hole that it fills best: large holes stay
+   * whole for large volumes. Between equal holes the fuller device is taken. undefined when no hole is large enough.
    */
   find(length: number): PoolRegion | undefined {
     let best: { uuid: string; space: FreeSpace; hole: number } | undefined;

@@ -22,7 +22,9 @@ export interface ControllerOptions {
   readonly events?: EventRecorder;
   /** Says that a silent node is gone for good (default: none is). */
   readonly nodeObjects?: NodeObjects;
-  /** Whether this process runs the background loops now: every replica serves, the leader maintains (default always). */
+  /**
+   * Whether this process runs the background loops now: every replica serves, the leader maintains (default always).
+   */
   readonly leads?: () => boolean;
   readonly maintenancePeriodMs?: number;
   /** How long CreateVolume waits for a node to format (default 30 s). */

@@ -3,8 +3,8 @@ import type { ControllerContext } from "./context.ts";
 import type { KnownNodes } from "./quarantine.ts";
 
 /**
- * Takes nodes that are gone for good out of a device's record: it has room for so many names, and with every node that is
- * replaced there comes a new one. A node that is back enters itself again.
+ * Takes nodes that are gone for good out of a device's record: it has room for so many names, and with every node that
+ * is replaced there comes a new one. A node that is back enters itself again.
  */
 export async function forgetGoneNodes(
   { store, liveness, nodeObjects, logger }: Pick<ControllerContext, "store" | "liveness" | "nodeObjects" | "logger">,

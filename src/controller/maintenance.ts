@@ -92,8 +92,8 @@ const RESYNC_PER_VOLUME_MS = 10;
 const OUTAGE_MS = 5_000;
 
 /**
- * One round; answers whether the store could be read. A record that cannot be dealt with is logged and left for the next
- * one.
+ * One round; answers whether the store could be read. A record that cannot be dealt with is logged and left for the
+ * next one.
  */
 async function maintain(
   context: ControllerContext,

@@ -18,8 +18,8 @@ const SHOWN_MS = 1_000;
 
 /**
  * All volumes as the store showed them last, with what is asked of them made ready as they change: what is in use on
- * each device, their order, which of them need tending. So no call has to read them all. It may be behind: each use says
- * why that does no harm (docs/decisions/0011).
+ * each device, their order, which of them need tending. So no call has to read them all. It may be behind: each use
+ * says why that does no harm (docs/decisions/0011).
  */
 export class VolumeView implements AsyncDisposable {
   readonly #needsTending: (volume: Volume) => boolean;

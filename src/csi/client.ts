@@ -20,7 +20,9 @@ export class RpcError extends Error {
   }
 }
 
-/** The caller's side of the services over a Unix socket: what the demo and the tests play a container orchestrator with. */
+/**
+ * The caller's side of the services over a Unix socket: what the demo and the tests play a container orchestrator with.
+ */
 export class CsiClient implements Disposable {
   readonly #client: Client;
   readonly #services: ServiceDefinitions;

@@ -59,7 +59,9 @@ export interface Capability {
   readonly accessMode: AccessMode;
   readonly rules: AccessModeRules;
   readonly mountFlags: readonly MountFlag[];
-  /** The SELinux label that everything on the volume is to have (mount flag `context=`): of the mount, not of a bind. */
+  /**
+   * The SELinux label that everything on the volume is to have (mount flag `context=`): of the mount, not of a bind.
+   */
   readonly seLinuxContext: string | undefined;
   /** The gid files should belong to (a pod's fsGroup). */
   readonly mountGroup: number | undefined;
@@ -86,7 +88,9 @@ export function requirePath(value: string, field: string): string {
   return value.length > 1 ? value.replace(/\/+$/, "") || "/" : value;
 }
 
-/** INVALID_ARGUMENT when it is missing, asks for a block device, or for something that no mode, type or flag of ours is. */
+/**
+ * INVALID_ARGUMENT when it is missing, asks for a block device, or for something that no mode, type or flag of ours is.
+ */
 export function parseCapability(capability: VolumeCapability__Output | null, field = "volume_capability"): Capability {
   if (capability === null) throw new FamfsError("INVALID_ARGUMENT", `${field} is missing`);
   if (capability.accessType === "block") {

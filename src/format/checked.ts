@@ -44,7 +44,10 @@ export class Checked<
     this.#options = options;
   }
 
-  /** Writes `record` with magic, version and CRC at `base`; padding becomes zero. INVALID_ARGUMENT for what does not fit. */
+  /**
+   * Writes `record` with magic, version and CRC at `base`; padding becomes zero. INVALID_ARGUMENT for what does not
+   * fit.
+   */
   encode(
     record: Omit<Struct<Fields>["$type"], Magic | Version | Crc>,
     target: Uint8Array = new Uint8Array(this.size),

@@ -107,8 +107,8 @@ export const MAX_TRANSACTION = 8;
 
 /**
  * Entries of a run of fillers. Three more than a transaction, because entries share cache lines, and a late line tears
- * what shares it: that of a late transaction the ninth, so the tenth is whole and speaks for the run; and that of a late
- * tenth, of a taker that lost the log in turn, the eleventh.
+ * what shares it: that of a late transaction the ninth, so the tenth is whole and speaks for the run; and that of a
+ * late tenth, of a taker that lost the log in turn, the eleventh.
  */
 export const FILLER_RUN = MAX_TRANSACTION + 3;
 
@@ -130,7 +130,9 @@ export interface FillerEntry {
   readonly first: number;
   /** Entries of the run: at most FILLER_RUN. */
   readonly run: number;
-  /** 0 but in those of the first programs, as is the hash: takers whose runs begin at one place store the same bytes. */
+  /**
+   * 0 but in those of the first programs, as is the hash: takers whose runs begin at one place store the same bytes.
+   */
   readonly epoch: number;
   /** 16 hex digits. */
   readonly nodeIdHash: string;

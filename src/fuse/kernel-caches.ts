@@ -6,7 +6,9 @@ import { errnoName } from "./stats.ts";
 import type { Transport } from "./transport.ts";
 import { NotifyDeleteOut, NotifyInvalEntryOut, NotifyInvalInodeOut, OutHeader } from "./wire.ts";
 
-/** The directory is not empty or in use as a mount point (its name was forgotten before that was seen), or it is over. */
+/**
+ * The directory is not empty or in use as a mount point (its name was forgotten before that was seen), or it is over.
+ */
 const HARMLESS = new Set<number>([ERRNO.ENOTEMPTY, ERRNO.EBUSY, ERRNO.ENODEV, ERRNO.ENOTCONN, ERRNO.ECONNABORTED]);
 
 /** Notifications of one message to the notifier's thread: some 300 KiB at most. */

@@ -102,7 +102,9 @@ export interface Operations {
   lookup(parent: number, name: string, by: RequestContext): Answer<Entry | Missing>;
   getAttributes(nodeid: number, handle: number | undefined, by: RequestContext): Answer<Attributes>;
   setAttributes(nodeid: number, change: AttributeChange, by: RequestContext): Answer<Attributes>;
-  /** The kernel is sent an entry of this node: from now on it refers to it by its nodeid, whether it has a name or not. */
+  /**
+   * The kernel is sent an entry of this node: from now on it refers to it by its nodeid, whether it has a name or not.
+   */
   looked(nodeid: number): void;
   /** The kernel forgets `count` of the entries that it was sent. */
   forget(nodeid: number, count: number): void;

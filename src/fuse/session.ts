@@ -125,7 +125,8 @@ export class Session implements ServedConnection {
 
   /**
    * Stops serving. Requests that still wait are answered with ENOTCONN, as the kernel answers later ones when the last
-   * holder of the descriptor has closed it. The operations' own handles are left as they are: they are closed with them.
+   * holder of the descriptor has closed it. The operations' own handles are left as they are: they are closed with
+   * them.
    */
   detach(): void {
     for (const { request } of this.#pending.values()) this.#refuse(request, ERRNO.ENOTCONN);

@@ -4,8 +4,8 @@ import { showContents } from "./device-contents.ts";
 import { firstVolumeBehind } from "./volume-scan.ts";
 
 /**
- * Before anything is made over a whole device. A device whose start alone is blank is not: somebody wiped its label, and
- * the volumes behind it are there still. DEVICE_NOT_BLANK, which names what it holds.
+ * Before anything is made over a whole device. A device whose start alone is blank is not: somebody wiped its label,
+ * and the volumes behind it are there still. DEVICE_NOT_BLANK, which names what it holds.
  */
 export async function assertBlank(device: Device): Promise<void> {
   const contents = await device.inspect();

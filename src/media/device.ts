@@ -70,8 +70,9 @@ export class Device implements AsyncDisposable {
   }
 
   /**
-   * Opens a path (`openDevice` opens whatever a user names); a missing simulated device is created when the spec has a size and `create` is not false.
-   * DEVICE_NOT_FOUND, DEVICE_MODE, DEVICE_TOO_SMALL, INVALID_ARGUMENT (an existing file of another size), SYSTEM.
+   * Opens a path (`openDevice` opens whatever a user names); a missing simulated device is created when the spec has a
+   * size and `create` is not false. DEVICE_NOT_FOUND, DEVICE_MODE, DEVICE_TOO_SMALL, INVALID_ARGUMENT (an existing file
+   * of another size), SYSTEM.
    */
   static async open(
     { path, sizeBytes, cachesOf }: PathSpec,
@@ -142,8 +143,8 @@ export class Device implements AsyncDisposable {
   }
 
   /**
-   * Makes a range zero (multiples of `zeroAlignBytes`), durably: holes in a simulated device, non-temporal stores on a real one.
-   * Runs on threads of its own, chunk by chunk. Stops with what `check` throws, or CANCELLED.
+   * Makes a range zero (multiples of `zeroAlignBytes`), durably: holes in a simulated device, non-temporal stores on a
+   * real one. Runs on threads of its own, chunk by chunk. Stops with what `check` throws, or CANCELLED.
    */
   async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     this.#checkRange({ offset, length }, this.zeroAlignBytes);

@@ -235,8 +235,8 @@ export class LogWriter implements AsyncDisposable {
   }
 
   /**
-   * Carries out a plan that begins and ends with a look. Undefined when all of it counts; otherwise the place of the look
-   * that failed, or of what the memory refused once counters were stored. MEMORY_ERROR before that.
+   * Carries out a plan that begins and ends with a look. Undefined when all of it counts; otherwise the place of the
+   * look that failed, or of what the memory refused once counters were stored. MEMORY_ERROR before that.
    */
   #carryOut(plan: Plan, what: string): number | undefined {
     for (let tries = 0; tries < TRIES && this.#open; tries++) {

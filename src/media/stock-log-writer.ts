@@ -14,9 +14,9 @@ import { appendPlan, type LogPlaces } from "./ownership/protocol.ts";
 import type { VolumeMedia } from "./volume-media.ts";
 
 /**
- * The log of a stock file system in the hands of its owner, the host whose UUID its superblock has. There are no claims:
- * by the rule of the stock tools no other host appends, and on this host they must not while this does (they lock a
- * file of their own mount, which is not there). What can be seen of a breach is seen before each append: another
+ * The log of a stock file system in the hands of its owner, the host whose UUID its superblock has. There are no
+ * claims: by the rule of the stock tools no other host appends, and on this host they must not while this does (they
+ * lock a file of their own mount, which is not there). What can be seen of a breach is seen before each append: another
  * superblock, or entries that are not ours.
  */
 export class StockLogWriter {

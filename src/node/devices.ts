@@ -195,8 +195,8 @@ export class Devices implements AsyncDisposable {
   }
 
   /**
-   * Runs `work`; what goes wrong is that device's problem, said once. Not a store that does not answer, and at the start
-   * not what keeps the plugin from starting.
+   * Runs `work`; what goes wrong is that device's problem, said once. Not a store that does not answer, and at the
+   * start not what keeps the plugin from starting.
    */
   async #noting(name: string, work: () => Promise<void>): Promise<void> {
     const { strict = false, onProblem, logger } = this.#options;

@@ -30,8 +30,8 @@ const RETRY_MS = 500;
  *
  * A record that is not there says that only to a node whose heartbeat had lapsed, and whose volume the memory does not
  * have any more: a record goes when its volume is erased, and none is erased while a node has it staged. Otherwise
- * records were lost, and pods need not lose their volumes for that. Nor does a store say anything that was restored from
- * a backup and has forgotten who has what (restored-store.ts).
+ * records were lost, and pods need not lose their volumes for that. Nor does a store say anything that was restored
+ * from a backup and has forgotten who has what (restored-store.ts).
  */
 export class ForcedDetach implements VolumeWatcher, AsyncDisposable {
   readonly #options: ForcedDetachOptions;

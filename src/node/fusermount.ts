@@ -33,7 +33,9 @@ export function findFusermount(path = process.env["PATH"] ?? ""): string | undef
   return undefined;
 }
 
-/** Mounts at `directory` for this user alone; the caller owns the descriptor. NOT_SUPPORTED with the program's reason. */
+/**
+ * Mounts at `directory` for this user alone; the caller owns the descriptor. NOT_SUPPORTED with the program's reason.
+ */
 export async function fusermount(
   program: string,
   directory: string,

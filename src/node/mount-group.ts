@@ -2,8 +2,8 @@ import { FamfsError } from "../base/index.ts";
 import type { StageRecord } from "./stage-records.ts";
 
 /**
- * The group is the volume's on this node until it is unstaged; who asks for none takes it as it is. NOT_SUPPORTED: a pod
- * that runs with another group than it asked for would only find out by EACCES.
+ * The group is the volume's on this node until it is unstaged; who asks for none takes it as it is. NOT_SUPPORTED: a
+ * pod that runs with another group than it asked for would only find out by EACCES.
  */
 export function assertSameGroup({ volumeId, mountGroup }: StageRecord, asked: number | undefined): void {
   if (asked === undefined || asked === mountGroup) return;

@@ -25,9 +25,9 @@ const LOOK_MS = 2_000;
 let looking: Promise<MountNamespace[] | undefined> | undefined;
 
 /**
- * The mount namespaces of other processes, containers among them, that show a mount of ours. Undefined when none but our
- * own can be seen: then this process sees its own pod only, and nothing can be said about others (the chart's node plugin
- * has `hostPID`). Callers at one time share one look: after a server died there is one for each volume.
+ * The mount namespaces of other processes, containers among them, that show a mount of ours. Undefined when none but
+ * our own can be seen: then this process sees its own pod only, and nothing can be said about others (the chart's node
+ * plugin has `hostPID`). Callers at one time share one look: after a server died there is one for each volume.
  */
 export function otherMountNamespaces(): Promise<MountNamespace[] | undefined> {
   looking ??= lookAtNamespaces().finally(() => {

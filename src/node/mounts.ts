@@ -181,9 +181,10 @@ const MOST_STACKED = 16;
 
 /**
  * Binds as `bindVolume` does, over the dead mounts that are at `target`: a container that got one of them with
- * `mountPropagation: HostToContainer` gets what is mounted over it, and goes on. What no container follows is taken away
- * first; all is, when nobody knows and many are there. Mounts of one peer group, as earlier versions made them for all
- * targets of a volume, are taken away too: what is bound over one of them would appear over the others, with its options.
+ * `mountPropagation: HostToContainer` gets what is mounted over it, and goes on. What no container follows is taken
+ * away first; all is, when nobody knows and many are there. Mounts of one peer group, as earlier versions made them for
+ * all targets of a volume, are taken away too: what is bound over one of them would appear over the others, with its
+ * options.
  */
 export async function bindVolumeOver(
   source: string,

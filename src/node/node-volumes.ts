@@ -188,9 +188,9 @@ export class NodeVolumes {
   }
 
   /**
-   * Serves anew what the records say is staged, and binds it over the dead mounts where it was published; in words, what
-   * of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE, STORE_RESTORED, VOLUME_NOT_FOUND: it is
-   * served as it was before, if that is known, and whether it still may be is to be asked by the same call again.
+   * Serves anew what the records say is staged, and binds it over the dead mounts where it was published; in words,
+   * what of the latter failed. Undefined: it is staged no more. STORE_UNAVAILABLE, STORE_RESTORED, VOLUME_NOT_FOUND: it
+   * is served as it was before, if that is known, and whether it still may be is to be asked by the same call again.
    * VOLUME_BUSY while another call on the volume is in progress; VOLUME_NOT_READY.
    */
   async restage(volumeId: string): Promise<readonly string[] | undefined> {

@@ -39,8 +39,8 @@ export interface RebuildPlan {
   /** Volumes of frozen devices whose records are older than the memory: they are brought up to it. */
   readonly refreshed: readonly { readonly name: string; readonly record: FamfsVolume }[];
   /**
-   * Volumes that have a found one's space by their records, and are not there: those that are not formatted yet wait for
-   * another place, those that were deleted are gone.
+   * Volumes that have a found one's space by their records, and are not there: those that are not formatted yet wait
+   * for another place, those that were deleted are gone.
    */
   readonly displaced: readonly StoredRecord<"volumes">[];
   /** Devices that stay frozen, because something on them was not taken. */
@@ -60,7 +60,9 @@ export function rebuiltAt({ conditions }: FamfsVolume): string | undefined {
 /** Names of objects in a cluster; what the memory says may be anything. */
 const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
-/** What `rebuild` would do. Reads only. INVALID_ARGUMENT when no fabric can be told; errors of the store and of media. */
+/**
+ * What `rebuild` would do. Reads only. INVALID_ARGUMENT when no fabric can be told; errors of the store and of media.
+ */
 export async function planRebuild({ store, devices, fabric, force }: RebuildOptions): Promise<RebuildPlan> {
   const plan: Plan = { devices: [], volumes: [], refreshed: [], displaced: [], frozen: [], refused: [] };
   const { records, unreadable } = await store.listAll("volumes");

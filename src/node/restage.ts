@@ -46,8 +46,8 @@ function early({ notBefore }: Recovery): number {
 
 /**
  * Serves again what the stage records say is staged and nobody serves: at the start of the plugin, when the FUSE server
- * died, and when a pod is to get such a volume. The CO would not call NodeStageVolume while a pod on this node has it. A
- * volume that fails is tried again, less and less often, until it is served or unstaged, and harms no other.
+ * died, and when a pod is to get such a volume. The CO would not call NodeStageVolume while a pod on this node has it.
+ * A volume that fails is tried again, less and less often, until it is served or unstaged, and harms no other.
  */
 export class Restager implements AsyncDisposable {
   readonly #options: RestagerOptions;
@@ -197,7 +197,10 @@ export class Restager implements AsyncDisposable {
     return undefined;
   }
 
-  /** Another call is about it; it was taken from this node, which is told as that; or the store is away, or knows nothing. */
+  /**
+   * Another call is about it; it was taken from this node, which is told as that; or the store is away, or knows
+   * nothing.
+   */
   #isQuiet(volumeId: string, error: unknown): boolean {
     if (hasCode(error, "VOLUME_NOT_FOUND")) return this.#options.serves(volumeId);
     return hasCode(error, "VOLUME_BUSY", "VOLUME_NOT_READY", "STORE_UNAVAILABLE", "STORE_RESTORED");

@@ -7,9 +7,9 @@ import type { StageRecord } from "./stage-records.ts";
 type Staged = Pick<StageRecord, "volumeId" | "stagingPath"> & Partial<Pick<StageRecord, "device" | "targets">>;
 
 /**
- * The staging mount and its binds, dead ones of former servers included. The mount table is that of the whole host, where
- * another cluster's node may have the same name and a volume of the same id: what tells them apart is where it is staged
- * and published, and for binds that others made the device.
+ * The staging mount and its binds, dead ones of former servers included. The mount table is that of the whole host,
+ * where another cluster's node may have the same name and a volume of the same id: what tells them apart is where it is
+ * staged and published, and for binds that others made the device.
  */
 export function mountsOf(nodeId: string, staged: Staged, table: readonly MountEntry[]): MountEntry[] {
   const source = mountSource(nodeId, staged.volumeId);

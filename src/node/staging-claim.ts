@@ -69,7 +69,9 @@ export async function clearStaging(store: Store, volumeId: string, nodeId: strin
   });
 }
 
-/** At start: forgets what is mounted nowhere, because the host rebooted, or because of a crash between record and mount. */
+/**
+ * At start: forgets what is mounted nowhere, because the host rebooted, or because of a crash between record and mount.
+ */
 export async function forgetUnmounted(node: NodeIdentity, records: StageRecords): Promise<void> {
   const table = await readMountTable();
   for (const record of records.all()) {

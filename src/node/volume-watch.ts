@@ -10,8 +10,8 @@ export interface VolumeWatcher {
 }
 
 /**
- * Everything is read, and shown again, so often: the watch may be blind, and work that a change began may have failed. It
- * is less often where there are many records, so that all nodes together do not keep the store busy with that.
+ * Everything is read, and shown again, so often: the watch may be blind, and work that a change began may have failed.
+ * It is less often where there are many records, so that all nodes together do not keep the store busy with that.
  */
 const RESYNC_MS = 30_000;
 const RESYNC_PER_RECORD_MS = 10;

@@ -5,8 +5,8 @@ import { type Store, updateRecord } from "./store.ts";
  * A store that was restored from a backup has forgotten what came after it: volumes, deletions, who has what mounted. A
  * driver that believes it erases memory that is another volume's by now, and takes mounts away from pods. It is noticed
  * by the revision of a device's record, which the leading controller raises every few seconds: the memory remembers the
- * highest one that a node has seen, and a controller the one that it wrote last. Until a person has made the lost records
- * again (`device rebuild`) the device is frozen: nothing on it is erased or given up (docs/decisions/0016).
+ * highest one that a node has seen, and a controller the one that it wrote last. Until a person has made the lost
+ * records again (`device rebuild`) the device is frozen: nothing on it is erased or given up (docs/decisions/0016).
  */
 
 /** How often the leading controller raises the revision: what is younger than a backup by less is not noticed. */

@@ -5,8 +5,8 @@ import type { Store } from "./store.ts";
 /** Facts about the machine of a node beside its heartbeat. */
 export interface NodeObjects {
   /**
-   * Why a node that is silent counts as gone for good; undefined when nobody said so. `hasRecord`: whether its heartbeat
-   * record is there still. STORE_UNAVAILABLE.
+   * Why a node that is silent counts as gone for good; undefined when nobody said so. `hasRecord`: whether its
+   * heartbeat record is there still. STORE_UNAVAILABLE.
    */
   whyGone(nodeId: string, node: { readonly hasRecord: boolean }): Promise<string | undefined>;
 }

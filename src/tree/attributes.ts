@@ -63,8 +63,8 @@ export class AttributesOfNodes {
   }
 
   /**
-   * Whether `update` needs an entry: what is in the log changes. Scripts that start pods chown and chmod all of a volume
-   * that is right already; the access and the change time live in memory only.
+   * Whether `update` needs an entry: what is in the log changes. Scripts that start pods chown and chmod all of a
+   * volume that is right already; the access and the change time live in memory only.
    */
   needsLog(node: TreeNode, { mode, uid, gid, mtime }: AttributeUpdate): boolean {
     // What has no name any more may be in the log until what replaces it is: there is no place to log it at.

@@ -62,7 +62,9 @@ export class LogWatch implements Disposable {
     this.#looked();
   }
 
-  /** When to look though nothing was said: soon for entries on their way, or while this node has an ownership to lose. */
+  /**
+   * When to look though nothing was said: soon for entries on their way, or while this node has an ownership to lose.
+   */
   #lookAgainMs(intervalMs: number): number {
     if (this.#feed.isBehind) return intervalMs;
     return Math.max(intervalMs, this.#ctx.ownership.writer === undefined ? LOOK_MS : LOOK_AS_WRITER_MS);

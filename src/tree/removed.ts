@@ -7,8 +7,9 @@ import { isHeld, type TreeNode } from "./nodes.ts";
 const FORGETS_MS = 5;
 
 /**
- * `node` lost its name, its last handle, or the kernel's last reference. What it holds goes when nothing leads to it any
- * more: until then it can be looked at and opened as on any other file system (`/proc/self/fd`, a working directory).
+ * `node` lost its name, its last handle, or the kernel's last reference. What it holds goes when nothing leads to it
+ * any more: until then it can be looked at and opened as on any other file system (`/proc/self/fd`, a working
+ * directory).
  */
 export function letGo({ nodes, sizes, space }: TreeContext, node: TreeNode): void {
   if (node.parent !== undefined || node === nodes.root || isHeld(node)) return;

@@ -134,7 +134,8 @@ export class Transactions {
     }
     const refused = steps.flatMap((step, at) => this.#apply(first + at, step));
     if (refused.length === 0) return;
-    // What this node believes and what the log says differ: everything is read again, and what was not in the log is lost.
+    // What this node believes and what the log says differ: everything is read again, and what was not in the log is
+    // lost.
     const error = new FamfsError(
       "LOG_CORRUPT",
       `an entry of this node has no effect: ${refused.map(({ message }) => message).join("; ")}`,

@@ -18,7 +18,10 @@ const codeIs = (code: string) => (error: unknown) => error instanceof RpcError &
 const { ENOTCONN, ECONNABORTED, ESTALE, EIO } = constants.errno;
 const REFUSALS = [ENOTCONN, ECONNABORTED, ESTALE, EIO];
 
-/** In place into a sealed file and into a new one, until it is refused; prints why. Pauses, so that it is rarely in the middle of a store. */
+/**
+ * In place into a sealed file and into a new one, until it is refused; prints why. Pauses, so that it is rarely in the
+ * middle of a store.
+ */
 const WRITER = `
   const { openSync, writeSync } = require("node:fs");
   const [, directory] = process.argv;

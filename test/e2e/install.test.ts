@@ -1,4 +1,6 @@
-/** What administrators do with the chart: test it, be kept from uninstalling what is in use, uninstall, install again. */
+/**
+ * What administrators do with the chart: test it, be kept from uninstalling what is in use, uninstall, install again.
+ */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

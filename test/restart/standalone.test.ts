@@ -1,4 +1,6 @@
-/** A node plugin that is stopped or killed at any step and started again: every call repeats, nothing written is lost. */
+/**
+ * A node plugin that is stopped or killed at any step and started again: every call repeats, nothing written is lost.
+ */
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -32,7 +32,9 @@ export type Effect = { readonly register: string } & (
 export interface Seen {
   readonly register: string;
   readonly value: string | typeof ABSENT;
-  /** Seen with the right to write: nothing acknowledged before may be missing. Otherwise another node's may come late. */
+  /**
+   * Seen with the right to write: nothing acknowledged before may be missing. Otherwise another node's may come late.
+   */
   readonly current: boolean;
   /** Of a file: what filled each of its blocks, or how it is damaged. */
   readonly blocks?: readonly string[];

@@ -1,7 +1,7 @@
 /**
- * `npm run test:sharing -- --seconds N --seed S [--nodes 2|3] [--faults none|all] [--caches private] [--output json]`: nodes that write one
- * volume by turns while they are stopped and killed, and whether what they acknowledged holds. Two nodes, then three.
- * Exits with 1 when something does not hold.
+ * `npm run test:sharing -- --seconds N --seed S [--nodes 2|3] [--faults none|all] [--caches private] [--output json]`:
+ * nodes that write one volume by turns while they are stopped and killed, and whether what they acknowledged holds. Two
+ * nodes, then three. Exits with 1 when something does not hold.
  */
 import { spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";

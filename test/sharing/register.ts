@@ -2,9 +2,14 @@
 import type { FaultTimes } from "./faults.ts";
 import { ABSENT, type Operation, PRESENT } from "./history.ts";
 
-/** Another node sees what was sealed some milliseconds later; here with the second until it is sealed, and a busy machine. */
+/**
+ * Another node sees what was sealed some milliseconds later; here with the second until it is sealed, and a busy
+ * machine.
+ */
 const VISIBLE_MS = 10_000;
-/** What was neither fsynced nor seen elsewhere may be lost with its node for as long: it seals a second after its close. */
+/**
+ * What was neither fsynced nor seen elsewhere may be lost with its node for as long: it seals a second after its close.
+ */
 const SEALED_MS = 15_000;
 
 export interface Write {

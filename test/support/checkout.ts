@@ -1,4 +1,6 @@
-/** A copy of the checkout in which the code can be changed: the files that git knows, with the packages of the original. */
+/**
+ * A copy of the checkout in which the code can be changed: the files that git knows, with the packages of the original.
+ */
 import { spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,

@@ -10,8 +10,8 @@ import { Device, formatVolume, type VolumeFormat, VolumeMedia } from "../../src/
 let privateCaches = false;
 
 /**
- * From now on the views of a volume are those of hosts whose caches do not agree (`caches=` in src/media/device-spec.ts),
- * and know it. For files that run the tests of others once more (`incoherent.test.ts`).
+ * From now on the views of a volume are those of hosts whose caches do not agree (`caches=` in
+ * src/media/device-spec.ts), and know it. For files that run the tests of others once more (`incoherent.test.ts`).
  */
 export function useIncoherentMemory(): void {
   privateCaches = true;

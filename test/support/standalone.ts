@@ -17,7 +17,9 @@ export interface Standalone extends AsyncDisposable {
   readonly kill: () => Promise<void>;
 }
 
-/** Starts it with its state below `directory`; resolves when it serves. A second start with the same finds all again. */
+/**
+ * Starts it with its state below `directory`; resolves when it serves. A second start with the same finds all again.
+ */
 export async function startStandalone(directory: string, device: string): Promise<Standalone> {
   const socket = join(directory, "csi.sock");
   const stateDir = join(directory, "state");

@@ -157,7 +157,9 @@ function extended(): Uint8Array {
   return image;
 }
 
-/** A take-over: a late transaction of the old owner, half of it torn, lies on the fillers, and its counter came last. */
+/**
+ * A take-over: a late transaction of the old owner, half of it torn, lies on the fillers, and its counter came last.
+ */
 function takeover(): Uint8Array {
   const filler: LogEntry = {
     type: "filler",

@@ -8,7 +8,9 @@ export function stateOf(pid: number | undefined): string {
   return text.slice(text.lastIndexOf(")") + 2, text.lastIndexOf(")") + 3);
 }
 
-/** Until a process is in one of `states`, and not only for a moment: one that is being loaded from a disk is in D, too. */
+/**
+ * Until a process is in one of `states`, and not only for a moment: one that is being loaded from a disk is in D, too.
+ */
 export async function untilStateStays(pid: number | undefined, states: string): Promise<void> {
   const steady = 40;
   for (let tries = 0, same = 0; same < steady; tries++) {

@@ -1,4 +1,7 @@
-/** The ownership protocol on a log that is small enough to be searched: entries of a line and a half, transactions of two. */
+/**
+ * The ownership protocol on a log that is small enough to be searched: entries of a line and a half, transactions of
+ * two.
+ */
 import { crc32 } from "node:zlib";
 import {
   CLAIM_SIZE,
@@ -145,7 +148,9 @@ function readerOf(run: number, memory: () => Uint8Array): LogReader {
   return new LogReader(place, () => (now += 10_000));
 }
 
-/** What `reader` has, after as many looks as show all there is. Polls of an idle log look past the counter now and then. */
+/**
+ * What `reader` has, after as many looks as show all there is. Polls of an idle log look past the counter now and then.
+ */
 function pollAll(reader: LogReader, had: string[]): string[] {
   let all = had;
   for (let poll = 0, again = 0; poll < 70; poll++) {

@@ -286,8 +286,8 @@ export function search(options: SearchOptions): Found {
 }
 
 /**
- * Dirty lines leave the caches when they like: here the first and the last one, which are shared with neighbours, each by
- * itself, and what lies between together, to have fewer states.
+ * Dirty lines leave the caches when they like: here the first and the last one, which are shared with neighbours, each
+ * by itself, and what lies between together, to have fewer states.
  */
 function arrivals(dirty: readonly Dirty[]): readonly (readonly Dirty[])[] {
   return [dirty.slice(0, 1), dirty.slice(1, -1), dirty.length < 2 ? [] : dirty.slice(-1)].filter(

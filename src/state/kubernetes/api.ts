@@ -179,7 +179,9 @@ export function isSilent(error: unknown): boolean {
   return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["silent"] === true;
 }
 
-/** Nobody serves objects of that kind: its custom resource definition is not there. (Of a missing object: undefined.) */
+/**
+ * Nobody serves objects of that kind: its custom resource definition is not there. (Of a missing object: undefined.)
+ */
 export function isUnknownResource(error: unknown): boolean {
   return hasCode(error, "STORE_UNAVAILABLE") && error.details?.["status"] === 404;
 }

@@ -20,8 +20,8 @@ export interface ListOptions<T> {
   readonly path: string;
   readonly parse: (object: unknown) => T;
   /**
-   * Some state that the server has at hand, perhaps not the newest: many times cheaper for it. (Seen with 10,000 volumes
-   * over an etcd 3.4: 2 s, and 10 s for the newest, which the server then reads object by object.)
+   * Some state that the server has at hand, perhaps not the newest: many times cheaper for it. (Seen with 10,000
+   * volumes over an etcd 3.4: 2 s, and 10 s for the newest, which the server then reads object by object.)
    */
   readonly fromCache?: boolean;
   readonly signal?: AbortSignal;

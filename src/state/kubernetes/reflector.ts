@@ -78,8 +78,8 @@ export class Reflector<K extends Kind> implements AsyncDisposable {
   }
 
   /**
-   * Lists anew, in a list that begins after this call; the watch goes on from there. Returns when what differs was shown:
-   * a watch may be blind without anybody noticing.
+   * Lists anew, in a list that begins after this call; the watch goes on from there. Returns when what differs was
+   * shown: a watch may be blind without anybody noticing.
    */
   async resync(): Promise<void> {
     if (this.#begun === this.#asked) {

@@ -29,7 +29,9 @@ export function coherentMemory(): SharedMemory {
   return { memory: bytes, of: () => bytes };
 }
 
-/** Each node has caches of its own: `caches=` of a simulated device (src/media/device-spec.ts), through the real calls. */
+/**
+ * Each node has caches of its own: `caches=` of a simulated device (src/media/device-spec.ts), through the real calls.
+ */
 export function incoherentMemory(length: number): SharedMemory {
   const folder = mkdtempSync(join(tmpdir(), "famfs-hosts-"));
   const file = openSync(join(folder, "memory"), "w+");

@@ -10,7 +10,10 @@ export function patterned(seed: number, length: number): Buffer {
   return createCipheriv("aes-128-ctr", Buffer.alloc(16, seed), Buffer.alloc(16)).update(Buffer.alloc(length));
 }
 
-/** Fills `directory`: one, two (1 MiB), three (3 MiB and a bit), small, text, tree/ with all kinds, plain/ with files only. */
+/**
+ * Fills `directory`: one, two (1 MiB), three (3 MiB and a bit), small, text, tree/ with all kinds, plain/ with files
+ * only.
+ */
 export function makeInputs(directory: string): void {
   const at = (...path: string[]) => join(directory, ...path);
   for (const folder of ["tree/sub/deeper", "tree/empty", "plain/sub"]) mkdirSync(at(folder), { recursive: true });

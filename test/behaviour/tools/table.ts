@@ -1,4 +1,6 @@
-/** The tool matrix as the Markdown of docs/tools.md. `node test/behaviour/tools/table.ts --write` brings it up to date. */
+/**
+ * The tool matrix as the Markdown of docs/tools.md. `node test/behaviour/tools/table.ts --write` brings it up to date.
+ */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { GROUPS } from "./cases/index.ts";

@@ -131,7 +131,9 @@ export class ControlPlane implements AsyncDisposable {
     await run([...etcdctl, "snapshot", "save", file], { environment: { ETCDCTL_API: "3" } });
   }
 
-  /** As the manual of etcd has it: everything is stopped, the backup takes the place of the data, everything is started. */
+  /**
+   * As the manual of etcd has it: everything is stopped, the backup takes the place of the data, everything is started.
+   */
   async restore(file: string): Promise<void> {
     await this.stopApiServer();
     await this.#etcd?.stop();

@@ -28,7 +28,9 @@ export async function buildah(args: readonly string[], timeoutMs?: number): Prom
   ).stdout.trim();
 }
 
-/** Writes the image into a file that containerd takes, as `docker save` does: to compress it takes longer than to copy. */
+/**
+ * Writes the image into a file that containerd takes, as `docker save` does: to compress it takes longer than to copy.
+ */
 export async function exportImage(name: string, archive: string): Promise<void> {
   await buildah(["push", name, `docker-archive:${archive}:${name}`], 300_000);
 }

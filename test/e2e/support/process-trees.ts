@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Kills every process that `isRoot` says yes to, and the descendants of each, until there is none. Never this process or
- * the one that started it, which may well look like one of them.
+ * Kills every process that `isRoot` says yes to, and the descendants of each, until there is none. Never this process
+ * or the one that started it, which may well look like one of them.
  */
 export async function endTrees(isRoot: (pid: number) => boolean): Promise<void> {
   for (let round = 0; round < 100; round++) {

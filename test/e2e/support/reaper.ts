@@ -1,8 +1,8 @@
 /**
  * Clears away what a cluster, or an API server alone, leaves: run with its directory as a process of its own that waits
- * for the end of its standard input, which comes when the test closes it or dies of whatever. Everything of a cluster is
- * found by its directory: processes by the marker in their environment and their descendants, mounts by path, and what
- * containerd, runc and libcni keep elsewhere by the ids of the containers.
+ * for the end of its standard input, which comes when the test closes it or dies of whatever. Everything of a cluster
+ * is found by its directory: processes by the marker in their environment and their descendants, mounts by path, and
+ * what containerd, runc and libcni keep elsewhere by the ids of the containers.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

@@ -3,7 +3,10 @@ import { type Api, ApiError, type Manifest, pathOf } from "./api.ts";
 import { VOLUMES } from "./objects.ts";
 import { until } from "./until.ts";
 
-/** What hangs is ended by it: a sidecar or kubelet that was refused twice tries again after half a minute or a whole one. */
+/**
+ * What hangs is ended by it: a sidecar or kubelet that was refused twice tries again after half a minute or a whole
+ * one.
+ */
 const PATIENCE_MS = 120_000;
 
 /** What tests look at in a pod. */
