@@ -2,7 +2,7 @@
 //
 // Mapped memory never reaches JavaScript: a mapping is a *window*, an entry of a process-wide table (all worker
 // threads load this same library and so share it), and JavaScript names it by number. Every access resolves the
-// number, checks the range against the window and runs guarded, so that SIGBUS becomes EIO.
+// number, checks the range against the window and runs as a faultable call, so that SIGBUS becomes EIO.
 #ifndef FAMFS_ADDON_H
 #define FAMFS_ADDON_H
 
@@ -39,21 +39,21 @@ int window_look(uint32_t id, uint64_t offset, bool drop, uint64_t *value);
 // has done. Returns 0 or an errno.
 int window_populate(uint32_t id, uint64_t offset, uint64_t length);
 
-// ---- SIGBUS guard (guard.c) ----
+// ---- SIGBUS handler (fault.c) ----
 
-void guard_install(void);  // idempotent
+void fault_install(void);  // idempotent
 
 // Calls access(context); returns 0, or EIO when that raised SIGBUS and was left where it stood: it must hold no
 // lock and own nothing.
-int guarded_run(void (*access)(void *), void *context);
+int faultable_run(void (*access)(void *), void *context);
 
 // Whether the kernel reported memory at [base, base + length) as bad before it was accessed, and where.
 bool reported_bad(const void *base, uint64_t length, uint64_t *offset);
 
 // memcpy that returns 0, or EIO when either side raised SIGBUS.
-int guarded_copy(void *to, const void *from, size_t length);
+int faultable_copy(void *to, const void *from, size_t length);
 
-// ---- cache maintenance of mapped memory, to be called under the guard (cache.c) ----
+// ---- cache maintenance of mapped memory, to be called in a faultable call (cache.c) ----
 
 void cache_choose_instructions(void);  // idempotent; before any other
 // A write-back is complete after cache_fence, which is a full fence: no later load passes it.

@@ -69,7 +69,7 @@ static void run_zero_range(job *self) {
     struct zero zero = {.length = left < ZERO_STEP ? left : ZERO_STEP};
     zero.at = window_acquire(self->window, self->offset + done, zero.length, true, &self->error);
     if (zero.at == NULL) return;
-    self->error = guarded_run(do_zero, &zero);
+    self->error = faultable_run(do_zero, &zero);
     window_release(self->window);
   }
 }

@@ -249,7 +249,7 @@ static uint32_t gather(struct worker *worker, uint32_t window, uint32_t count, s
     if (from == NULL) return i;
     *error = window_refresh(window, from, length);
     if (*error == 0 && (worker->bounce_always || window_populate(window, offset, length) != 0)) {
-      *error = bounced + length > worker->capacity ? ERANGE : guarded_copy(worker->bounce + bounced, from, length);
+      *error = bounced + length > worker->capacity ? ERANGE : faultable_copy(worker->bounce + bounced, from, length);
       from = (char *)worker->bounce + bounced;
       bounced += length;
     }
@@ -274,7 +274,7 @@ static int copy_small(struct worker *worker, uint32_t window, uint32_t count) {
     char *from = window_acquire(window, offset, length, false, &error);
     if (from == NULL) return error;
     error = window_refresh(window, from, length);
-    if (error == 0) error = guarded_copy(to, from, length);
+    if (error == 0) error = faultable_copy(to, from, length);
     window_release(window);
     to += length;
   }

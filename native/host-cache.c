@@ -102,7 +102,7 @@ int host_cache_load(const void *from, uint64_t length) {
   for (uint64_t page = start / PAGE; page <= (end - 1) / PAGE && error == 0; page++) {
     if (cache->loaded[page]) continue;
     uint64_t at = page * PAGE, bytes = cache->length - at < PAGE ? cache->length - at : PAGE;
-    error = guarded_copy(cache->clean + at, cache->memory + at, bytes);
+    error = faultable_copy(cache->clean + at, cache->memory + at, bytes);
     memcpy(cache->cached + at, cache->clean + at, bytes);
     cache->loaded[page] = error == 0;
   }
@@ -110,7 +110,7 @@ int host_cache_load(const void *from, uint64_t length) {
   return error;
 }
 
-// Called under the SIGBUS guard of the caller, which must not leave while the lock is held.
+// Called in a faultable call of the caller, which must not leave while the lock is held.
 static void for_lines(const void *from, uint64_t length, int (*each)(struct host_cache *cache, uint64_t at)) {
   struct host_cache *cache = cache_of(from);
   if (cache == NULL || length == 0) return;
@@ -123,18 +123,18 @@ static void for_lines(const void *from, uint64_t length, int (*each)(struct host
     else if ((error = each(cache, at)) == 0) at += LINE;
   }
   pthread_mutex_unlock(&lock);
-  if (error != 0) (void)*(volatile char *)(cache->memory + at); // the guard of the caller shall see it
+  if (error != 0) (void)*(volatile char *)(cache->memory + at); // the SIGBUS handler of the caller shall see it
 }
 
 static int write_back(struct host_cache *cache, uint64_t at) {
   if (memcmp(cache->cached + at, cache->clean + at, LINE) == 0) return 0;
   memcpy(cache->clean + at, cache->cached + at, LINE);
-  return guarded_copy(cache->memory + at, cache->clean + at, LINE);
+  return faultable_copy(cache->memory + at, cache->clean + at, LINE);
 }
 
 static int reload(struct host_cache *cache, uint64_t at) {
   int error = write_back(cache, at);
-  if (error == 0) error = guarded_copy(cache->clean + at, cache->memory + at, LINE);
+  if (error == 0) error = faultable_copy(cache->clean + at, cache->memory + at, LINE);
   memcpy(cache->cached + at, cache->clean + at, LINE);
   return error;
 }

@@ -49,7 +49,7 @@ static int check(const struct guard *guard) {
   struct comparison comparison = {.guard = guard};
   comparison.memory = window_acquire(guard->window, guard->offset, guard->length, false, &error);
   if (comparison.memory == NULL) return error;
-  error = guarded_run(do_compare, &comparison);
+  error = faultable_run(do_compare, &comparison);
   window_release(guard->window);
   return error != 0 ? error : comparison.same ? 0 : ESTALE;
 }
@@ -220,7 +220,7 @@ static int run_step(uint32_t window, uint32_t guard, const double *operands, con
   int error;
   step.at = window_acquire(window, at, step.length, true, &error);
   if (step.at == NULL) return error;
-  error = guarded_run(do_step, &step);
+  error = faultable_run(do_step, &step);
   window_release(window);
   return error;
 }

@@ -1,4 +1,4 @@
-// Windows: mappings of device memory, named by number. Every access to one runs under the SIGBUS guard.
+// Windows: mappings of device memory, named by number. Every access to one is a faultable call (fault.c).
 #include "addon.h"
 
 #include <errno.h>
@@ -110,13 +110,13 @@ int window_store(uint32_t id, uint64_t offset, const void *from, uint64_t length
   if (length >= POPULATE_STORES && !window_of(id)->simulated) populate_for_stores(window_of(id), offset, length);
   switch (window_of(id)->through) {
     case THROUGH_NOTHING:
-      error = guarded_copy(transfer.memory, from, length);
+      error = faultable_copy(transfer.memory, from, length);
       break;
     case THROUGH_STORES:
-      error = guarded_run(do_store_through, &transfer);
+      error = faultable_run(do_store_through, &transfer);
       break;
     case THROUGH_ALL:
-      error = guarded_run(do_exchange_through, &transfer);
+      error = faultable_run(do_exchange_through, &transfer);
       break;
   }
   window_release(id);
@@ -130,7 +130,7 @@ static void do_drop(void *context) {
 
 int window_refresh(uint32_t id, char *at, uint64_t length) {
   if (window_of(id)->through != THROUGH_ALL) return 0;
-  return guarded_run(do_drop, &(struct transfer){.memory = at, .length = length});
+  return faultable_run(do_drop, &(struct transfer){.memory = at, .length = length});
 }
 
 void window_release(uint32_t id) { atomic_fetch_sub_explicit(&window_of(id)->state, 1, memory_order_release); }
@@ -234,7 +234,7 @@ static int populate_pages(char *from, uint64_t length) {
       return EIO;
     case EINVAL: {  // a kernel before 5.14
       struct touch touch = {start, bytes};
-      return guarded_run(do_touch, &touch);
+      return faultable_run(do_touch, &touch);
     }
     default:
       return errno;
@@ -269,7 +269,7 @@ static int populate(struct window *window, uint64_t offset, uint64_t length) {
   return 0;
 }
 
-// What cannot be had is met by the store itself, under the guard.
+// What cannot be had is met by the store itself, in a faultable call.
 static void populate_for_stores(struct window *window, uint64_t offset, uint64_t length) {
   uint64_t unit = offset / POPULATE_UNIT, last = (offset + length - 1) / POPULATE_UNIT;
   while (unit <= last && is_populated(window, unit)) unit++;
@@ -329,7 +329,7 @@ static napi_value window_unmap(napi_env env, napi_callback_info info) {
   return error != 0 ? throw_errno(env, error, "windowUnmap") : NULL;
 }
 
-// What one call does to its range of the window; run under the guard.
+// What one call does to its range of the window; run in a faultable call.
 struct access {
   char *at;
   size_t length;
@@ -374,9 +374,9 @@ int window_look(uint32_t id, uint64_t offset, bool drop, uint64_t *value) {
   struct window *window = acquire(id, offset, access.length, false, &error);
   if (window == NULL) return error;
   access.at = window->base + offset;
-  if (drop) error = guarded_run(do_invalidate, &access);
+  if (drop) error = faultable_run(do_invalidate, &access);
   if (error == 0 && window->simulated) error = host_cache_load(access.at, access.length);
-  if (error == 0) error = guarded_run(do_load, &access);
+  if (error == 0) error = faultable_run(do_load, &access);
   window_release(id);
   *value = access.value;
   return error;
@@ -387,7 +387,7 @@ static void do_store(void *context) {
   __atomic_store_n((uint64_t *)(void *)access->at, access->value, __ATOMIC_RELEASE);
 }
 
-// Resolves, runs under the guard, releases; throws on failure.
+// Resolves, runs as a faultable call, releases; throws on failure.
 static bool run(napi_env env, uint32_t id, uint64_t offset, bool write, struct access *access,
                 void (*step)(void *), const char *name) {
   int error;
@@ -397,7 +397,7 @@ static bool run(napi_env env, uint32_t id, uint64_t offset, bool write, struct a
     if (window->simulated && step != do_flush && step != do_invalidate)
       error = host_cache_load(access->at, access->length);
     if (error == 0 && step == do_copy_out) error = window_refresh(id, access->at, access->length);
-    if (error == 0) error = guarded_run(step, access);
+    if (error == 0) error = faultable_run(step, access);
     window_release(id);
   }
   if (error != 0) throw_errno(env, error, name);
@@ -530,7 +530,7 @@ static napi_value reported_bad_call(napi_env env, napi_callback_info info) {
 }
 
 void memory_register(napi_env env, napi_value exports) {
-  guard_install();
+  fault_install();
   cache_choose_instructions();
   export_function(env, exports, "windowMap", window_map);
   export_function(env, exports, "windowUnmap", window_unmap);

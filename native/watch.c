@@ -117,7 +117,7 @@ static int start(void) {
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, 128 * 1024);
   sigfillset(&all);        // signals are for Node's threads,
-  sigdelset(&all, SIGBUS); // except the one the guard must see
+  sigdelset(&all, SIGBUS); // except the one that the SIGBUS handler must see
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int error = pthread_create(&thread, &attributes, run, NULL);
   pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -12,7 +12,7 @@ const TIMEOUT_MS = 600_000;
 const SANITIZED = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 /** Not src/fuse/mount.test.ts: dd, which it runs, does not survive AddressSanitizer's allocator. */
 const TESTS = ["native/*.test.ts", "src/media/*.test.ts", "src/fuse/{kernel-traps,successor,session,served}*.test.ts"];
-/** V8 never frees all it has; our guard handles SIGBUS, and V8 SIGSEGV. */
+/** V8 never frees all it has; our handler takes SIGBUS, and V8 SIGSEGV. */
 const OPTIONS = ["detect_leaks=0", "handle_segv=0", "handle_sigbus=0", "allow_user_segv_handler=1"];
 const REPORT = /==\d+==ERROR: AddressSanitizer[\s\S]{0,4000}|[^\n]*runtime error:[^\n]*/;
 

@@ -56,8 +56,8 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
     name: "write-through",
     promise: "Hosts whose caches do not agree",
     file: MEMORY,
-    search: "      error = guarded_run(do_store_through, &transfer);",
-    replace: "      error = guarded_copy(transfer.memory, from, length);",
+    search: "      error = faultable_run(do_store_through, &transfer);",
+    replace: "      error = faultable_copy(transfer.memory, from, length);",
     tests: [HOSTS, COHERENCE, TREE],
   },
   {
@@ -89,8 +89,8 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
     promise: "Hosts whose caches do not agree",
     file: "native/fuse-worker.c",
     search: `    error = window_refresh(window, from, length);
-    if (error == 0) error = guarded_copy(to, from, length);`,
-    replace: "    error = guarded_copy(to, from, length);",
+    if (error == 0) error = faultable_copy(to, from, length);`,
+    replace: "    error = faultable_copy(to, from, length);",
     tests: ["src/fuse/mount.test.ts"],
   },
   {
@@ -212,7 +212,7 @@ export const COHERENCE_MUTATIONS: readonly Mutation[] = [
     name: "watched-lines",
     promise: "Hosts whose caches do not agree",
     file: MEMORY,
-    search: "  if (drop) error = guarded_run(do_invalidate, &access);",
+    search: "  if (drop) error = faultable_run(do_invalidate, &access);",
     replace: "  (void)drop;",
     tests: [MEDIA],
   },

@@ -485,15 +485,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "sigbus-is-eio",
     promise: "7",
-    file: "native/guard.c",
-    search: "if (guard_target != NULL) siglongjmp(*guard_target, 1);",
+    file: "native/fault.c",
+    search: "if (fault_target != NULL) siglongjmp(*fault_target, 1);",
     replace: "",
     tests: ["native/memory.test.ts"],
   },
   {
     name: "early-report-is-advice",
     promise: "7",
-    file: "native/guard.c",
+    file: "native/fault.c",
     search: "if (info->si_code == BUS_MCEERR_AO) {",
     replace: "if (false) {",
     tests: ["native/memory.test.ts"],

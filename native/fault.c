@@ -1,5 +1,5 @@
-// The SIGBUS guard: an access to a mapping that the kernel cannot serve (truncated file, poisoned memory) ends the
-// guarded call with EIO instead of the process.
+// The SIGBUS handler: an access to a mapping that the kernel cannot serve (truncated file, poisoned memory) ends the
+// faultable call with EIO instead of the process.
 #include "addon.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 // initial-exec: the handler must not allocate, which the default model may do at a thread's first access.
-static __thread sigjmp_buf *volatile guard_target __attribute__((tls_model("initial-exec")));
+static __thread sigjmp_buf *volatile fault_target __attribute__((tls_model("initial-exec")));
 static struct sigaction former_action;
 
 // Addresses of memory that the kernel reported as bad before anybody accessed it; of many the last ones.
@@ -21,12 +21,12 @@ static _Atomic uintptr_t reports[REPORTS];
 static void on_sigbus(int signal, siginfo_t *info, void *context) {
   if (info->si_code == BUS_MCEERR_AO) {
     // Advice to every process that has the page mapped, where vm.memory_failure_early_kill is set. A thread that
-    // reads the page gets a SIGBUS of its own, under the guard.
+    // reads the page gets a SIGBUS of its own, in a faultable call.
     uint32_t at = atomic_fetch_add_explicit(&report_count, 1, memory_order_relaxed);
     atomic_store_explicit(&reports[at % REPORTS], (uintptr_t)info->si_addr, memory_order_release);
     return;
   }
-  if (guard_target != NULL) siglongjmp(*guard_target, 1);
+  if (fault_target != NULL) siglongjmp(*fault_target, 1);
   // Not ours: what would have happened without us.
   if (former_action.sa_flags & SA_SIGINFO) {
     former_action.sa_sigaction(signal, info, context);
@@ -41,13 +41,13 @@ static void on_sigbus(int signal, siginfo_t *info, void *context) {
 }
 
 static void install(void) {
-  // SA_NODEFER: leaving by siglongjmp restores no signal mask, which saves two system calls per guarded access.
+  // SA_NODEFER: leaving by siglongjmp restores no signal mask, which saves two system calls per faultable access.
   struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
   sigemptyset(&action.sa_mask);
   sigaction(SIGBUS, &action, &former_action);
 }
 
-void guard_install(void) {
+void fault_install(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;  // every worker thread loads the addon again
   pthread_once(&once, install);
 }
@@ -63,18 +63,18 @@ bool reported_bad(const void *base, uint64_t length, uint64_t *offset) {
   return false;
 }
 
-int guarded_run(void (*access)(void *), void *context) {
+int faultable_run(void (*access)(void *), void *context) {
   sigjmp_buf here;
-  sigjmp_buf *volatile outer = guard_target;
+  sigjmp_buf *volatile outer = fault_target;
   if (sigsetjmp(here, 0) != 0) {
-    guard_target = outer;
+    fault_target = outer;
     return EIO;
   }
-  guard_target = &here;
+  fault_target = &here;
   atomic_signal_fence(memory_order_seq_cst);
   access(context);
   atomic_signal_fence(memory_order_seq_cst);
-  guard_target = outer;
+  fault_target = outer;
   return 0;
 }
 
@@ -89,7 +89,7 @@ static void do_copy(void *context) {
   memcpy(copy->to, copy->from, copy->length);
 }
 
-int guarded_copy(void *to, const void *from, size_t length) {
+int faultable_copy(void *to, const void *from, size_t length) {
   struct copy copy = {to, from, length};
-  return guarded_run(do_copy, &copy);
+  return faultable_run(do_copy, &copy);
 }
