@@ -85,6 +85,7 @@ const SUITES: readonly Suite[] = [
     name: "behaviour",
     what: "operations, limits and persistence through a real mount",
     files: ["test/behaviour/*.test.ts"],
+    concurrency: 2,
     mounts: true,
     timeoutMinutes: 5,
   },

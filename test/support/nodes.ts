@@ -10,6 +10,8 @@ import { type Running, type SimulatedDevice, simulatedDevice, startProgram } fro
 import { capability } from "./standalone.ts";
 
 const START_MS = 60_000;
+/** Nodes of this process so far. */
+let launched = 0;
 
 interface Started {
   readonly program: Running;
@@ -149,7 +151,7 @@ export class Nodes implements AsyncDisposable {
 
   async node(name: string): Promise<NodeProcess> {
     // Mounts of one host are told apart by it.
-    const nodeId = `${name}-${process.pid}`;
+    const nodeId = `${name}-${process.pid}-${++launched}`;
     const directory = join(this.#directory, name);
     mkdirSync(directory);
     const arguments_ = [
