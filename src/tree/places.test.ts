@@ -100,6 +100,7 @@ test("the second request comes to what another node has just moved there", async
   await put(a, "f2", "new");
   await a.tree.syncFileSystem();
   b.tree.poll();
+  nodeidOf(b, "f2"); // known here: what comes to it may have come by that name
   const { f } = idsOn(b);
   await b.tree.open(f, O.RDONLY);
   const waiting = assert.rejects(async () => b.tree.open(f, O.RDWR, PROGRAM), { code: "NODE_STALE" });

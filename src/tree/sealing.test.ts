@@ -33,6 +33,36 @@ test("what was behind the data in its last unit is gone when a file is in the lo
   }
 });
 
+test("what was behind the data is gone, too, when files are put into the log because space is short", async () => {
+  const volume = new SharedVolume({ dataBytes: 8 * MIB });
+  const node = volume.serve("a");
+  await put(node, "f", "hello");
+  await put(node, "empty", ""); // has a unit until it is in the log
+  const { opened } = await node.tree.create(ROOT, "large", 0o644, O.WRONLY, USER);
+  await node.write(opened, 6 * MIB - 1, "x");
+  assert.equal(volume.length, 2);
+  const [file] = [...volume.replay().tree.byIndex.values()].filter(({ layout }) => layout !== undefined);
+  assert.ok(file?.layout?.type === "simple");
+  const [{ offset, length } = { offset: 0, length: 0 }] = file.layout.extents;
+  const text = Buffer.from(volume.memory.memory.read(offset, length)).toString("latin1");
+  assert.equal(text.replaceAll("\0", ""), "hello");
+});
+
+test("a write beyond the end that waits while the file seals is refused", async () => {
+  const volume = new SharedVolume();
+  const node = volume.serve("a");
+  const { entry, opened } = await node.tree.create(ROOT, "f", 0o644, O.RDWR, USER);
+  await node.write(opened, 0, "data");
+  const zeroed = Promise.withResolvers<void>();
+  volume.beforeZero = () => zeroed.promise;
+  const sealing = node.tree.setExtendedAttribute(entry.attributes.nodeid, "user.famfs.seal", new Uint8Array(), USER);
+  const write = assert.rejects(node.write(opened, 4 * MIB, "late"), { code: "WRITE_PAST_END" });
+  zeroed.resolve();
+  await sealing;
+  await write;
+  assert.equal(find(node, "f")?.attributes.size, 4);
+});
+
 test("a defect while sealing ends no process: it is tried again", async () => {
   const volume = new SharedVolume();
   const node = volume.serve("a");

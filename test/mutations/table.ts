@@ -210,7 +210,7 @@ export const MUTATIONS: readonly Mutation[] = [
     search:
       "await Promise.all(this.#options.records.all().map(({ volumeId }) => this.#untilDone(volumeId, { lapsed })));",
     replace: "",
-    tests: ["test/behaviour/lost-nodes.test.ts", "src/node/node-volumes.test.ts"],
+    tests: ["src/node/forced-detach.test.ts"],
   },
   {
     name: "busy-keeps-grant",
@@ -366,6 +366,14 @@ export const MUTATIONS: readonly Mutation[] = [
     search: "if (before.size > 0) throw sizeSealed(file, end);",
     replace: "",
     tests: ["src/tree/sealing.test.ts", "src/tree/refusals.test.ts"],
+  },
+  {
+    name: "former-content-stays-behind",
+    promise: "4",
+    file: "src/tree/names.ts",
+    search: "if (!isUnsealed(node)) {",
+    replace: "if (node.sealed !== undefined) {",
+    tests: ["src/tree/names.test.ts"],
   },
   {
     name: "no-write-past-sealed-end",
