@@ -106,7 +106,10 @@ test("a node whose record is missing keeps what it staged; only who is declared 
     await at.store.delete("nodes", nodeId, record?.resourceVersion ?? "");
   }
   const told = (nodeId: string) => events.some((event) => "nodeId" in event && event.nodeId === nodeId);
-  while (!told("b") || !told("c")) await tick();
+  while (!told("b") || !told("c")) {
+    assert.deepEqual((await at.store.get("volumes", "v"))?.staged, staged);
+    await tick();
+  }
   assert.deepEqual(new Set(events.map(({ reason }) => reason)), new Set(["HeartbeatMissing"]));
   gone.add("c");
   while (Object.keys((await at.store.get("volumes", "v"))?.staged ?? {}).length > 1) await tick();
