@@ -31,6 +31,21 @@ test("what another node does shows up at the next look, and the kernel is told w
   assert.equal(find(b, "g"), undefined);
 });
 
+test("the kernel forgets the old name of what was moved before it asks for the new one", async () => {
+  const volume = new SharedVolume();
+  const [a, b] = [volume.serve("a"), volume.serve("b")];
+  for (const name of ["old", "new"]) await put(a, name, name);
+  await a.tree.syncFileSystem();
+  b.tree.poll();
+  nodeidOf(b, "old");
+  const replaced = nodeidOf(b, "new");
+  b.told.length = 0;
+  await a.tree.rename(ROOT, "old", ROOT, "new", 0);
+  b.tree.poll();
+  const oldName = b.told.indexOf(`entry ${ROOT} old`);
+  assert.ok(oldName >= 0 && oldName < b.told.indexOf(`delete ${ROOT} ${replaced} new`), b.told.join(", "));
+});
+
 test("how far a node is behind in the log can be asked at any time", async () => {
   const volume = new SharedVolume();
   const [a, b] = [volume.serve("a"), volume.serve("b")];

@@ -47,7 +47,9 @@ export class Invalidations {
     return {
       [Symbol.dispose]: () => {
         this.#gathered = undefined;
-        this.#send([...gathered.values()]);
+        // Old names first: while the kernel knows one of a moved file, it takes a rename to the new one for no change.
+        const removals = (each: Forgettable) => Number(each.type === "removed");
+        this.#send([...gathered.values()].toSorted((a, b) => removals(a) - removals(b)));
       },
     };
   }
