@@ -125,6 +125,42 @@ test("a name that was removed does not come back, and one that was renamed is no
   wrong(/d\/g: saw v0/, [put("a1", "v0", [-20, -10]), ...both, read("a2", "v0", [60, 70], { register: "d/g" })]);
 });
 
+test("a rename that another node has just done may succeed once more, without any effect", () => {
+  const rename = (by: string, at: readonly [number, number], [from, to] = ["d/f", "d/g"]) =>
+    operation({
+      by,
+      kind: "rename",
+      at,
+      target: `${from} to ${to}`,
+      effects: [
+        { register: to, moved: from },
+        { register: from, value: ABSENT },
+      ],
+      seen: [{ register: from, value: PRESENT, current: true }],
+    });
+  const before = [put("a1", "v1", [0, 10]), rename("a1", [20, 30])];
+  const there = read("b1", "v1", [60, 70], { register: "d/g" });
+  fine([...before, rename("b1", [31, 32]), there]);
+  const twice = /d\/f: saw something, but since the rename of a1/;
+  wrong(twice, [...before, rename("a2", [31, 32]), there]);
+  wrong(twice, [...before, rename("b1", [31, 32], ["d/f", "d/h"])]);
+  wrong(twice, [...before, rename("b1", [2 * SECOND, 2 * SECOND + 1])]);
+  wrong(/d\/g: saw v0/, [
+    put("a1", "v0", [-20, -10]),
+    ...before,
+    rename("b1", [31, 32]),
+    read("b1", "v0", [12 * SECOND, 12 * SECOND + 1], { register: "d/g" }),
+  ]);
+  const moved = rename("b1", [40, 50], ["d/g", "d/h"]);
+  fine([...before, rename("b1", [31, 32]), moved, read("b1", "v1", [60, 70], { register: "d/h" })]);
+  wrong(/d\/h: saw nothing/, [
+    ...before,
+    rename("b1", [31, 32]),
+    moved,
+    read("b1", ABSENT, [60, 70], { register: "d/h" }),
+  ]);
+});
+
 test("listings say what is there, and nothing else", () => {
   const list = (names: readonly string[]) =>
     operation({

@@ -16,6 +16,8 @@ export interface Violation {
 
 /** A name is at most as many renames away from where its file was made. */
 const MOST_MOVES = 6;
+/** So long a kernel may know a name that another node took away. */
+const STALE_NAME_MS = 1000;
 
 export function check(history: History): Violation[] {
   return new Checker(history).run();
@@ -29,6 +31,8 @@ class Checker {
   readonly #names = new Map<string, Set<string>>();
   /** What made each version of a file. */
   readonly #makers = new Map<string, Operation>();
+  /** By what they rename to what, those that were not refused. */
+  readonly #renames = new Map<string, Operation[]>();
   readonly #violations: Violation[] = [];
 
   constructor(history: History) {
@@ -38,6 +42,11 @@ class Checker {
 
   run(): Violation[] {
     const { operations } = this.#history;
+    for (const operation of operations) {
+      const { kind, target, outcome } = operation;
+      if (kind !== "rename" || outcome === "refused") continue;
+      this.#renames.set(target, [...(this.#renames.get(target) ?? []), operation]);
+    }
     for (const operation of operations) this.#addEffects(operation);
     for (const register of this.#registers.values()) register.sort();
     this.#markDurable();
@@ -57,7 +66,7 @@ class Checker {
 
   #addEffects(operation: Operation): void {
     const { node, start, end, outcome, effects, session, kind } = operation;
-    const fields = { operation, node, start, end, done: outcome === "done" };
+    const fields = { operation, node, start, end, done: outcome === "done" && !this.#mayBeDoneAlready(operation) };
     for (const effect of outcome === "refused" ? [] : effects) {
       const value = "moved" in effect ? undefined : effect.value;
       this.#register(effect.register).add({ ...fields, value, moved: "moved" in effect ? effect.moved : undefined });
@@ -82,6 +91,16 @@ class Checker {
     }
   }
 
+  /**
+   * A rename that another node has just done: as long as a kernel knows the old name and has looked the new one up
+   * again, both are one file for it, whose rename succeeds and does nothing.
+   */
+  #mayBeDoneAlready({ kind, target, node, start, end }: Operation): boolean {
+    if (kind !== "rename") return false;
+    const alike = this.#renames.get(target) ?? [];
+    return alike.some((other) => other.node !== node && other.start < end && other.end > start - STALE_NAME_MS);
+  }
+
   /** What an fsync of its directory made sure of. */
   #markDurable(): void {
     const syncs = this.#history.operations.filter(({ synced, outcome }) => synced !== undefined && outcome === "done");
@@ -99,6 +118,7 @@ class Checker {
 
   #judge(operation: Operation): void {
     if (operation.damage !== undefined) this.#report(operation, operation.damage, undefined);
+    if (operation.outcome === "done" && this.#mayBeDoneAlready(operation)) return;
     for (const seen of operation.seen) {
       if (operation.kind === "list") this.#judgeListing(operation, seen);
       else {
