@@ -62,7 +62,7 @@ export interface Formatted {
 }
 
 /** What mkfs makes. */
-const NEW_LAYOUT: VolumeLayout = 1;
+const NEW_LAYOUT: VolumeLayout = 2;
 
 /** Region for a claim of `capacityBytes` (design 4): data rounded up, superblock region and log. */
 export function regionLengthFor(capacityBytes: number, logLength: number = MIN_LOG_LENGTH): number {

@@ -10,6 +10,7 @@ import {
   IDENTITY_SIZE,
   LOG_OFFSET,
   SUPERBLOCK_COPY_OFFSET,
+  type VolumeLayout,
   type VolumeOrigin,
 } from "../format/index.ts";
 import type { Device, ZeroOptions } from "./device.ts";
@@ -31,6 +32,8 @@ export interface VolumeFormat {
   readonly capacityBytes?: number;
   /** A power of two from 8 MiB on, which is the default. */
   readonly logLength?: number;
+  /** Of what nodes say to each other: 2, or as volumes were made before. */
+  readonly layout?: VolumeLayout;
   /** What the cluster asked for, for a day when its records are lost. */
   readonly origin?: VolumeOrigin;
   /** UUID of this host for stock tools, which let only that host append (format 8). */
@@ -74,6 +77,7 @@ export async function formatVolume(
           rootGid: format.gid,
           rootMode: format.mode,
           origin: format.origin,
+          ...(format.layout === undefined ? {} : { layout: format.layout }),
         });
   await options.check?.();
   await using window = device.mapRegion(region, { writable: true });

@@ -58,7 +58,7 @@ test("whatever the memory holds, a volume opens, replays and is taken over, or s
         const { entries } = media.poll();
         assert.ok(entries.length <= media.logSlots);
         assert.ok(entries.every(({ index }, position) => index === position));
-        media.changesSince(0);
+        media.changesSince({ next: 0 });
         media.reservationsOfOthers(1);
         media.isCurrent();
         // A log that is bad for good makes a taker wait for a second.

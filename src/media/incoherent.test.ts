@@ -49,14 +49,14 @@ test("a taker goes on with the changes that others named, not with those that it
   await using volume = await simulatedVolume();
   const [a, b, c] = [await volume.open(), await volume.open(), await volume.open()];
   const mtime = { seconds: 1, nanoseconds: 0 };
-  const { next } = a.changesSince(undefined);
+  const { seen } = a.changesSince(undefined);
   const first = await b.takeOver(taker(1, 1));
   first.recordChanged(5, 1, mtime);
   first.release();
   await first[Symbol.asyncDispose]();
   await using second = await a.takeOver(taker(0, 2));
   second.recordChanged(6, 1, mtime);
-  const ring = c.changesSince(next);
+  const ring = c.changesSince(seen);
   assert.deepEqual(ring.type === "changes" && ring.changes.map(({ file }) => file), [5, 6]);
 });
 
@@ -74,6 +74,7 @@ test("a taker goes on with the changes in place where the former owner ended, or
   await using volume = await simulatedVolume();
   const [a, b, c] = [await volume.open(), await volume.open(), await volume.open()];
   const mtime = { seconds: 1, nanoseconds: 0 };
+  const start = c.changesSince(undefined);
   const before = await b.takeOver(taker(1, 1)); // its host knows the counter as it is now
   before.release();
   await before[Symbol.asyncDispose]();
@@ -83,9 +84,9 @@ test("a taker goes on with the changes in place where the former owner ended, or
   await first[Symbol.asyncDispose]();
   const second = await b.takeOver(taker(1, 3));
   second.recordChanged(5, 1, mtime);
-  const { type, next } = c.changesSince(0);
-  assert.deepEqual([type, next], ["changes", 3]);
+  const { type, seen } = c.changesSince(start.seen);
+  assert.deepEqual([type, seen.next], ["changes", 3]);
   await second[Symbol.asyncDispose](); // as a crash
   await using _third = await a.takeOver(taker(0, 4));
-  assert.equal(c.changesSince(3).type, "overflow");
+  assert.equal(c.changesSince(seen).type, "overflow");
 });

@@ -7,6 +7,7 @@ export * from "./init-device.ts";
 export * from "./label.ts";
 export * from "./log-reader.ts";
 export { LogWriter, type Taker } from "./log-writer.ts";
+export type { ChangesFound, ChangesSeen } from "./owner-view.ts";
 export { isInMemory, lookAtRegion, type OtherVolume, type RegionContents } from "./region-contents.ts";
 export * from "./scan.ts";
 export { StockLogWriter, whyNotOwner } from "./stock-log-writer.ts";

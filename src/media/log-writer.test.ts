@@ -108,7 +108,7 @@ test("an epoch that is not above all in the memory is refused", async () => {
   await using _writer = await media.takeOver(taker(0, 5));
   assert.equal(media.highestEpoch(), 5);
   for (const epoch of [0, 4, 5, 5.5]) await assert.rejects(media.takeOver(taker(1, epoch)), code("OWNER_STALE"));
-  await assert.rejects(media.takeOver(taker(63, 6)), code("INVALID_ARGUMENT"));
+  await assert.rejects(media.takeOver(taker(media.writerSlots, 6)), code("INVALID_ARGUMENT"));
   await assert.rejects(media.takeOver(taker(-1, 6)), code("INVALID_ARGUMENT"));
 });
 
@@ -213,22 +213,24 @@ test("changes in place are named, or all are after an overflow", async () => {
   await using volume = await simulatedVolume();
   const [a, b] = [await volume.open(), await volume.open()];
   await using writer = await a.takeOver(taker(0, 1));
-  const start = b.changesSince(undefined);
-  assert.deepEqual(start, { type: "changes", next: 0, changes: [] });
+  const { seen: start, ...none } = b.changesSince(undefined);
+  assert.deepEqual([none, start.next], [{ type: "changes", changes: [] }, 0]);
   const mtime = { seconds: 7, nanoseconds: 8 };
   writer.recordChanged(3, 1, mtime);
   writer.recordChanged(4, 1, mtime);
-  assert.deepEqual(b.changesSince(0), {
+  const { seen, ...two } = b.changesSince(start);
+  assert.deepEqual(two, {
     type: "changes",
-    next: 2,
     changes: [
       { sequence: 0, epoch: 1, file: 3, generation: 1, mtime },
       { sequence: 1, epoch: 1, file: 4, generation: 1, mtime },
     ],
   });
-  assert.deepEqual(b.changesSince(2), { type: "changes", next: 2, changes: [] });
+  assert.equal(seen.next, 2);
+  assert.deepEqual(b.changesSince(seen), { type: "changes", seen, changes: [] });
   for (let round = 0; round <= CHANGE_RING_SLOTS; round++) writer.recordChanged(round, 2, mtime);
-  assert.deepEqual(b.changesSince(2), { type: "overflow", next: CHANGE_RING_SLOTS + 3 });
+  const after = b.changesSince(seen);
+  assert.deepEqual([after.type, after.seen.next], ["overflow", CHANGE_RING_SLOTS + 3]);
 });
 
 test("memory that fails is MEMORY_ERROR for reader and owner, and the process lives", async () => {

@@ -2,27 +2,15 @@ import { randomBytes } from "node:crypto";
 import { native } from "../../native/index.ts";
 import { type Extent, FamfsError, fromSystemError } from "../base/index.ts";
 import {
-  CHANGE_COUNTER_OFFSET,
-  CHANGE_RING_SLOTS,
-  changeOffset,
-  claimOffset,
   coverRanges,
-  ENTRY_SIZE,
   encodeEntries,
-  encodeOwnerSlot,
-  entryOffset,
   FILLER_RUN,
   GUARD_OFFSET,
-  guardLength,
   type Inspected,
-  LOG_COUNTERS_OFFSET,
   LOG_NEXT_INDEX_OFFSET,
   type LogEntry,
   MAX_TRANSACTION,
-  nodeIdHash,
-  type OwnerClaim,
-  type OwnerSlot,
-  slotPageOffset,
+  type OwnerDetail,
   type Time,
   type VolumeRecord,
 } from "../format/index.ts";
@@ -31,8 +19,7 @@ import { type Memory, perform, performPlan, performWaiting } from "./ownership/p
 import {
   appendPlan,
   changePlan,
-  judge,
-  type OwnedLog,
+  look,
   release,
   stale,
   type TakenOver,
@@ -40,6 +27,8 @@ import {
   takeOver,
 } from "./ownership/protocol.ts";
 import type { Plan } from "./ownership/steps.ts";
+import { wordsOf } from "./ownership/words.ts";
+import { pagesOf, type SlotPages } from "./slot-pages.ts";
 import type { Window } from "./window.ts";
 
 /** Who takes the log over. */
@@ -63,8 +52,7 @@ export interface OwnableVolume {
   /** Entries below this index were validated already. */
   readonly position: number;
   isCurrent(): boolean;
-  guardBytes(): Uint8Array;
-  readSlot(slot: number): Inspected<OwnerSlot>;
+  readSlot(slot: number): Inspected<OwnerDetail>;
   createReader(): LogReader;
 }
 
@@ -83,16 +71,20 @@ export class LogWriter implements AsyncDisposable {
   /** Nobody can still be writing what the former owner began; otherwise contents are doubtful everywhere. */
   readonly clean: boolean;
   readonly #term: Term;
-  #page: OwnerSlot;
+  readonly #pages: SlotPages;
+  readonly #pageAt: number;
+  #page: OwnerDetail;
   #nextIndex: number;
   #open = true;
 
-  private constructor(media: OwnableVolume, taker: Taker, page: OwnerSlot, taken: TakenOver) {
+  private constructor(media: OwnableVolume, taker: Taker, pages: SlotPages, page: OwnerDetail, taken: TakenOver) {
     this.media = media;
     this.taker = taker;
     this.clean = taken.clean;
     this.#term = taken.term;
     this.#nextIndex = taken.nextIndex;
+    this.#pages = pages;
+    this.#pageAt = pages.offset(taker.slot);
     this.#page = page;
     // What was judged, never what is there by now.
     this.guard = native.guardCreate(media.window.id, GUARD_OFFSET, taken.term.expected, !media.coherent);
@@ -104,8 +96,12 @@ export class LogWriter implements AsyncDisposable {
     if (record === undefined) {
       throw new FamfsError("NOT_SUPPORTED", `${media.window.what} is a stock file system: it is served read-only`);
     }
-    if (!(Number.isSafeInteger(taker.slot) && taker.slot >= 0 && taker.slot < record.slots)) {
-      throw new FamfsError("INVALID_ARGUMENT", `owner slot ${taker.slot}: the volume has ${record.slots}`);
+    const pages = pagesOf(record);
+    if (!(Number.isSafeInteger(taker.slot) && taker.slot >= 0 && taker.slot < pages.count)) {
+      throw new FamfsError(
+        "INVALID_ARGUMENT",
+        `owner slot ${taker.slot}: the volume has ${pages.count} of nodes that write`,
+      );
     }
     if (!(Number.isSafeInteger(taker.epoch) && taker.epoch > 0)) {
       throw stale(record, `epoch ${taker.epoch} is none`);
@@ -113,25 +109,24 @@ export class LogWriter implements AsyncDisposable {
     // The page of a slot is not written before it is known whose region this is.
     if (!media.isCurrent()) throw stale(record, "its region was given to another volume");
     const own = media.readSlot(taker.slot).value;
-    const page: OwnerSlot = {
+    const isSame = own?.nodeId === taker.nodeId;
+    const page: OwnerDetail = {
       slot: taker.slot,
+      order: 0,
       epoch: taker.epoch,
       nodeId: taker.nodeId,
+      nodeUid: "",
       bootId: taker.bootId,
       fillerIndex: undefined,
-      reserved: own?.nodeId === taker.nodeId ? own.reserved : [],
-    };
-    const claim: OwnerClaim = {
-      slot: taker.slot,
-      epoch: taker.epoch,
-      nodeIdHash: nodeIdHash(taker.nodeId),
-      nonce: randomBytes(16).toString("hex"),
-      released: false,
+      reserved: isSame ? own.reserved : [],
+      held: isSame ? own.held : [],
+      struck: isSame ? own.struck : [],
     };
     // What the node has reserved is known when its claim is seen.
-    media.window.copyInDurable(slotPageOffset(taker.slot), encodeOwnerSlot(page));
-    const taken = await performWaiting(takeOver(wordsOf(media, record), claim), memoryOf(media));
-    const writer = new LogWriter(media, taker, page, taken);
+    media.window.copyInDurable(pages.offset(taker.slot), pages.encode(page));
+    const bid = { slot: taker.slot, nonce: randomBytes(16).toString("hex"), round: taker.epoch, order: 0 };
+    const taken = await performWaiting(takeOver(wordsOf(media, record, taker.nodeId), bid), memoryOf(media));
+    const writer = new LogWriter(media, taker, pages, page, taken);
     if (taken.filler !== undefined) writer.#writePage({ ...page, fillerIndex: taken.filler });
     return writer;
   }
@@ -167,7 +162,7 @@ export class LogWriter implements AsyncDisposable {
   holds(): boolean {
     if (!this.#open) return false;
     if (this.#guardHolds()) return true;
-    if (!judge(this.#term, this.media.guardBytes())) return false;
+    if (!perform(look(this.#term), memoryOf(this.media))) return false;
     native.guardUpdate(this.guard, this.#term.expected);
     return true;
   }
@@ -175,7 +170,7 @@ export class LogWriter implements AsyncDisposable {
   /** Says which ranges unsealed files of this node hold; replaces what it said before. OWNER_STALE. */
   publishReservations(ranges: readonly Extent[]): void {
     this.#checkOwner();
-    this.#writePage({ ...this.#page, reserved: coverRanges(ranges) });
+    this.#writePage({ ...this.#page, reserved: coverRanges(ranges, this.#pages.ranges) });
   }
 
   /** Tells other nodes that a sealed file was written in place: its index, and a number that grows. OWNER_STALE. */
@@ -191,7 +186,12 @@ export class LogWriter implements AsyncDisposable {
    * The guard fails from now on. A no-op for a stale owner.
    */
   release(): void {
-    if (this.#open) perform(release(this.#term), memoryOf(this.media));
+    if (!this.#open) return;
+    // R1: the guard line does not change with the own claim.
+    const nobodys = new Uint8Array(this.#term.log.guardLength); // no identity line is zero
+    native.guardUpdate(this.guard, nobodys);
+    perform(release(this.#term), memoryOf(this.media));
+    this.#term.expected = nobodys;
   }
 
   /** Ends without a release, as a crash would; call `release` first to hand over. Data writes fail from now on. */
@@ -284,29 +284,10 @@ export class LogWriter implements AsyncDisposable {
     return stale(this.#term.log, "another node took it over, or this one gave it up");
   }
 
-  #writePage(page: OwnerSlot): void {
-    this.media.window.copyInDurable(slotPageOffset(this.taker.slot), encodeOwnerSlot(page));
+  #writePage(page: OwnerDetail): void {
+    this.media.window.copyInDurable(this.#pageAt, this.#pages.encode(page));
     this.#page = page;
   }
-}
-
-/** Where the words of the ownership protocol are in a volume. */
-function wordsOf(media: OwnableVolume, record: VolumeRecord): OwnedLog {
-  const { logOffset } = media;
-  return {
-    name: record.name,
-    identity: record,
-    guardAt: GUARD_OFFSET,
-    guardLength: guardLength(record.slots),
-    claimAt: claimOffset,
-    countersAt: logOffset + LOG_COUNTERS_OFFSET,
-    entryAt: (index) => logOffset + entryOffset(index),
-    entries: media.logSlots,
-    entrySize: ENTRY_SIZE,
-    run: FILLER_RUN,
-    encode: encodeEntries,
-    ring: { counterAt: CHANGE_COUNTER_OFFSET, changeAt: changeOffset, slots: CHANGE_RING_SLOTS },
-  };
 }
 
 function memoryOf(media: OwnableVolume): Memory {

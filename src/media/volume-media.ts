@@ -4,33 +4,34 @@ import {
   CHANGE_COUNTER_OFFSET,
   CHANGE_RING_OFFSET,
   CHANGE_RING_SIZE,
+  type Claim,
   encodeIdentity,
   type Finding,
   GUARD_OFFSET,
-  type GuardRange,
-  guardLength,
+  highest,
+  IDENTITY_SIZE,
+  type Identity,
   type Inspected,
-  inspectGuardRange,
-  inspectOwnerSlot,
+  inspectIdentity,
   LOG_HEADER_SIZE,
   LOG_NEXT_INDEX_OFFSET,
   LOG_OFFSET,
   lastIndexFor,
-  type OwnerSlot,
+  type OwnerDetail,
   parseLogHeader,
   parseSuperblock,
   parseVolumeRecord,
-  type RingReading,
   readChangeRing,
-  SLOT_PAGE_SIZE,
   type StoredSuperblock,
-  slotPageOffset,
   VOLUME_RECORD_OFFSET,
   type VolumeRecord,
 } from "../format/index.ts";
 import type { Device, ZeroOptions } from "./device.ts";
 import { LogReader, type Polled } from "./log-reader.ts";
 import { LogWriter, type OwnableVolume, type Taker } from "./log-writer.ts";
+import { type ChangesFound, type ChangesSeen, OwnerView } from "./owner-view.ts";
+import { wordsOf } from "./ownership/words.ts";
+import { pagesOf } from "./slot-pages.ts";
 import type { Window } from "./window.ts";
 
 export interface VolumeMediaOptions {
@@ -51,6 +52,16 @@ export interface Reservations {
   readonly findings: readonly Finding[];
 }
 
+/** What claims say; those of nodes that the caller has to trust no more than any memory. */
+export interface OwnerClaims {
+  readonly claims: readonly Claim[];
+  /** The one that owns the log. */
+  readonly owner: Claim | undefined;
+  /** The highest round: what the store calls an epoch. */
+  readonly highestEpoch: number;
+  readonly findings: readonly Finding[];
+}
+
 /** One volume in memory: its superblock, log, owner claims and data, through one window over its region. */
 export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   readonly device: Device;
@@ -66,6 +77,8 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   /** Where data begins. */
   readonly dataOffset: number;
   readonly #reader: LogReader;
+  /** Of layout 2. */
+  readonly #view: OwnerView | undefined;
   #regionGuard: number | undefined;
 
   private constructor(
@@ -82,6 +95,7 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     this.lastIndex = lastIndexFor(superblock.logLength);
     this.dataOffset = LOG_OFFSET + superblock.logLength;
     this.#reader = this.createReader();
+    this.#view = record?.layout === 2 ? new OwnerView(place.window, place.coherent) : undefined;
   }
 
   /**
@@ -147,9 +161,34 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
    * then.
    */
   watch(intervalMs: number, onNews: () => void): Disposable {
-    const counters = [this.logOffset + LOG_NEXT_INDEX_OFFSET, ...(this.extended ? [CHANGE_COUNTER_OFFSET] : [])];
-    const id = native.watchOpen(this.window.id, new Float64Array(counters), intervalMs, this.coherent, onNews);
+    let words = this.#watched();
+    let id = 0;
+    const open = () => {
+      id = native.watchOpen(this.window.id, Float64Array.from(words), intervalMs, this.coherent, news);
+    };
+    const news = () => {
+      const now = this.#watched(words);
+      if (now.join() !== words.join()) {
+        words = now;
+        native.watchClose(id);
+        open();
+      }
+      onNews();
+    };
+    open();
     return { [Symbol.dispose]: () => native.watchClose(id) };
+  }
+
+  /** The words that change with news; `otherwise` when the memory does not say. */
+  #watched(otherwise?: readonly number[]): readonly number[] {
+    const counter = this.logOffset + LOG_NEXT_INDEX_OFFSET;
+    if (this.#view === undefined) return this.extended ? [counter, CHANGE_COUNTER_OFFSET] : [counter];
+    try {
+      return [counter, ...this.#view.words()];
+    } catch (error) {
+      if (otherwise === undefined) throw error;
+      return otherwise; // whoever is told of the news meets the same error
+    }
   }
 
   /** Index of the next entry that `poll` will deliver. */
@@ -169,15 +208,25 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   }
 
   /** The owner claims as they are now; of a stock volume none. */
-  claims(): GuardRange {
-    return inspectGuardRange(this.guardBytes(), this.record?.slots ?? 0);
+  claims(): OwnerClaims {
+    if (this.record === undefined) return { claims: [], owner: undefined, highestEpoch: 0, findings: [] };
+    const { claims: place, lines } = wordsOf(this, this.record, "");
+    const { claims, findings } = place.inspect(this.#load(place.at, place.length));
+    const owner = highest(claims, ({ ballot }) => ballot);
+    // Of a claim that cannot be read the place line may still say how high it was.
+    const ready = lines?.inspect(this.#load(lines.placesAt, lines.placesLength), 0).place;
+    const rounds = claims.map(({ ballot }) => ballot.round);
+    return { claims, owner, highestEpoch: Math.max(0, ready?.ballot.round ?? 0, ...rounds), findings };
   }
 
-  /** The bytes that `claims` judges. */
-  guardBytes(): Uint8Array {
-    const length = guardLength(this.record?.slots ?? 0);
-    if (!this.coherent) this.window.invalidate(GUARD_OFFSET, length);
-    return this.window.read(GUARD_OFFSET, length);
+  /** Which volume the memory says it is. */
+  #identity(): Inspected<Identity> {
+    return inspectIdentity(this.#load(GUARD_OFFSET, IDENTITY_SIZE), 0);
+  }
+
+  #load(offset: number, length: number): Uint8Array {
+    if (!this.coherent) this.window.invalidate(offset, length);
+    return this.window.read(offset, length);
   }
 
   /**
@@ -202,15 +251,19 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   isCurrent(): boolean {
     const { record } = this;
     if (record === undefined) return true;
-    const { identity } = this.claims();
-    return identity?.volumeUuid === record.volumeUuid && identity.generation === record.generation;
+    const { value } = this.#identity();
+    return (
+      value?.volumeUuid === record.volumeUuid &&
+      value.generation === record.generation &&
+      value.layout === record.layout
+    );
   }
 
   /** Detail pages of all slots that were ever used. */
-  ownerSlots(): { readonly slots: readonly OwnerSlot[]; readonly findings: readonly Finding[] } {
-    const slots: OwnerSlot[] = [];
+  ownerSlots(): { readonly slots: readonly OwnerDetail[]; readonly findings: readonly Finding[] } {
+    const slots: OwnerDetail[] = [];
     const findings: Finding[] = [];
-    for (let slot = 0; slot < (this.record?.slots ?? 0); slot++) {
+    for (let slot = 0; slot < this.writerSlots; slot++) {
       const { value, findings: found } = this.readSlot(slot);
       if (value !== undefined) slots.push(value);
       findings.push(...found);
@@ -218,10 +271,15 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     return { slots, findings };
   }
 
-  readSlot(slot: number): Inspected<OwnerSlot> {
-    const offset = slotPageOffset(slot);
-    if (!this.coherent) this.window.invalidate(offset, SLOT_PAGE_SIZE);
-    return inspectOwnerSlot(this.window.read(offset, SLOT_PAGE_SIZE), 0, slot);
+  /** Owner slots of nodes that may write. */
+  get writerSlots(): number {
+    return this.record === undefined ? 0 : pagesOf(this.record).count;
+  }
+
+  readSlot(slot: number): Inspected<OwnerDetail> {
+    if (this.record === undefined) return { value: undefined, findings: [] };
+    const pages = pagesOf(this.record);
+    return pages.inspect(this.#load(pages.offset(slot), pages.size), slot);
   }
 
   /** Ranges that nodes other than that of `ownSlot` hold for unsealed files: the allocator leaves them alone. */
@@ -232,17 +290,21 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   }
 
   /**
-   * Changes in place since `seen` changes; undefined begins now. One load when nothing changed. `overflow` means
-   * that any file may have changed.
+   * Changes in place since `seen`; undefined begins now. A load or two when nothing changed. `overflow` means that any
+   * file may have changed.
    */
-  changesSince(seen: number | undefined): RingReading {
-    if (!this.extended) return { type: "changes", next: 0, changes: [] };
+  changesSince(seen: ChangesSeen | undefined): ChangesFound {
+    if (!this.extended) return { type: "changes", seen: { next: 0 }, changes: [] };
+    if (this.#view !== undefined) return this.#view.changesSince(seen);
     if (!this.coherent) this.window.invalidate(CHANGE_COUNTER_OFFSET, 8);
     const counter = this.window.load64(CHANGE_COUNTER_OFFSET);
-    const from = seen ?? Number(counter > BigInt(Number.MAX_SAFE_INTEGER) ? 0 : counter);
-    if (counter === BigInt(from)) return { type: "changes", next: from, changes: [] };
-    if (!this.coherent) this.window.invalidate(CHANGE_RING_OFFSET, CHANGE_RING_SIZE);
-    return readChangeRing(this.window.read(CHANGE_RING_OFFSET, CHANGE_RING_SIZE), from);
+    const from = seen?.next ?? Number(counter > BigInt(Number.MAX_SAFE_INTEGER) ? 0 : counter);
+    if (counter === BigInt(from)) return { type: "changes", seen: { next: from }, changes: [] };
+    const reading = readChangeRing(this.#load(CHANGE_RING_OFFSET, CHANGE_RING_SIZE), from);
+    const now = { next: reading.next };
+    return reading.type === "overflow"
+      ? { type: "overflow", seen: now }
+      : { type: "changes", seen: now, changes: reading.changes };
   }
 
   /**
@@ -286,13 +348,14 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
   }
 
   #checkIdentity(record: VolumeRecord): void {
-    const { identity, findings } = this.claims();
+    const { value: identity, findings } = this.#identity();
     if (identity === undefined) {
       throw new FamfsError("VOLUME_RECORD_CORRUPT", findings[0]?.message ?? "identity line: unreadable");
     }
     const same =
       identity.volumeUuid === record.volumeUuid &&
       identity.generation === record.generation &&
+      identity.layout === record.layout &&
       identity.slots === record.slots;
     if (same) return;
     throw new FamfsError(

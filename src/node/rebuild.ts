@@ -240,8 +240,8 @@ async function describe(
   for (const { nodeId, slot } of pages) slots[nodeId] = slot;
   // Used by a node that cannot be told any more: nobody else may get it.
   const named = new Set(Object.values(slots));
-  for (const { slot, nodeIdHash } of claims) if (!named.has(slot)) slots[`unknown-${nodeIdHash}-${slot}`] = slot;
-  const writer = owner?.released === false ? pages.find(({ slot }) => slot === owner.slot) : undefined;
+  for (const { ballot } of claims) if (!named.has(ballot.slot)) slots[`unknown-${ballot.slot}`] = ballot.slot;
+  const writer = owner?.released === false ? pages.find(({ slot }) => slot === owner.ballot.slot) : undefined;
   const now = new Date().toISOString();
   return {
     csiName: origin?.csiName ?? name,

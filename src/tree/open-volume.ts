@@ -136,6 +136,6 @@ export function chooseSlot(media: VolumeMedia, nodeId: string): number {
   const own = slots.find((page) => page.nodeId === nodeId);
   if (own !== undefined) return own.slot;
   const taken = new Set(slots.map((page) => page.slot));
-  for (let slot = 0; slot < (media.record?.slots ?? 0); slot++) if (!taken.has(slot)) return slot;
+  for (let slot = 0; slot < media.writerSlots; slot++) if (!taken.has(slot)) return slot;
   return slots.toSorted((a, b) => a.epoch - b.epoch)[0]?.slot ?? 0;
 }

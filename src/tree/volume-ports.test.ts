@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { simulatedVolume, taker } from "../../test/support/simulated-volume.ts";
 import { FamfsError, MIB } from "../base/index.ts";
-import { slotPageOffset } from "../format/index.ts";
+import { detailOffset } from "../format/index.ts";
 import { formatVolume } from "../media/index.ts";
 import { dataMemory, logWriter } from "./volume-ports.ts";
 
@@ -64,14 +64,14 @@ test("a torn page of another owner slot is reported, and gone when its node take
   {
     await using torn = await a.takeOver(taker(0, 1));
     torn.publishReservations([range]);
-    a.window.copyInDurable(slotPageOffset(0) + 600, Buffer.from("torn"));
+    a.window.copyInDurable(detailOffset(0) + 600, Buffer.from("torn"));
     torn.release();
   }
   {
     await using writer = await b.takeOver(taker(1, 2));
     const seen = logWriter(b, writer, 1);
     assert.deepEqual(seen.foreignReservations, []);
-    assert.deepEqual(seen.unknownReservations, ["owner slot 0: wrong crc"]);
+    assert.deepEqual(seen.unknownReservations, ["detail page: wrong crc"]);
     writer.release();
   }
   await using again = await a.takeOver(taker(0, 3));

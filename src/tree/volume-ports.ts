@@ -1,7 +1,7 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { ALLOC_UNIT, KIB, MIB, roundDown, roundUp } from "../base/index.ts";
 import type { InPlaceChange } from "../format/index.ts";
-import type { LogWriter as MediaWriter, StockLogWriter, VolumeMedia } from "../media/index.ts";
+import type { ChangesSeen, LogWriter as MediaWriter, StockLogWriter, VolumeMedia } from "../media/index.ts";
 import type { Clock, DataMemory, LogNews, LogReader, LogWriter } from "./ports.ts";
 
 /** Entries read between two looks at what else there is to do: a few milliseconds. */
@@ -26,7 +26,7 @@ export const systemClock: Clock = {
 
 /** `ownEpochs`: changes under these epochs were made here. */
 export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): LogReader {
-  let seen: number | undefined;
+  let seen: ChangesSeen | undefined;
   return {
     poll(): LogNews {
       const { entries, more, retracted } = media.poll(SLICE);
@@ -35,7 +35,7 @@ export function logReader(media: VolumeMedia, ownEpochs: ReadonlySet<number>): L
       // What was changed in place is named by entries, so all of those come first.
       if (more) return { ...news, contentChanges: [] };
       const ring = media.changesSince(seen);
-      seen = ring.next;
+      ({ seen } = ring);
       const isForeign = (change: InPlaceChange) => !ownEpochs.has(change.epoch);
       return {
         ...news,

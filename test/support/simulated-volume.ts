@@ -17,6 +17,13 @@ export function useIncoherentMemory(): void {
   privateCaches = true;
 }
 
+let layout: 1 | 2 | undefined;
+
+/** From now on volumes are made as they were before layout 2. For files that run the tests of others once more. */
+export function useLayout1(): void {
+  layout = 1;
+}
+
 export interface SimulatedVolume extends AsyncDisposable {
   readonly path: string;
   readonly device: Device;
@@ -49,6 +56,7 @@ export async function simulatedVolume(
     mode: 0o755,
     generation: 1,
     createdSeconds: 0,
+    ...(layout === undefined ? {} : { layout }),
     ...options.format,
   });
   const views = stack.use(new AsyncDisposableStack());

@@ -5,31 +5,51 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { native } from "../../../native/index.ts";
-import { encodeClaim, encodeEntries, encodeIdentity, type LogEntry, type OwnerClaim } from "../../format/index.ts";
+import {
+  type Claim,
+  encodeClaimLine,
+  encodeEntries,
+  encodeIdentity,
+  inspectClaimLines,
+  type LogEntry,
+} from "../../format/index.ts";
 import { Window } from "../window.ts";
 import { perform, performPlan } from "./perform.ts";
 import { appendPlan, carryOut, changePlan, dataPlan, type OwnedLog, type Term } from "./protocol.ts";
 import type { Plan } from "./steps.ts";
 
-const GUARD = 64 * 3;
+const GUARD = 64 * 2;
 const LENGTH = 1 << 20;
 
 const log: OwnedLog = {
   name: "test",
-  identity: { volumeUuid: "00112233-4455-6677-8899-aabbccddee00", generation: 1, layout: 1, slots: 2 },
+  identity: { volumeUuid: "00112233-4455-6677-8899-aabbccddee00", generation: 1, layout: 2, slots: 512 },
   guardAt: 0,
   guardLength: GUARD,
-  claimAt: (slot) => 64 * (1 + slot),
+  claims: {
+    at: 128,
+    length: 128,
+    inspect: inspectClaimLines,
+    ofSlot: (slot) => 64 * (2 + slot),
+    encode: encodeClaimLine,
+  },
+  lines: undefined,
   countersAt: 8192 + 32,
   entryAt: (index) => 8192 + 48 + index * 544,
   entries: 100,
   entrySize: 544,
   run: 11,
   encode: encodeEntries,
-  ring: { counterAt: 4096, changeAt: (sequence) => 4160 + (sequence % 7) * 64, slots: 7 },
+  ring: {
+    counterAt: () => 4096,
+    changeAt: (_slot, sequence) => 4160 + (sequence % 7) * 64,
+    former: () => undefined,
+    begin: () => ({ next: 0, stores: [], whole: true }),
+  },
 };
-const claim: OwnerClaim = { slot: 0, epoch: 3, nodeIdHash: "00".repeat(8), nonce: "11".repeat(16), released: false };
-const other = (epoch: number, released: boolean) => encodeClaim({ ...claim, slot: 1, epoch, released });
+const claim: Claim = { ballot: { order: 0, round: 3, slot: 0 }, nonce: "11".repeat(16), released: false };
+const other = (round: number, released: boolean) =>
+  encodeClaimLine({ ...claim, ballot: { order: 0, round, slot: 1 }, released });
 const directory = (path: string): LogEntry => ({ type: "mkdir", path, uid: 0, gid: 0, mode: 0o755 });
 
 /** What another node has done to the claims since this one judged them. */
@@ -68,11 +88,14 @@ async function outcome(planOf: (term: Term) => Plan, claims: Uint8Array | undefi
       { writable: true, what: "test memory", through: "nothing" },
     );
     window.copyIn(0, encodeIdentity(log.identity));
-    window.copyIn(log.claimAt(0), encodeClaim(claim));
-    window.copyIn(log.claimAt(1), other(2, true));
+    window.copyIn(log.claims.ofSlot(0), encodeClaimLine(claim));
+    window.copyIn(log.claims.ofSlot(1), other(2, true));
     const term: Term = { log, claim, expected: window.read(0, GUARD), changes: 9 };
     const guard = native.guardCreate(window.id, 0, term.expected, false);
-    if (claims !== undefined) window.copyIn(log.claimAt(1), claims);
+    if (claims !== undefined) {
+      window.copyIn(log.claims.ofSlot(1), claims);
+      window.copyIn(64, new Uint8Array(64).fill(1)); // rung by whoever claims
+    }
     const plan = planOf(term);
     const failed = inAddon
       ? performPlan(plan, guard, window)

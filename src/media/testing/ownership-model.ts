@@ -4,22 +4,21 @@
  */
 import { crc32 } from "node:zlib";
 import {
-  CLAIM_SIZE,
+  type Claim,
   ExtensionType,
-  encodeClaim,
+  encodeClaimLine,
   encodeIdentity,
   type FillerEntry,
-  IDENTITY_SIZE,
+  inspectClaimLines,
   LOG_COUNTERS_OFFSET,
   LOG_HEADER_SIZE,
   type LogEntry,
   type MkdirEntry,
-  nodeIdHash,
-  type OwnerClaim,
 } from "../../format/index.ts";
 import { type EntryShape, LogReader } from "../log-reader.ts";
 import { appendPlan, carryOut, dataPlan, type OwnedLog, release, type Term, takeOver } from "../ownership/protocol.ts";
 import { load } from "../ownership/steps.ts";
+import { ownerLines } from "../ownership/words.ts";
 import { type Found, type Host, type Note, type Program, search } from "./search.ts";
 
 const LINE = 64;
@@ -30,16 +29,18 @@ const ENTRIES = 18;
 const IDENTITY = {
   volumeUuid: "00112233-4455-6677-8899-aabbccddee00",
   generation: 1,
-  layout: 1,
+  layout: 2,
   slots: SLOTS,
 } as const;
-const GUARD = IDENTITY_SIZE + SLOTS * CLAIM_SIZE;
-const RING = GUARD;
-const DATA = RING + LINE;
+const GUARD_LINE = LINE;
+const GUARD = 2 * LINE;
+const CLAIMS = GUARD;
+const PLACES = CLAIMS + SLOTS * LINE;
+const DATA = PLACES + 2 * SLOTS * LINE;
 const LOG = DATA + LINE;
 const LENGTH = Math.ceil((LOG + LOG_HEADER_SIZE + ENTRIES * ENTRY) / LINE) * LINE;
 
-const claimAt = (slot: number) => IDENTITY_SIZE + slot * CLAIM_SIZE;
+const claimAt = (slot: number) => CLAIMS + slot * LINE;
 
 // ---- entries: seqnum, type, name; of a filler first, epoch and run; crc ----
 
@@ -105,32 +106,56 @@ const named = (path: string): LogEntry => ({ type: "mkdir", path, uid: 0, gid: 0
 
 // ---- the volume ----
 
-function logOf(run: number): OwnedLog {
+/** `layout` 1: no guard line and no places, a look compares the claims. */
+function logOf(run: number, layout: 1 | 2): OwnedLog {
   return {
     name: "model",
     identity: IDENTITY,
     guardAt: 0,
-    guardLength: GUARD,
-    claimAt,
+    guardLength: layout === 1 ? PLACES : GUARD,
+    claims: {
+      at: CLAIMS,
+      length: SLOTS * LINE,
+      inspect: inspectClaimLines,
+      ofSlot: claimAt,
+      encode: encodeClaimLine,
+    },
+    lines:
+      layout === 1
+        ? undefined
+        : ownerLines({
+            guardLineAt: GUARD_LINE,
+            placesAt: PLACES,
+            placesLength: 2 * SLOTS * LINE,
+            placeAt: (slot, turn) => PLACES + (2 * slot + turn) * LINE,
+            logUnit: 1,
+          }),
     countersAt: LOG + LOG_COUNTERS_OFFSET,
     entryAt: (index) => LOG + LOG_HEADER_SIZE + index * ENTRY,
     entries: ENTRIES,
     entrySize: ENTRY,
     run,
     encode,
-    ring: { counterAt: RING, changeAt: () => RING, slots: 1 },
+    // What is changed in place is not searched: the ring of a slot has one writer.
+    ring: {
+      counterAt: () => DATA,
+      changeAt: () => DATA,
+      former: () => undefined,
+      begin: () => ({ next: 0, stores: [], whole: true }),
+    },
   };
 }
 
-function claimOf(slot: number, epoch: number, released = false): OwnerClaim {
-  return { slot, epoch, released, nodeIdHash: nodeIdHash(`node ${slot}`), nonce: `${slot}${epoch}`.padEnd(32, "0") };
+function claimOf(slot: number, round: number, released = false): Claim {
+  return { ballot: { order: 0, round, slot }, released, nonce: `${slot}${round}`.padEnd(32, "0") };
 }
 
-/** A log with one entry, "X", owned by slot 0 in epoch 1. */
+/** A log with one entry, "X", owned by slot 0 in round 1. */
 function volume(log: OwnedLog, { first = claimOf(0, 1), unreadable = false } = {}): Uint8Array {
   const memory = new Uint8Array(LENGTH);
+  const { ballot } = first;
   memory.set(encodeIdentity(IDENTITY));
-  memory.set(unreadable ? new Uint8Array(CLAIM_SIZE).fill(7) : encodeClaim(first), claimAt(first.slot));
+  memory.set(unreadable ? new Uint8Array(LINE).fill(7) : encodeClaimLine(first), claimAt(ballot.slot));
   memory.set(encode(0, [named("X")]), log.entryAt(0));
   new DataView(memory.buffer).setBigUint64(log.countersAt + 8, 1n, true);
   return memory;
@@ -209,15 +234,17 @@ function* works(term: Term, index: number, { transactions = [], data, releases }
 const owner =
   (log: OwnedLog, memory: Uint8Array, options: Owner): Program =>
   () => {
-    const expected = memory.slice(0, GUARD);
+    const expected = memory.slice(0, log.guardLength);
     return works({ log, claim: claimOf(options.slot, options.epoch), expected, changes: 0 }, 1, options) as never;
   };
+
+const bidOf = ({ slot, epoch }: Owner) => ({ slot, round: epoch, order: 0, nonce: claimOf(slot, epoch).nonce });
 
 const taker =
   (log: OwnedLog, options: Owner): Program =>
   () =>
     (function* () {
-      const { term, nextIndex } = yield* takeOver(log, claimOf(options.slot, options.epoch));
+      const { term, nextIndex } = yield* takeOver(log, bidOf(options));
       yield { type: "mark", key: `${nextIndex} ${Buffer.from(term.expected).toString("hex")}` };
       if (options.remembers !== undefined) {
         const memory = new Uint8Array(LENGTH);
@@ -338,10 +365,13 @@ export const SCENES = {
 
 export type Scene = keyof typeof SCENES;
 
+/** Three hosts whose stores all come late are too many states with the lines of layout 2. */
+const OF_LAYOUT_1: ReadonlySet<Scene> = new Set(["owner and two takers"]);
+
 /** `spare`: entries of a run of fillers beyond the longest transaction. */
 export function searchScene(scene: Scene, { spare = 3 } = {}): Found {
   const run = LONGEST + spare;
-  const log = logOf(run);
+  const log = logOf(run, OF_LAYOUT_1.has(scene) ? 1 : 2);
   const memory = volume(log, {
     first: claimOf(0, 1, scene === "takers after a release"),
     unreadable: scene === "an owner with an unreadable claim, and a taker",
