@@ -88,21 +88,19 @@ export class Population implements AsyncDisposable {
 
   /** What the nodes' agents do, but for the memory: it is the controller that is measured. */
   #answerFormats(): void {
-    const abort = new AbortController();
-    const answering = (async () => {
-      for await (const change of this.#store.watch("volumes", abort.signal)) {
-        if (change.type !== "put" || change.record.phase !== "Formatting") continue;
-        void updateRecord(this.#store, "volumes", change.record.name, (found) =>
-          found.phase === "Formatting" && found.jobNode !== undefined
-            ? { ...found, phase: "Ready", jobNode: undefined }
-            : undefined,
-        ).catch((error: unknown) => process.stderr.write(`format: ${String(error)}\n`));
-      }
-    })();
-    this.#resources.defer(async () => {
-      abort.abort();
-      await answering;
-    });
+    const answer = (name: string) =>
+      updateRecord(this.#store, "volumes", name, (found) =>
+        found.phase === "Formatting" && found.jobNode !== undefined
+          ? { ...found, phase: "Ready", jobNode: undefined }
+          : undefined,
+      ).catch((error: unknown) => process.stderr.write(`format: ${String(error)}\n`));
+    this.#resources.use(
+      this.#store.informer("volumes").onChange((changes) => {
+        for (const change of changes) {
+          if (change.type === "put" && change.record.phase === "Formatting") void answer(change.record.name);
+        }
+      }),
+    );
   }
 
   #volume(index: number): FamfsVolume {

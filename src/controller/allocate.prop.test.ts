@@ -16,12 +16,11 @@ import {
   type Store,
   type StoredRecord,
   UNTOUCHED,
-  VolumeChanges,
 } from "../state/index.ts";
 import { allocateRegion, finishIntent } from "./allocate.ts";
 import type { ControllerContext } from "./context.ts";
 import { regionsAreDisjoint, registerNode, temporaryDirectory } from "./testing/fixture.ts";
-import { laggingStore } from "./testing/lagging-store.ts";
+import { laggingVolumes } from "./testing/lagging-store.ts";
 import { VolumeView } from "./volume-view.ts";
 
 const DEVICES = ["device-a", "device-b"];
@@ -82,7 +81,10 @@ test("a controller that knew a device's former record does not take the new one'
   await using resources = new AsyncDisposableStack();
   let blind = false;
   const lag = { turns: () => (blind ? undefined : 0) };
-  const late = await openContext({ ...storeOf(store), ...laggingStore(store, lag) }, resources);
+  const behind = resources.use(laggingVolumes(store, lag));
+  const informer: Store["informer"] = (kind) =>
+    (kind === "volumes" ? behind.informer() : store.informer(kind)) as never;
+  const late = await openContext({ ...storeOf(store), informer }, resources);
   // One for each device: two do not fit on one.
   const create = { type: "create", units: UNITS - 3 } as const;
   for (const _device of DEVICES) await take(late, store, create);
@@ -114,16 +116,19 @@ test("while a volume's record cannot be read nothing is given away: it may have 
   await take(await openContext(store, resources), store, { type: "create", units: 1 });
   const [first] = await store.list("volumes");
   using database = new DatabaseSync(join(stateDir, "state.sqlite"));
-  database.exec("UPDATE records SET body = '{}' WHERE kind = 'volumes'");
+  database.exec("UPDATE records SET version = version + 1000, body = '{}' WHERE kind = 'volumes'");
+  await store.informer("volumes").resync();
   const context = await openContext(store, resources);
   await assert.rejects(take(context, store, { type: "create", units: 1 }), /cannot be read, so nobody knows/);
   // Where that much can be read, it stops only its own device.
   const regions = (deviceUuid: string) => JSON.stringify({ regions: [{ deviceUuid, offset: 0, length: 1 }] });
   const write = database.prepare("UPDATE records SET version = version + 1000, body = ? WHERE name = ?");
   write.run(regions("elsewhere"), first?.name ?? "");
+  await store.informer("volumes").resync();
   const elsewhere = await openContext(store, resources);
   await take(elsewhere, store, { type: "create", units: 1 });
   write.run(regions(DEVICES[0] ?? ""), first?.name ?? "");
+  await store.informer("volumes").resync();
   const here = await openContext(store, resources);
   await assert.rejects(take(here, store, { type: "create", units: 1 }), /kubectl edit famfsvolume/);
 });
@@ -136,9 +141,7 @@ function storeOf(store: Store): Store {
     create: (...args) => store.create(...args),
     replace: (...args) => store.replace(...args),
     delete: (...args) => store.delete(...args),
-    watch: (...args) => store.watch(...args),
-    follow: (...args) => store.follow(...args),
-    resync: (kind) => store.resync(kind),
+    informer: (kind) => store.informer(kind),
     async [Symbol.asyncDispose]() {},
   };
 }
@@ -146,9 +149,8 @@ function storeOf(store: Store): Store {
 async function openContext(store: Store, resources: AsyncDisposableStack): Promise<ControllerContext> {
   return {
     store,
-    liveness: resources.use(await NodeLiveness.open(store, { logger: silentLogger })),
+    liveness: resources.use(await NodeLiveness.open(store)),
     nodeObjects: NO_NODE_OBJECTS,
-    changes: resources.use(VolumeChanges.open(store, silentLogger)),
     volumes: resources.use(await VolumeView.open(store, { needsTending: () => false, catchUpMs: 3 })),
     locks: new KeyedTryLock(),
     logger: silentLogger,
@@ -160,7 +162,7 @@ async function openContext(store: Store, resources: AsyncDisposableStack): Promi
 
 /** Also after they were lost: nothing is left of their generations then. */
 async function makeDevices(store: Store): Promise<void> {
-  await using liveness = await NodeLiveness.open(store, { logger: silentLogger });
+  using liveness = await NodeLiveness.open(store);
   for (const device of await store.list("devices")) {
     await finishIntent({ store, liveness }, device);
     const found = await store.get("devices", device.name);
@@ -196,6 +198,7 @@ async function live(shared: Store, { steps, lag, pauses, diesAt }: Plan): Promis
     await pause();
     return result;
   };
+  await using behind = laggingVolumes(shared, { turns: () => lag[turn++ % lag.length] });
   const store: Store = {
     get: (...args) => pause().then(() => shared.get(...args)),
     list: (...args) => pause().then(() => shared.list(...args)),
@@ -203,9 +206,7 @@ async function live(shared: Store, { steps, lag, pauses, diesAt }: Plan): Promis
     create: (...args) => write(() => shared.create(...args)),
     replace: (...args) => write(() => shared.replace(...args)),
     delete: (...args) => write(() => shared.delete(...args)),
-    watch: (...args) => shared.watch(...args),
-    resync: (kind) => shared.resync(kind),
-    ...laggingStore(shared, { turns: () => lag[turn++ % lag.length] }),
+    informer: (kind) => (kind === "volumes" ? behind.informer() : shared.informer(kind)) as never,
     async [Symbol.asyncDispose]() {},
   };
   const remaining = [...steps];

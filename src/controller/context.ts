@@ -1,5 +1,5 @@
 import { FamfsError, type KeyedTryLock, type Logger } from "../base/index.ts";
-import type { EventRecorder, NodeLiveness, NodeObjects, Store, StoredRecord, VolumeChanges } from "../state/index.ts";
+import type { EventRecorder, NodeLiveness, NodeObjects, Store, StoredRecord } from "../state/index.ts";
 import type { VolumeView } from "./volume-view.ts";
 
 /** What every use case of the controller works with. */
@@ -7,7 +7,6 @@ export interface ControllerContext {
   readonly store: Store;
   readonly liveness: NodeLiveness;
   readonly nodeObjects: NodeObjects;
-  readonly changes: VolumeChanges;
   readonly volumes: VolumeView;
   readonly locks: KeyedTryLock;
   readonly logger: Logger;

@@ -7,7 +7,6 @@ import {
   NodeLiveness,
   type NodeObjects,
   type Store,
-  VolumeChanges,
 } from "../state/index.ts";
 import type { ControllerContext } from "./context.ts";
 import { controllerService } from "./controller-service.ts";
@@ -50,14 +49,12 @@ export class Controller implements AsyncDisposable {
   static async open(options: ControllerOptions): Promise<Controller> {
     const { store, logger } = options;
     await using opening = new AsyncDisposableStack();
-    const liveness = opening.use(await NodeLiveness.open(store, { logger }));
+    const liveness = opening.use(await NodeLiveness.open(store));
     const volumes = opening.use(await VolumeView.open(store, { needsTending }));
-    const changes = opening.use(VolumeChanges.open(store, logger));
     const context: ControllerContext = {
       store,
       liveness,
       nodeObjects: options.nodeObjects ?? NO_NODE_OBJECTS,
-      changes,
       volumes,
       locks: new KeyedTryLock(),
       logger,

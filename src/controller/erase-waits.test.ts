@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { silentLogger } from "../base/index.ts";
 import { type DriverEvent, EmbeddedStore, type FamfsVolume, NodeLiveness, updateRecord } from "../state/index.ts";
 import { tellEraseWaits } from "./erase-waits.ts";
 import { claim, registerNode, temporaryDirectory, testCluster } from "./testing/fixture.ts";
@@ -11,7 +10,7 @@ test("a deleted volume that waits for a node that is silent for long is told, wi
   await using store = await EmbeddedStore.open({ stateDir: join(directory.path, "state") });
   for (const nodeId of ["a", "b"]) await registerNode(store, nodeId, { leaseSeconds: 60 });
   let now = 0;
-  await using liveness = await NodeLiveness.open(store, { logger: silentLogger, now: () => now });
+  using liveness = await NodeLiveness.open(store, { now: () => now });
   const events: DriverEvent[] = [];
   const tell = (changes: Partial<FamfsVolume>) => {
     events.length = 0;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { MIB, silentLogger } from "../base/index.ts";
+import { MIB } from "../base/index.ts";
 import { abnormalOn, updateRecord } from "../state/index.ts";
 import { StoreCensus, type StoreFigures } from "./figures.ts";
 import { claim, registerNode, testCluster } from "./testing/fixture.ts";
@@ -17,7 +17,7 @@ async function settled(census: StoreCensus, expected: (figures: StoreFigures) =>
 
 test("figures of pools and volumes follow the records, from the first volume to its erased bytes", async () => {
   await using at = await testCluster({ size: "128Mi" });
-  await using census = await StoreCensus.open(at.store, { logger: silentLogger });
+  using census = await StoreCensus.open(at.store);
   const empty = await settled(census, ({ pools }) => pools.length > 0);
   assert.deepEqual(empty.pools, [
     {
@@ -61,7 +61,7 @@ test("figures of pools and volumes follow the records, from the first volume to 
 
 test("what a node reports of a volume, and whether a node is heard, are among the figures", async () => {
   await using at = await testCluster();
-  await using census = await StoreCensus.open(at.store, { logger: silentLogger });
+  using census = await StoreCensus.open(at.store);
   await at.client.call("controller", "CreateVolume", claim("v"));
   const report = {
     type: abnormalOn("node-a"),

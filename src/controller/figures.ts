@@ -1,12 +1,10 @@
 import { PoolSpace } from "../alloc/index.ts";
-import type { Logger } from "../base/index.ts";
 import {
-  type Kind,
+  type Informer,
   NodeLiveness,
   nodeOf,
   problemsOf,
   type Store,
-  type StoredRecord,
   VOLUME_PHASES,
   type VolumePhase,
 } from "../state/index.ts";
@@ -36,62 +34,59 @@ export interface StoreFigures {
 }
 
 /**
- * Follows all records, so that figures of them cost no request to the store. The records are those that the watch
- * keeps anyway.
+ * Figures of all records, from the informers: they cost no request to the store.
  */
-export class StoreCensus implements AsyncDisposable {
-  readonly #abort = new AbortController();
-  readonly #devices = new Map<string, StoredRecord<"devices">>();
-  readonly #volumes = new Map<string, StoredRecord<"volumes">>();
-  readonly #nodes = new Set<string>();
+export class StoreCensus implements Disposable {
+  readonly #devices: Informer<"devices">;
+  readonly #volumes: Informer<"volumes">;
+  readonly #nodes: Informer<"nodes">;
   readonly #liveness: NodeLiveness;
-  #followed: Promise<unknown> = Promise.resolve();
+  readonly #following: readonly Disposable[];
   /** Of the state since the last change. */
   #pools: readonly PoolFigures[] | undefined;
 
-  private constructor(liveness: NodeLiveness) {
+  private constructor(store: Store, liveness: NodeLiveness) {
+    this.#devices = store.informer("devices");
+    this.#volumes = store.informer("volumes");
+    this.#nodes = store.informer("nodes");
     this.#liveness = liveness;
+    const changed = () => {
+      this.#pools = undefined;
+    };
+    this.#following = [this.#devices.onChange(changed), this.#volumes.onChange(changed)];
   }
 
-  static async open(store: Store, { logger }: { readonly logger: Logger }): Promise<StoreCensus> {
-    const census = new StoreCensus(await NodeLiveness.open(store, { logger }));
-    const follow = <K extends Kind>(kind: K, seen: (name: string, record: StoredRecord<K> | undefined) => void) =>
-      census.#follow(store, kind, seen).catch((error: unknown) => {
-        logger.error({ err: error, kind }, "records are no longer followed: metrics of them are out of date");
-      });
-    census.#followed = Promise.all([
-      follow("devices", (name, record) => put(census.#devices, name, record)),
-      follow("volumes", (name, record) => put(census.#volumes, name, record)),
-      follow("nodes", (name, record) => (record === undefined ? census.#nodes.delete(name) : census.#nodes.add(name))),
-    ]);
-    return census;
+  static async open(store: Store): Promise<StoreCensus> {
+    return new StoreCensus(store, await NodeLiveness.open(store));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#abort.abort();
-    await this.#followed;
-    await this.#liveness[Symbol.asyncDispose]();
+  [Symbol.dispose](): void {
+    for (const each of this.#following) each[Symbol.dispose]();
+    this.#liveness[Symbol.dispose]();
   }
 
   figures(): StoreFigures {
     const volumes = Object.fromEntries(VOLUME_PHASES.map((phase) => [phase, 0])) as Record<VolumePhase, number>;
     const abnormal: { volume: string; node: string; reason: string }[] = [];
-    for (const volume of this.#volumes.values()) {
+    for (const volume of this.#volumes.list()) {
       volumes[volume.phase]++;
       for (const problem of problemsOf(volume)) {
         abnormal.push({ volume: volume.name, node: nodeOf(problem), reason: problem.reason });
       }
     }
     this.#pools ??= this.#countPools();
-    const nodes = [...this.#nodes].map((node) => ({ node, alive: this.#liveness.isAlive(node) }));
-    const frozen = [...this.#devices].map(([device, record]) => ({ device, frozen: record.frozen !== undefined }));
+    const nodes = [...this.#nodes.list()].map(({ name: node }) => ({ node, alive: this.#liveness.isAlive(node) }));
+    const frozen = [...this.#devices.list()].map(({ name: device, frozen }) => ({
+      device,
+      frozen: frozen !== undefined,
+    }));
     return { pools: this.#pools, volumes, abnormal, frozen, nodes };
   }
 
   /** A device of an adopted volume is in no pool. */
   #countPools(): PoolFigures[] {
-    const volumes = [...this.#volumes.values()];
-    const devices = [...this.#devices.values()].filter(({ pool }) => pool !== "");
+    const volumes = [...this.#volumes.list()];
+    const devices = [...this.#devices.list()].filter(({ pool }) => pool !== "");
     const key = ({ pool, fabric }: { pool: string; fabric: string }) => JSON.stringify([pool, fabric]);
     // An intent's regions are in its volume, too, once it is half finished.
     const used = new Map(
@@ -115,21 +110,4 @@ export class StoreCensus implements AsyncDisposable {
       return [{ pool, fabric, totalBytes, freeBytes, largestFreeBytes, quarantinedRegions, quarantinedBytes }];
     });
   }
-
-  async #follow<K extends Kind>(
-    store: Store,
-    kind: K,
-    seen: (name: string, record: StoredRecord<K> | undefined) => void,
-  ): Promise<void> {
-    for await (const change of store.watch(kind, this.#abort.signal)) {
-      if (change.type === "put") seen(change.record.name, change.record);
-      else seen(change.name, undefined);
-      if (kind !== "nodes") this.#pools = undefined;
-    }
-  }
-}
-
-function put<T>(records: Map<string, T>, name: string, record: T | undefined): void {
-  if (record === undefined) records.delete(name);
-  else records.set(name, record);
 }

@@ -75,7 +75,7 @@ export async function untilFormatted(
   volume: StoredRecord<"volumes">,
   { waitMs, signal }: { waitMs: number; signal: AbortSignal },
 ): Promise<StoredRecord<"volumes">> {
-  const { store, liveness, changes } = context;
+  const { store, liveness } = context;
   const assigned = await assignJob(context, volume);
   const { jobNode } = assigned;
   if (assigned.phase === "Formatting" && (jobNode === undefined || !liveness.isAlive(jobNode))) {
@@ -94,7 +94,7 @@ export async function untilFormatted(
     return found.phase === "Formatting" ? undefined : found;
   };
   const limit = AbortSignal.any([signal, AbortSignal.timeout(Math.max(1, Math.floor(waitMs)))]);
-  const done = await changes.until(volume.name, look, limit);
+  const done = await store.informer("volumes").until(look, { signal: limit, name: volume.name });
   if (done !== undefined) return done;
   signal.throwIfAborted();
   throw new FamfsError("VOLUME_BUSY", `volume ${volume.name} is still being formatted by node ${jobNode}; try again`);

@@ -68,7 +68,7 @@ export class Maintenance implements AsyncDisposable {
     if (now - this.#resyncedAt < Math.max(RESYNC_MS, volumes.size * RESYNC_PER_VOLUME_MS)) return;
     this.#resyncedAt = now;
     for (const kind of ["volumes", "nodes"] as const) {
-      await unlessAborted(store.resync(kind), signal).catch((error: unknown) => {
+      await unlessAborted(store.informer(kind).resync(), signal).catch((error: unknown) => {
         if (!signal.aborted) this.#options.logger.warn({ kind, reason: messageOf(error) }, "not read anew");
       });
     }

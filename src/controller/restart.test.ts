@@ -27,9 +27,7 @@ function dyingStore(store: Store, dieAt: number, moment: "before" | "after"): St
     create: (...args: Parameters<Store["create"]>) => write(() => store.create(...args)),
     replace: (...args: Parameters<Store["replace"]>) => write(() => store.replace(...args)),
     delete: (...args: Parameters<Store["delete"]>) => write(() => store.delete(...args)),
-    watch: (...args: Parameters<Store["watch"]>) => store.watch(...args),
-    follow: (...args: Parameters<Store["follow"]>) => store.follow(...args),
-    resync: (...args: Parameters<Store["resync"]>) => store.resync(...args),
+    informer: (...args: Parameters<Store["informer"]>) => store.informer(...args),
     [Symbol.asyncDispose]: async () => {},
   };
   async function alive<T>(work: () => Promise<T>): Promise<T> {
@@ -115,9 +113,7 @@ for (const again of [[], ["pvc-1"]]) {
       list: { value: store.list.bind(store) },
       create: { value: store.create.bind(store) },
       delete: { value: store.delete.bind(store) },
-      watch: { value: store.watch.bind(store) },
-      follow: { value: store.follow.bind(store) },
-      resync: { value: store.resync.bind(store) },
+      informer: { value: store.informer.bind(store) },
       replace: {
         value: async (...args: Parameters<Store["replace"]>) => {
           const written = await store.replace(...args);

@@ -3,7 +3,7 @@ import { getEventListeners } from "node:events";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ALLOC_UNIT } from "../base/index.ts";
-import { EmbeddedStore, type Store, type StoredRecord, UNTOUCHED } from "../state/index.ts";
+import { EmbeddedStore, Informer, type Store, type StoredRecord, UNTOUCHED } from "../state/index.ts";
 import { temporaryDirectory } from "./testing/fixture.ts";
 import { VolumeView } from "./volume-view.ts";
 
@@ -14,7 +14,7 @@ test("who waits for the view leaves nothing behind on the signal of its call", a
   const { signal } = new AbortController();
   const device = await at.makeDevice(7);
   const held = at.holdRefreshes();
-  await using view = await at.view();
+  using view = await at.view();
   const waiting = view.untilComplete([device], { signal, isCurrent });
   await held.begun;
   held.release();
@@ -27,7 +27,7 @@ test("waiting for the view ends when the call does", async () => {
   const abort = new AbortController();
   const device = await at.makeDevice(7);
   const held = at.holdRefreshes();
-  await using view = await at.view();
+  using view = await at.view();
   const waiting = view.untilComplete([device], { signal: abort.signal, isCurrent });
   await held.begun;
   const reason = new Error("the call is over");
@@ -39,7 +39,7 @@ test("waiting for the view ends when the call does", async () => {
 test("a device that was read before the last allocation on it is not worth reading all volumes", async () => {
   await using at = await open();
   const { signal } = new AbortController();
-  await using view = await at.view();
+  using view = await at.view();
   const device = await at.makeDevice(0);
   assert.equal(await view.untilComplete([device], { signal, isCurrent }), true, "a new device");
   const before = at.refreshes;
@@ -65,19 +65,24 @@ async function open() {
   let refreshes = 0;
   let gate: Promise<void> = Promise.resolve();
   let begin = () => {};
-  const counting: Store = Object.assign(Object.create(store) as Store, {
-    follow: async (...args: Parameters<Store["follow"]>) => {
-      const following = await store.follow(...args);
+  const inner = store.informer("volumes");
+  const counted = resources.use(
+    new Informer<"volumes">((sink) => {
+      const following = inner.onChange((step) => sink.show(step));
+      void inner.synced().then(() => sink.show([]));
       return {
-        refresh: async () => {
+        resync: async () => {
           refreshes++;
           begin();
           await gate;
-          await following.refresh();
+          await inner.resync();
         },
-        [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
+        [Symbol.asyncDispose]: async () => following[Symbol.dispose](),
       };
-    },
+    }),
+  );
+  const counting: Store = Object.assign(Object.create(store) as Store, {
+    informer: () => counted,
     list: (...args: Parameters<Store["list"]>) => store.list(...args),
   });
   return {

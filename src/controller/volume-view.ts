@@ -1,6 +1,6 @@
 import { type FreeSpace, PoolSpace } from "../alloc/index.ts";
-import { FamfsError, SortedList } from "../base/index.ts";
-import type { Following, Shown, Store, StoredRecord, Unreadable } from "../state/index.ts";
+import { FamfsError, SortedList, unlessAborted } from "../base/index.ts";
+import type { Informer, Shown, Store, StoredRecord } from "../state/index.ts";
 import { DeviceUse } from "./device-use.ts";
 
 type Volume = StoredRecord<"volumes">;
@@ -21,27 +21,30 @@ const SHOWN_MS = 1_000;
  * each device, their order, which of them need tending. So no call has to read them all. It may be behind: each use
  * says why that does no harm (docs/decisions/0011).
  */
-export class VolumeView implements AsyncDisposable {
+export class VolumeView implements Disposable {
   readonly #needsTending: (volume: Volume) => boolean;
   readonly #catchUpMs: number;
-  readonly #volumes = new Map<string, Volume>();
+  readonly #volumes: Informer<"volumes">;
+  /** As each was when its regions were counted. */
+  readonly #counted = new Map<string, Volume>();
   readonly #names = new SortedList<string>((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-  readonly #unreadable = new Map<string, Unreadable>();
   readonly #tended = new Set<string>();
   readonly #devices = new Map<string, DeviceUse>();
-  readonly #waiting = new Set<() => void>();
-  #following: Following | undefined;
-  #caughtUp = false;
+  readonly #caughtUp = new AbortController();
+  readonly #following: Disposable;
 
-  private constructor({ needsTending, catchUpMs = CATCH_UP_MS }: VolumeViewOptions) {
+  private constructor(volumes: Informer<"volumes">, { needsTending, catchUpMs = CATCH_UP_MS }: VolumeViewOptions) {
+    this.#volumes = volumes;
     this.#needsTending = needsTending;
     this.#catchUpMs = catchUpMs;
+    this.#following = volumes.onChange((changes) => this.#show(changes));
   }
 
   static async open(store: Store, options: VolumeViewOptions): Promise<VolumeView> {
-    const view = new VolumeView(options);
     const devices = await store.list("devices");
-    view.#following = await store.follow("volumes", (changes) => view.#show(changes));
+    const volumes = store.informer("volumes");
+    await volumes.synced();
+    const view = new VolumeView(volumes, options);
     // Calls that allocate wait for it, all others are served at once.
     void view.#catchUp(devices);
     return view;
@@ -50,17 +53,16 @@ export class VolumeView implements AsyncDisposable {
   /** The volumes read after the devices. What a device was giving away meanwhile may be missing. */
   async #catchUp(devices: readonly Device[]): Promise<void> {
     try {
-      await this.#following?.refresh();
+      await this.#volumes.resync();
       for (const device of devices) if (device.intent === undefined) this.#use(device.uuid).setComplete(device);
     } catch {
       // Then the first allocation finds what is missing.
     }
-    this.#caughtUp = true;
-    this.#wake();
+    this.#caughtUp.abort();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#following?.[Symbol.asyncDispose]();
+  [Symbol.dispose](): void {
+    this.#following[Symbol.dispose]();
   }
 
   get size(): number {
@@ -68,7 +70,7 @@ export class VolumeView implements AsyncDisposable {
   }
 
   values(): IterableIterator<Volume> {
-    return this.#volumes.values();
+    return this.#volumes.list();
   }
 
   /** In order of name, from the first one after `name`. */
@@ -93,17 +95,20 @@ export class VolumeView implements AsyncDisposable {
     devices: readonly Device[],
     { signal, isCurrent }: { readonly signal: AbortSignal; readonly isCurrent: (device: Device) => Promise<boolean> },
   ): Promise<boolean> {
+    const { signal: caughtUp } = this.#caughtUp;
     const behind = () => devices.filter((device) => !this.#use(device.uuid).isComplete(device));
     const settled = () => behind().every((device) => this.#use(device.uuid).isPast(device));
-    await this.#until(() => this.#caughtUp || behind().length === 0, { signal });
-    await this.#until(settled, { signal, limitMs: this.#catchUpMs });
+    await this.#until(() => behind().length === 0, AbortSignal.any([signal, caughtUp]));
+    signal.throwIfAborted();
+    await this.#until(settled, AbortSignal.any([signal, AbortSignal.timeout(this.#catchUpMs)]));
+    signal.throwIfAborted();
     const missing = behind();
     if (missing.length > 0) {
       for (const device of missing) if (!(await isCurrent(device))) return false;
-      await this.#following?.refresh();
+      await unlessAborted(this.#volumes.resync(), signal);
       for (const device of devices) this.#use(device.uuid).setComplete(device);
     }
-    for (const { name, reason, devices: on } of this.#unreadable.values()) {
+    for (const { name, reason, devices: on } of this.#volumes.unreadable()) {
       if (on !== undefined && !devices.some(({ uuid }) => on.includes(uuid))) continue;
       throw new FamfsError(
         "INTERNAL",
@@ -131,54 +136,24 @@ export class VolumeView implements AsyncDisposable {
 
   /** Waits, not for long, until the view has what the caller just wrote: so that it reads its own writes. */
   async untilShown(name: string, shows: (volume: Volume | undefined) => boolean): Promise<void> {
-    await this.#until(() => shows(this.#volumes.get(name)), { limitMs: SHOWN_MS });
+    await this.#until(() => shows(this.#volumes.get(name)), AbortSignal.timeout(SHOWN_MS));
   }
 
-  async #until(
-    reached: () => boolean,
-    { limitMs, signal }: { readonly limitMs?: number; readonly signal?: AbortSignal },
-  ): Promise<void> {
-    let changed = Promise.withResolvers<void>();
-    const wake = () => changed.resolve();
-    let late = false;
-    const expire = () => {
-      late = true;
-      wake();
-    };
-    const timer = limitMs === undefined ? undefined : setTimeout(expire, limitMs).unref();
-    signal?.addEventListener("abort", wake);
-    this.#waiting.add(wake);
-    try {
-      while (!late && signal?.aborted !== true && !reached()) {
-        changed = Promise.withResolvers();
-        await changed.promise;
-      }
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", wake);
-      this.#waiting.delete(wake);
-    }
-    signal?.throwIfAborted();
-  }
-
-  #wake(): void {
-    for (const wake of this.#waiting) wake();
+  async #until(reached: () => boolean, signal: AbortSignal): Promise<void> {
+    await this.#volumes.until(() => reached() || undefined, { signal });
   }
 
   #show(changes: readonly Shown<"volumes">[]): void {
     for (const change of changes) {
       if (change.type === "put") this.#put(change.record);
       else if (change.type === "deleted") this.#remove(change.name);
-      else this.#unreadable.set(change.name, change);
     }
-    this.#wake();
   }
 
   #put(volume: Volume): void {
     const { name } = volume;
-    const before = this.#volumes.get(name);
-    this.#unreadable.delete(name);
-    this.#volumes.set(name, volume);
+    const before = this.#counted.get(name);
+    this.#counted.set(name, volume);
     if (before === undefined) this.#names.add(name);
     if (this.#needsTending(volume)) this.#tended.add(name);
     else this.#tended.delete(name);
@@ -190,11 +165,10 @@ export class VolumeView implements AsyncDisposable {
   }
 
   #remove(name: string): void {
-    this.#unreadable.delete(name);
     this.#tended.delete(name);
-    const before = this.#volumes.get(name);
+    const before = this.#counted.get(name);
     if (before === undefined) return;
-    this.#volumes.delete(name);
+    this.#counted.delete(name);
     this.#names.delete(name);
     this.#giveBack(before);
   }

@@ -23,7 +23,7 @@ async function setUp(t: TestContext) {
       device: (uuid) => devices.require(uuid),
       logger: silentLogger,
     });
-    await using _watch = VolumeWatch.start(store, silentLogger, [jobs]);
+    using _watch = VolumeWatch.start(store, silentLogger, [jobs]);
     await eventually("it is formatted", async () => (await store.get("volumes", "v1"))?.phase === "Ready");
   }
   const records = await StageRecords.open(join(directory, "stage"));

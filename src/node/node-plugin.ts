@@ -13,7 +13,6 @@ import {
   NodeLiveness,
   RAISE_MS,
   type Store,
-  VolumeChanges,
   WriterGrants,
 } from "../state/index.ts";
 import { DeviceWatch } from "./device-watch.ts";
@@ -254,9 +253,8 @@ export class NodePlugin implements AsyncDisposable {
         }),
       ),
     );
-    const liveness = stack.use(await withStore(() => NodeLiveness.open(store, { logger })));
-    const changes = stack.use(VolumeChanges.open(store, logger));
-    const grants = new WriterGrants({ store, nodeId, liveness, changes, slotCount: DEFAULT_SLOTS });
+    const liveness = stack.use(await withStore(() => NodeLiveness.open(store)));
+    const grants = new WriterGrants({ store, nodeId, liveness, slotCount: DEFAULT_SLOTS });
     await withStore(() => grants.withdrawAll());
     await withStore(() => clearStaleStaging(store, node, records));
     const broker = stack.use(new WriterBroker({ nodeId, grants, heartbeat, events, logger, server: () => server }));

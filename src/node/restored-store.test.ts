@@ -36,7 +36,7 @@ function set(store: Store, uuid: string, change: Partial<FamfsDevice>): Promise<
 /** Formats what is to be formatted, and returns when it is. */
 async function formatted({ store, devices }: Awaited<ReturnType<typeof setUp>>, name: string): Promise<void> {
   const jobs = new VolumeJobs({ store, nodeId: "a", device: (uuid) => devices.require(uuid), logger: silentLogger });
-  await using _watch = VolumeWatch.start(store, silentLogger, [jobs]);
+  using _watch = VolumeWatch.start(store, silentLogger, [jobs]);
   await eventually("it is formatted", async () => (await store.get("volumes", name))?.phase === "Ready");
   await jobs[Symbol.asyncDispose]();
 }
@@ -112,7 +112,7 @@ test("nothing is erased or given up before the records are made again; then both
     },
     logger: silentLogger,
   });
-  await using _watch = VolumeWatch.start(store, silentLogger, [jobs, detach]);
+  using _watch = VolumeWatch.start(store, silentLogger, [jobs, detach]);
   // As after an outage that was longer than the lease.
   await detach.lookAtAll();
   const told = await eventually("it says why it is not erased", async () => {

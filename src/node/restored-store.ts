@@ -68,6 +68,11 @@ export class RestoredStore {
       ));
     if (!this.#told.has(uuid)) {
       this.#told.add(uuid);
+      // A watch that goes on from a version that is none any more is blind.
+      store
+        .informer("volumes")
+        .resync()
+        .catch(() => undefined); // then its silence tells
       logger.error({ device: uuid, reason: why }, "nothing is erased or given up before device rebuild was run");
       events.record({ reason: "StoreRestored", deviceUuid: uuid, message: why });
     }

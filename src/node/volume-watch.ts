@@ -1,5 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
-import { type Logger, unlessAborted } from "../base/index.ts";
+import { type Logger, messageOf } from "../base/index.ts";
 import type { Store, StoredRecord } from "../state/index.ts";
 
 /** Looks at each state of a volume's record that it is shown; must not wait. */
@@ -9,74 +8,54 @@ export interface VolumeWatcher {
   forget?(volumeId: string): void;
 }
 
+/** Every record is shown again so often, as it is known here: work that a change began may have failed. */
+const AGAIN_MS = 30_000;
 /**
- * Everything is read, and shown again, so often: the watch may be blind, and work that a change began may have failed.
- * It is less often where there are many records, so that all nodes together do not keep the store busy with that.
+ * Everything is read anew so often, give or take a fifth: a watch that is blind is noticed by its silence, or by the
+ * revision of a device (restored-store.ts), long before. Where there are many records it is less often, so that each
+ * node asks for at most ten in a second.
  */
-const RESYNC_MS = 30_000;
-const RESYNC_PER_RECORD_MS = 10;
-const RETRY_MS = 1_000;
+const RESYNC_MS = 600_000;
+const RESYNC_PER_RECORD_MS = 100;
 
 /** Shows every volume record, and each change of one, to those who act on them. */
-export class VolumeWatch implements AsyncDisposable {
-  readonly #store: Store;
-  readonly #logger: Logger;
-  readonly #watchers: readonly VolumeWatcher[];
-  readonly #stop = new AbortController();
-  #done: Promise<unknown> = Promise.resolve();
+export class VolumeWatch implements Disposable {
+  readonly #following: Disposable;
+  readonly #timer: NodeJS.Timeout;
 
-  private constructor(store: Store, logger: Logger, watchers: readonly VolumeWatcher[]) {
-    this.#store = store;
-    this.#logger = logger;
-    this.#watchers = watchers;
+  private constructor(following: Disposable, timer: NodeJS.Timeout) {
+    this.#following = following;
+    this.#timer = timer;
   }
 
   static start(store: Store, logger: Logger, watchers: readonly VolumeWatcher[]): VolumeWatch {
-    const watch = new VolumeWatch(store, logger, watchers);
-    watch.#done = watch.#run();
-    return watch;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await this.#done;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    for (let first = true; !signal.aborted; first = false) {
-      try {
-        if (!first) await unlessAborted(this.#store.resync("volumes"), signal);
-        await this.#follow(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#logger.warn({ err: error }, "volume records are not being followed; trying again");
-        await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
-      }
-    }
-  }
-
-  /** Until it is time to read all of them again. */
-  async #follow(signal: AbortSignal): Promise<void> {
-    const late = new AbortController();
-    const present = new Set<string>();
-    const started = performance.now();
-    const timer = setInterval(() => {
-      const periodMs = Math.max(RESYNC_MS, present.size * RESYNC_PER_RECORD_MS);
-      if (performance.now() - started >= periodMs) late.abort();
-    }, RETRY_MS);
-    timer.unref();
-    try {
-      for await (const change of this.#store.watch("volumes", AbortSignal.any([signal, late.signal]))) {
-        if (change.type === "put") present.add(change.record.name);
-        else present.delete(change.name);
-        for (const watcher of this.#watchers) {
+    const volumes = store.informer("volumes");
+    const following = volumes.onChange((changes) => {
+      for (const change of changes) {
+        for (const watcher of watchers) {
           if (change.type === "put") watcher.consider(change.record);
-          else watcher.forget?.(change.name);
+          else if (change.type === "deleted") watcher.forget?.(change.name);
         }
       }
-    } finally {
-      clearInterval(timer);
-    }
+    });
+    let resyncedAt = performance.now();
+    let spread = 0.8 + 0.4 * Math.random();
+    const timer = setInterval(() => {
+      for (const record of volumes.list()) for (const watcher of watchers) watcher.consider(record);
+      const periodMs = Math.max(RESYNC_MS, volumes.size * RESYNC_PER_RECORD_MS);
+      if (performance.now() - resyncedAt < spread * periodMs) return;
+      resyncedAt = performance.now();
+      spread = 0.8 + 0.4 * Math.random();
+      volumes.resync().catch((error: unknown) => {
+        logger.warn({ reason: messageOf(error) }, "volume records were not read anew");
+      });
+    }, AGAIN_MS);
+    timer.unref();
+    return new VolumeWatch(following, timer);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#following[Symbol.dispose]();
   }
 }

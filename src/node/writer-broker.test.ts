@@ -2,15 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { silentLogger } from "../base/index.ts";
-import {
-  type DriverEvent,
-  type Grant,
-  Heartbeat,
-  NodeLiveness,
-  type Store,
-  VolumeChanges,
-  WriterGrants,
-} from "../state/index.ts";
+import { type DriverEvent, type Grant, Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
 import { cleanup, eventually, intercepted, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
 import { VolumeWatch } from "./volume-watch.ts";
 import { WriterBroker, type WriterBrokerOptions } from "./writer-broker.ts";
@@ -27,9 +19,8 @@ async function broker(t: TestContext, nodeId: string, store: Store, { leaseSecon
   const stack = cleanup(t);
   const node = { nodeId, fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds, maxVolumes: 0 };
   const heartbeat = stack.use(await Heartbeat.open(store, { node, logger: silentLogger }));
-  const liveness = stack.use(await NodeLiveness.open(store, { logger: silentLogger }));
-  const changes = stack.use(VolumeChanges.open(store, silentLogger));
-  const grants = new WriterGrants({ store, nodeId, liveness, changes, slotCount: 63, marginMs });
+  const liveness = stack.use(await NodeLiveness.open(store));
+  const grants = new WriterGrants({ store, nodeId, liveness, slotCount: 63, marginMs });
   const events: DriverEvent[] = [];
   const server: Server = { asked: [], serves: true, onHandOver: async () => true };
   const one = stack.use(

@@ -113,7 +113,7 @@ test("what is in the store is checked, not believed", async () => {
   other.close();
 });
 
-test("a record that cannot be read does not hide the others from a watch", async () => {
+test("a record that cannot be read does not hide the others from an informer, and is named by it", async () => {
   await using state = await temporaryState();
   await using store = await EmbeddedStore.open(state);
   await store.create("nodes", "bad", exampleNode);
@@ -121,11 +121,16 @@ test("a record that cannot be read does not hide the others from a watch", async
   other.exec("UPDATE records SET body = '{}'");
   other.close();
   await store.create("nodes", "good", exampleNode);
-  const abort = new AbortController();
-  for await (const change of store.watch("nodes", abort.signal)) {
-    assert.equal(change.type === "put" && change.record.name, "good");
-    abort.abort();
-  }
+  const nodes = store.informer("nodes");
+  await nodes.synced();
+  assert.deepEqual(
+    [...nodes.list()].map(({ name }) => name),
+    ["good"],
+  );
+  assert.deepEqual(
+    [...nodes.unreadable()].map(({ name }) => name),
+    ["bad"],
+  );
   await assert.rejects(store.get("nodes", "bad"), { code: "INTERNAL" });
 });
 
@@ -153,15 +158,14 @@ test("a record that cannot be read is passed over, and named with its devices to
   assert.match(unreadable[0]?.reason ?? "", /volumes bad\.phase: "Expanding"/);
 });
 
-test("a watch outlives a database that does not answer for a while", async () => {
+const FOREVER = new AbortController().signal;
+
+test("an informer outlives a database that does not answer for a while", async () => {
   await using state = await temporaryState();
   await using store = await EmbeddedStore.open(state);
   const other = new DatabaseSync(join(state.stateDir, "state.sqlite"));
   other.exec("ALTER TABLE records RENAME TO hidden");
-  const seen = (async () => {
-    const abort = new AbortController();
-    for await (const _change of store.watch("nodes", abort.signal)) abort.abort();
-  })();
+  const seen = store.informer("nodes").until(() => store.informer("nodes").get("n"), { signal: FOREVER });
   await assert.rejects(store.list("nodes"), { code: "STORE_UNAVAILABLE" });
   other.exec("ALTER TABLE hidden RENAME TO records");
   other.close();

@@ -3,18 +3,10 @@ import { join } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, fromSystemError, isFamfsError, messageOf } from "../base/index.ts";
+import { Informer, type InformerSink, type InformerSource } from "./informer.ts";
 import { type Kind, RECORD_SCHEMAS, type Records } from "./records.ts";
 import { parseRecord } from "./schema.ts";
-import {
-  type Change,
-  devicesIn,
-  type Following,
-  type Listed,
-  type Shown,
-  type Store,
-  type StoredRecord,
-  type Unreadable,
-} from "./store.ts";
+import { devicesIn, type Listed, type Shown, type Store, type StoredRecord, type Unreadable } from "./store.ts";
 
 export interface EmbeddedStoreOptions {
   /** The directory that holds the one database file (and SQLite's log beside it). Made with mode 0700. */
@@ -29,7 +21,7 @@ const LAYOUT = 1;
 /** How long a locked database is waited for before STORE_UNAVAILABLE. Locks are held for the time of one write. */
 const BUSY_MS = 5_000;
 const SQLITE_BUSY = 5;
-/** Until a watch that could not read tries again. */
+/** Until an informer that could not read tries again. */
 const RETRY_MS = 200;
 
 interface Row {
@@ -48,6 +40,7 @@ export class EmbeddedStore implements Store {
   readonly #pollMs: number;
   readonly #statements;
   readonly #watchers = new Set<() => void>();
+  readonly #informers: { [K in Kind]?: Informer<K> } = {};
   #poll: NodeJS.Timeout | undefined;
   #dataVersion = 0;
   #closed = false;
@@ -156,72 +149,38 @@ export class EmbeddedStore implements Store {
     });
   }
 
-  async *watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>> {
-    const known = new Map<string, number>();
-    const abort = () => wake();
-    let changed = Promise.withResolvers<void>();
-    const wake = () => changed.resolve();
-    signal.addEventListener("abort", abort);
-    this.#addWatcher(wake);
-    try {
-      while (!signal.aborted && !this.#closed) {
-        changed = Promise.withResolvers();
-        const changes = await this.#changesSince(kind, known).catch(() => undefined);
-        if (changes === undefined) {
-          // The database did not answer in time. A watch outlives that.
-          setTimeout(wake, RETRY_MS).unref();
-        }
-        for (const change of changes ?? []) {
-          if (signal.aborted) return;
-          // A record that cannot be read is not shown, and does not hide the others; reading it says what is wrong.
-          if (change.type !== "unreadable") yield change;
-        }
-        // A change made while the loop above was yielding has resolved this already.
-        if (!signal.aborted) await changed.promise;
-      }
-    } finally {
-      signal.removeEventListener("abort", abort);
-      this.#removeWatcher(wake);
-    }
+  informer<K extends Kind>(kind: K): Informer<K> {
+    if (this.#closed) throw new FamfsError("STORE_UNAVAILABLE", "the store is closed");
+    const informers: { [Key in K]?: Informer<K> } = this.#informers as { [Key in K]?: Informer<K> };
+    const informer = informers[kind] ?? new Informer<K>((sink) => this.#source(kind, sink));
+    informers[kind] = informer;
+    return informer;
   }
 
-  /** Watches read the database themselves. */
-  async resync(): Promise<void> {}
-
-  async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
+  /** Reads what differs after each change, of this process or of another. */
+  #source<K extends Kind>(kind: K, sink: InformerSink<K>): InformerSource {
     const known = new Map<string, number>();
     let last: Promise<void> = Promise.resolve();
     // One after the other, because each waits for the database and then shows.
     const step = () => {
-      const next = last.then(async () => {
-        const changes = await this.#changesSince(kind, known);
-        if (changes.length > 0) show(changes);
-      });
+      const next = last.then(async () => sink.show(await this.#changesSince(kind, known)));
       last = next.catch(() => {});
       return next;
     };
     let again: NodeJS.Timeout | undefined;
     const wake = () => {
       step().catch(() => {
-        if (this.#closed) return;
-        again = setTimeout(wake, RETRY_MS).unref();
+        // The database did not answer in time. An informer outlives that.
+        if (!this.#closed) again = setTimeout(wake, RETRY_MS).unref();
       });
     };
     this.#addWatcher(wake);
-    const stop = () => {
-      clearTimeout(again);
-      this.#removeWatcher(wake);
-    };
-    try {
-      await step();
-    } catch (error) {
-      stop();
-      throw error;
-    }
+    wake();
     return {
-      refresh: step,
+      resync: step,
       [Symbol.asyncDispose]: async () => {
-        stop();
+        clearTimeout(again);
+        this.#removeWatcher(wake);
         await last;
       },
     };
@@ -231,7 +190,7 @@ export class EmbeddedStore implements Store {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#poll);
-    for (const wake of this.#watchers) wake();
+    for (const informer of Object.values(this.#informers)) await informer[Symbol.asyncDispose]();
     this.#database.close();
   }
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { silentLogger } from "../base/index.ts";
-import { EmbeddedStore, Heartbeat, NodeLiveness, updateRecord, VolumeChanges, WriterGrants } from "./index.ts";
+import { EmbeddedStore, Heartbeat, Informer, NodeLiveness, updateRecord, WriterGrants } from "./index.ts";
 import { exampleNode, exampleVolume } from "./store-conformance.ts";
 
 const LEASE_MS = exampleNode.leaseSeconds * 1000;
@@ -26,13 +26,12 @@ async function cluster() {
     slots: {},
   });
   let clock = 0;
-  const liveness = await NodeLiveness.open(store, { logger: silentLogger, now: () => clock });
-  const changes = VolumeChanges.open(store, silentLogger);
+  const liveness = await NodeLiveness.open(store, { now: () => clock });
   return {
     store,
     liveness,
     grants: (nodeId: string, slotCount = 3) =>
-      new WriterGrants({ store, nodeId, liveness, changes, slotCount, marginMs: MARGIN_MS }),
+      new WriterGrants({ store, nodeId, liveness, slotCount, marginMs: MARGIN_MS }),
     advance: (ms: number) => {
       clock += ms;
     },
@@ -46,8 +45,7 @@ async function cluster() {
       while (!liveness.isAlive(nodeId)) await new Promise((resolve) => setTimeout(resolve, 2));
     },
     async [Symbol.asyncDispose]() {
-      await changes[Symbol.asyncDispose]();
-      await liveness[Symbol.asyncDispose]();
+      liveness[Symbol.dispose]();
       await store[Symbol.asyncDispose]();
       await rm(stateDir, { recursive: true, force: true });
     },
@@ -127,16 +125,19 @@ test("nothing is taken from a node that only this process no longer sees", async
   await using at = await cluster();
   await at.grants("a").acquire("v", acquiring(1000));
   let clock = 0;
+  const deaf = new Informer<"nodes">((sink) => {
+    void at.store.list("nodes").then((records) => sink.show(records.map((record) => ({ type: "put", record }))));
+    return { resync: async () => {}, [Symbol.asyncDispose]: async () => {} };
+  });
   const blind = new Proxy(at.store, {
     get(store, name) {
-      if (name === "watch") return async function* () {};
+      if (name === "informer") return () => deaf;
       const member: unknown = Reflect.get(store, name, store);
       return typeof member === "function" ? member.bind(store) : member;
     },
   });
-  await using liveness = await NodeLiveness.open(blind, { logger: silentLogger, now: () => clock });
-  await using changes = VolumeChanges.open(at.store, silentLogger);
-  const b = new WriterGrants({ store: at.store, nodeId: "b", liveness, changes, slotCount: 3, marginMs: MARGIN_MS });
+  using liveness = await NodeLiveness.open(blind, { now: () => clock });
+  const b = new WriterGrants({ store: at.store, nodeId: "b", liveness, slotCount: 3, marginMs: MARGIN_MS });
   clock += LEASE_MS + MARGIN_MS + 1;
   await updateRecord(at.store, "nodes", "a", (record) => ({ ...record, renewedAt: "while nobody looked" }));
   assert.ok(!liveness.isAlive("a", MARGIN_MS));
@@ -199,7 +200,7 @@ test("waiting ends with the caller's signal and its reason", async () => {
 
 test("a heartbeat keeps its node alive and says how long it is sure of that", async () => {
   await using at = await cluster();
-  await using liveness = await NodeLiveness.open(at.store, { logger: silentLogger });
+  using liveness = await NodeLiveness.open(at.store);
   const node = { ...exampleNode, nodeId: "d", leaseSeconds: 1 };
   const heartbeat = await Heartbeat.open(at.store, { node, logger: silentLogger });
   assert.ok(heartbeat.remainingMs() > 500);

@@ -3,14 +3,11 @@ import { type NodeLiveness, TAKE_OVER_MARGIN_MS } from "./liveness.ts";
 import { freeSlot } from "./owner-slots.ts";
 import type { FamfsVolume } from "./records.ts";
 import { type Store, type StoredRecord, updateRecord } from "./store.ts";
-import type { VolumeChanges } from "./volume-changes.ts";
 
 export interface WriterGrantsOptions {
   readonly store: Store;
   readonly nodeId: string;
   readonly liveness: NodeLiveness;
-  /** Shared by all who wait in this process: a watch of its own would show each of them every volume there is. */
-  readonly changes: VolumeChanges;
   /** Owner slots a volume has. */
   readonly slotCount: number;
   /** Added to a silent holder's lease before it is taken over; only tests give another one. */
@@ -171,7 +168,7 @@ export class WriterGrants {
 
   /** Returns when the volume's record has changed, `retryMs` have passed or `signal` aborts. */
   async #untilChanged(volume: string, retryMs: number, signal: AbortSignal): Promise<void> {
-    const { store, changes } = this.#options;
+    const { store } = this.#options;
     const stop = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(retryMs) + 1)]);
     let version: string | undefined;
     const changed = async () => {
@@ -181,7 +178,7 @@ export class WriterGrants {
       version = record.resourceVersion;
       return undefined;
     };
-    await changes.until(volume, changed, stop);
+    await store.informer("volumes").until(changed, { signal: stop, name: volume });
   }
 
   #blocked(record: StoredRecord<"volumes">): boolean {

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { silentLogger } from "../base/index.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { NodeLiveness } from "./liveness.ts";
 import { exampleNode } from "./store-conformance.ts";
@@ -17,7 +16,7 @@ test("a node whose record is deleted counts as alive for what is left of its lea
   const node = { ...exampleNode, nodeId: "a", leaseSeconds: 10 };
   const { resourceVersion } = await store.create("nodes", "a", node);
   let now = 0;
-  await using liveness = await NodeLiveness.open(store, { logger: silentLogger, now: () => now });
+  using liveness = await NodeLiveness.open(store, { now: () => now });
   assert.ok(liveness.answers("a"));
   assert.ok(liveness.isAlive("never seen"), "its record may have been deleted just before");
   now = 4_000;

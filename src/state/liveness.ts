@@ -1,4 +1,4 @@
-import type { Logger } from "../base/index.ts";
+import type { Informer } from "./informer.ts";
 import type { NodeRecord } from "./records.ts";
 import type { Store } from "./store.ts";
 
@@ -11,7 +11,6 @@ const UNSEEN_LEASE_MS = 15_000;
 const FORGET_MS = 600_000;
 
 export interface LivenessOptions {
-  readonly logger: Logger;
   /** Monotonic milliseconds; only tests give another one. */
   readonly now?: () => number;
 }
@@ -29,27 +28,30 @@ interface Seen {
  * of different hosts are never compared. A node counts as alive for one lease after it is first seen, and after it was
  * last heard of when its record is deleted: that may be a mistake, and the node writes it anew.
  */
-export class NodeLiveness implements AsyncDisposable {
-  readonly #abort = new AbortController();
+export class NodeLiveness implements Disposable {
   readonly #seen = new Map<string, Seen>();
   readonly #store: Store;
   readonly #now: () => number;
   readonly #openedAt: number;
-  #watching: Promise<void> = Promise.resolve();
+  readonly #following: Disposable;
 
-  private constructor(store: Store, now: () => number) {
+  private constructor(store: Store, nodes: Informer<"nodes">, now: () => number) {
     this.#store = store;
     this.#now = now;
     this.#openedAt = now();
+    this.#following = nodes.onChange((changes) => {
+      for (const change of changes) {
+        if (change.type === "put") this.#see(change.record);
+        else if (change.type === "deleted") this.#miss(change.name);
+      }
+    });
   }
 
-  static async open(store: Store, { logger, now = () => performance.now() }: LivenessOptions): Promise<NodeLiveness> {
-    const liveness = new NodeLiveness(store, now);
-    for (const record of await store.list("nodes")) liveness.#see(record);
-    liveness.#watching = liveness.#watch().catch((error: unknown) => {
-      logger.error({ err: error }, "heartbeats are no longer followed");
-    });
-    return liveness;
+  /** STORE_UNAVAILABLE when the store closes before it answers. */
+  static async open(store: Store, { now = () => performance.now() }: LivenessOptions = {}): Promise<NodeLiveness> {
+    const nodes = store.informer("nodes");
+    await nodes.synced();
+    return new NodeLiveness(store, nodes, now);
   }
 
   get(nodeId: string): NodeRecord | undefined {
@@ -88,16 +90,8 @@ export class NodeLiveness implements AsyncDisposable {
     for (const [nodeId, seen] of this.#seen) this.#seen.set(nodeId, { ...seen, changedAt });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#abort.abort();
-    await this.#watching;
-  }
-
-  async #watch(): Promise<void> {
-    for await (const change of this.#store.watch("nodes", this.#abort.signal)) {
-      if (change.type === "put") this.#see(change.record);
-      else this.#miss(change.name);
-    }
+  [Symbol.dispose](): void {
+    this.#following[Symbol.dispose]();
   }
 
   #miss(nodeId: string): void {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { nameOf } from "./informer.ts";
 import type { FamfsVolume, NodeRecord } from "./records.ts";
-import { type Change, type Store, updateRecord } from "./store.ts";
+import { type Shown, type Store, updateRecord } from "./store.ts";
 
 /** What the suite needs: stores that share their contents, as two processes would. */
 export interface StoreFixture extends AsyncDisposable {
@@ -139,11 +140,11 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
   });
 
   void storeTest(
-    "a watch shows what is there, then each change of this and of other processes",
+    "an informer shows what is there, then each change of this and of other processes",
     async (store, fixture) => {
       await using other = await fixture.open();
       await store.create("nodes", "old", exampleNode);
-      await using seen = collect(store, "nodes");
+      using seen = collect(store, "nodes");
       await seen.until((changes) => changes.length === 1);
       const made = await store.create("nodes", "mine", exampleNode);
       await other.create("nodes", "theirs", exampleNode);
@@ -156,11 +157,11 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
   );
 
   void storeTest(
-    "a watch never goes back: versions of a record only grow, the last state is seen",
+    "an informer never goes back: versions of a record only grow, the last state is seen",
     async (store, fixture) => {
       await using other = await fixture.open();
       await store.create("volumes", "v", { ...exampleVolume, writer: undefined, epoch: 0 });
-      await using seen = collect(store, "volumes");
+      using seen = collect(store, "volumes");
       const last = 20;
       await Promise.all(
         [store, other].map(async (one) => {
@@ -179,74 +180,97 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
   );
 
   void storeTest(
-    "a follower is led from moment to moment: never to a change without those before it",
+    "an informer is led from moment to moment: never to a change without those before it",
     async (store, fixture) => {
       await using other = await fixture.open();
       const start = { ...exampleVolume, writer: undefined, epoch: 0 };
       for (const name of ["first", "second"]) await store.create("volumes", name, start);
       const epochs = new Map<string, number>();
       const moments: [first: number, second: number][] = [];
-      await using following = await store.follow("volumes", (changes) => {
+      const informer = store.informer("volumes");
+      using _following = informer.onChange((changes) => {
         for (const change of changes) if (change.type === "put") epochs.set(change.record.name, change.record.epoch);
         moments.push([epochs.get("first") ?? -1, epochs.get("second") ?? -1]);
       });
-      await following.refresh();
+      await informer.resync();
       assert.deepEqual(moments.at(-1), [0, 0]);
       const last = 20;
       for (let epoch = 1; epoch <= last; epoch++) {
         for (const name of ["first", "second"])
           await updateRecord(other, "volumes", name, (found) => ({ ...found, epoch }));
       }
-      await following.refresh();
-      assert.deepEqual(moments.at(-1), [last, last], "after a refresh nothing is missing");
+      await informer.resync();
+      assert.deepEqual(moments.at(-1), [last, last], "after a resync nothing is missing");
       for (const [first, second] of moments) assert.ok(first === second || first === second + 1, `${first}, ${second}`);
     },
   );
 
   void storeTest(
-    "a follower is shown what is gone, also by a refresh, and nothing after its end",
+    "a handler is shown what is gone, also by a resync, and nothing after its end",
     async (store, fixture) => {
       await using other = await fixture.open();
       const made = await store.create("nodes", "n", exampleNode);
       const seen: string[] = [];
-      const following = await store.follow("nodes", (changes) => {
-        for (const change of changes)
-          seen.push(`${change.type} ${change.type === "put" ? change.record.name : change.name}`);
+      const informer = store.informer("nodes");
+      const following = informer.onChange((changes) => {
+        for (const change of changes) seen.push(label(change));
       });
-      await following.refresh();
+      await informer.resync();
       await other.delete("nodes", "n", made.resourceVersion);
-      await following.refresh();
+      await informer.resync();
       assert.deepEqual(seen, ["put n", "deleted n"]);
-      await following[Symbol.asyncDispose]();
+      following[Symbol.dispose]();
       await store.create("nodes", "n", exampleNode);
-      await using again = await store.follow("nodes", () => {});
-      await again.refresh();
+      await informer.resync();
       assert.equal(seen.length, 2);
     },
   );
 
-  void storeTest("after a resync a watch that begins has what others wrote before it", async (store, fixture) => {
+  void storeTest("after a resync an informer has what others wrote before it", async (store, fixture) => {
     await using other = await fixture.open();
-    {
-      await using early = collect(store, "nodes");
-      await store.create("nodes", "a", exampleNode);
-      await early.until((changes) => changes.length > 0);
-    }
+    const informer = store.informer("nodes");
+    assert.equal(store.informer("nodes"), informer, "there is one in a process");
+    await informer.synced();
     for (const name of ["b", "c"]) await other.create("nodes", name, exampleNode);
-    await store.resync("nodes");
-    await using late = collect(store, "nodes");
-    await late.until((changes) => changes.length >= 3);
-    assert.deepEqual(late.changes.map(label).toSorted(), ["put a", "put b", "put c"]);
+    await informer.resync();
+    assert.deepEqual([...informer.list()].map(({ name }) => name).toSorted(), ["b", "c"]);
+    assert.deepEqual([informer.size, informer.get("b")], [2, await other.get("nodes", "b")]);
+    const shown: string[] = [];
+    using _late = informer.onChange((changes) => shown.push(...changes.map(label)));
+    assert.deepEqual(shown.toSorted(), ["put b", "put c"], "to a late handler at once");
   });
 
-  void storeTest("a watch ends when its signal aborts, also while it waits", async (store) => {
-    const abort = new AbortController();
-    const ended = (async () => {
-      for await (const _change of store.watch("nodes", abort.signal)) assert.fail("there is nothing to see");
-    })();
-    setTimeout(() => abort.abort(), 20);
-    await ended;
+  void storeTest("the first resync of a process has what was written before it, too", async (store, fixture) => {
+    await using other = await fixture.open();
+    await other.create("nodes", "n", exampleNode);
+    const informer = store.informer("nodes");
+    await informer.resync();
+    assert.notEqual(informer.get("n"), undefined);
   });
+
+  void storeTest(
+    "who waits for a record is woken by its change, and by the end of its signal",
+    async (store, fixture) => {
+      await using other = await fixture.open();
+      const informer = store.informer("nodes");
+      await informer.synced();
+      const abort = new AbortController();
+      let looks = 0;
+      const look = () => {
+        looks++;
+        return informer.get("n")?.bootId;
+      };
+      const waiting = informer.until(look, { signal: abort.signal, name: "n" });
+      await other.create("nodes", "another", exampleNode);
+      await informer.resync();
+      assert.equal(looks, 1, "the change of another record is none of its business");
+      await other.create("nodes", "n", exampleNode);
+      assert.equal(await waiting, exampleNode.bootId);
+      const never = informer.until(() => undefined, { signal: abort.signal });
+      abort.abort();
+      assert.equal(await never, undefined);
+    },
+  );
 
   void storeTest("everything acknowledged is there after all users have gone", async (store, fixture) => {
     await store.create("volumes", "v", exampleVolume);
@@ -258,35 +282,20 @@ export function testStoreConformance(name: string, open: () => Promise<StoreFixt
   });
 }
 
-const label = (change: Change<"nodes">) => `${change.type} ${change.type === "put" ? change.record.name : change.name}`;
+const label = (change: Shown<"nodes">) => `${change.type} ${nameOf(change)}`;
 
-/** Watches into a list. `until` waits for a state of it, at most five seconds. */
+/** What an informer shows, in a list. `until` waits for a state of it, at most five seconds. */
 function collect<K extends "nodes" | "volumes">(store: Store, kind: K) {
-  const abort = new AbortController();
-  const changes: Change<K>[] = [];
-  let notify = () => {};
-  const done = (async () => {
-    for await (const change of store.watch(kind, abort.signal)) {
-      changes.push(change);
-      notify();
-    }
-  })();
+  const informer = store.informer(kind);
+  const changes: Shown<K>[] = [];
+  const following = informer.onChange((step) => changes.push(...step));
   return {
     changes,
-    async until(reached: (changes: Change<K>[]) => boolean): Promise<void> {
-      const limit = AbortSignal.timeout(5_000);
-      while (!reached(changes)) {
-        const { promise, resolve, reject } = Promise.withResolvers<void>();
-        notify = resolve;
-        const late = () => reject(new Error(`the watch shows ${changes.length} changes and no more`));
-        limit.addEventListener("abort", late, { once: true });
-        await promise;
-        limit.removeEventListener("abort", late);
-      }
+    async until(reached: (changes: Shown<K>[]) => boolean): Promise<void> {
+      const look = () => reached(changes) || undefined;
+      const done = await informer.until(look, { signal: AbortSignal.timeout(5_000) });
+      assert.ok(done, `the informer shows ${changes.length} changes and no more`);
     },
-    async [Symbol.asyncDispose](): Promise<void> {
-      abort.abort();
-      await done;
-    },
+    [Symbol.dispose]: () => following[Symbol.dispose](),
   };
 }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { hasCode } from "../base/index.ts";
+import type { Informer } from "./informer.ts";
 import type { Kind, Records, Stored } from "./records.ts";
 
 export type StoredRecord<K extends Kind> = Records[K] & Stored;
@@ -16,17 +17,12 @@ export interface Unreadable {
   readonly devices: readonly string[] | undefined;
 }
 
-/** A change as a follower is shown it. What cannot be read is said too: it may be in the way of something. */
+/** A change as an informer shows it. What cannot be read is said too: it may be in the way of something. */
 export type Shown<K extends Kind> = Change<K> | ({ readonly type: "unreadable" } & Unreadable);
 
 export interface Listed<K extends Kind> {
   readonly records: StoredRecord<K>[];
   readonly unreadable: readonly Unreadable[];
-}
-
-export interface Following extends AsyncDisposable {
-  /** Returns when everything that was acknowledged to anybody before this call has been shown. Costs a whole list. */
-  refresh(): Promise<void>;
 }
 
 /**
@@ -46,23 +42,8 @@ export interface Store extends AsyncDisposable {
   replace<K extends Kind>(kind: K, record: StoredRecord<K>): Promise<StoredRecord<K>>;
   /** CONFLICT when it is no longer at `resourceVersion`; no error when it is gone already. */
   delete(kind: Kind, name: string, resourceVersion: string): Promise<void>;
-  /**
-   * First every record there is, then each change, until `signal` aborts; then it ends without an error. Survives
-   * disconnects. Of several quick changes to one record only the last may be seen, but never an older state after a
-   * newer one.
-   */
-  watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>>;
-  /**
-   * Reads all records, and shows those who watch or follow them what they have missed: a watch may be blind, and what
-   * must not be missed for long cannot depend on it alone. Costs a whole list, except where a watch reads by itself.
-   */
-  resync(kind: Kind): Promise<void>;
-  /**
-   * As `watch`, for those who keep a picture of all records: each call of `show` leads from the state of one moment to
-   * the state of a later one, so a picture between two calls never holds a change without those made before it. Returns
-   * when the first state has been shown, which may be older than the call: `refresh` makes sure. `show` must not throw.
-   */
-  follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following>;
+  /** The one of this process for the kind; it lives as long as the store, and outlives disconnects. */
+  informer<K extends Kind>(kind: K): Informer<K>;
 }
 
 /** How often a compare-and-swap is tried again: each loss means that somebody else went forward. */

@@ -102,13 +102,12 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
 
   test("a watch survives an API server that is killed, and requests wait for it", async () => {
     await using store = await open();
-    const abort = new AbortController();
     const seen: string[] = [];
-    const watching = (async () => {
-      for await (const change of store.watch("nodes", abort.signal)) {
+    using _following = store.informer("nodes").onChange((changes) => {
+      for (const change of changes) {
         if (change.type === "put") seen.push(`${change.record.name} ${change.record.instance}`);
       }
-    })();
+    });
     let record = await store.create("nodes", "survivor", { ...exampleNode, instance: "1" });
     await until("seen", () => seen.includes("survivor 1"));
     await server.plane.stopApiServer();
@@ -121,8 +120,6 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
       ["survivor 1", "survivor 2"],
     );
     await store.delete("nodes", "survivor", record.resourceVersion);
-    abort.abort();
-    await watching;
   });
 
   test("a watch that missed versions which are forgotten (410) tells what differs, deletions too", async () => {
@@ -132,13 +129,12 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     const gone = await other.create("nodes", "gone", exampleNode);
     const kept = await other.create("nodes", "kept", exampleNode);
     await other.create("nodes", "same", exampleNode);
-    const abort = new AbortController();
     const seen: string[] = [];
-    const watching = (async () => {
-      for await (const change of store.watch("nodes", abort.signal)) {
+    using _following = store.informer("nodes").onChange((changes) => {
+      for (const change of changes) {
         seen.push(change.type === "put" ? `${change.record.name} ${change.record.bootId}` : `${change.name} deleted`);
       }
-    })();
+    });
     await until("seen", () => seen.length === 3);
     relay.cut();
     await other.delete("nodes", "gone", gone.resourceVersion);
@@ -149,8 +145,6 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     relay.mend();
     await until("seen", () => seen.length >= 5);
     assert.deepEqual(seen.slice(3).toSorted(), ["gone deleted", "kept boot-2"]);
-    abort.abort();
-    await watching;
   });
 
   test("an object that is no record is passed over by lists, and named to those who must know", async () => {
@@ -168,7 +162,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
       (await store.listAll("nodes")).unreadable.map(({ name }) => name),
       ["somebody-elses"],
     );
-    await using liveness = await NodeLiveness.open(store, { logger: silentLogger });
+    using liveness = await NodeLiveness.open(store);
     assert.ok(liveness.answers(exampleNode.nodeId));
     await server.kubectl(["delete", "lease", "somebody-elses", "ours", `--namespace=${NODE_NAMESPACE}`]);
   });
@@ -204,7 +198,7 @@ describe("store on Kubernetes", { skip: missingApiServer() }, () => {
     const connection = { ...direct, server: new URL(`https://127.0.0.1:${relay.port}`) };
     const store = await server.openStore(connection);
     relay.cut();
-    const waiting = [store.get("nodes", "n"), store.list("volumes"), store.follow("devices", () => {})].map((each) =>
+    const waiting = [store.get("nodes", "n"), store.list("volumes"), store.informer("devices").synced()].map((each) =>
       each.then(
         () => "answered",
         (error: { code?: unknown }) => error.code,

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { silentLogger } from "../../src/base/index.ts";
 import type { FamfsDevice, FamfsVolume, Store } from "../../src/state/index.ts";
-import { freeze, Heartbeat, NodeLiveness, updateRecord, VolumeChanges, WriterGrants } from "../../src/state/index.ts";
+import { freeze, Heartbeat, NodeLiveness, updateRecord, WriterGrants } from "../../src/state/index.ts";
 import { VOLUME_FIELDS } from "../../src/state/kubernetes/fields.ts";
 import type { KubernetesStore } from "../../src/state/kubernetes/kubernetes-store.ts";
 import { exampleNode, exampleVolume } from "../../src/state/store-conformance.ts";
@@ -111,8 +111,7 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
     await using a = await asNode("a");
     const node = { ...exampleNode, nodeId: "a" };
     await using _heartbeat = await Heartbeat.open(a, { node, logger: silentLogger });
-    await using liveness = await NodeLiveness.open(a, { logger: silentLogger });
-    await using changes = VolumeChanges.open(a, silentLogger);
+    using liveness = await NodeLiveness.open(a);
     await admin.create("devices", "d", device);
     const path = { path: "/dev/dax0.0" };
     await updateRecord(a, "devices", "d", (found) => ({ ...found, nodes: { ...found.nodes, a: path } }));
@@ -131,7 +130,7 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
       staged: { ...staged, a: { bootId: "1" } },
       slots: { ...slots, a: 1 },
     }));
-    const grants = new WriterGrants({ store: a, nodeId: "a", liveness, changes, slotCount: 63 });
+    const grants = new WriterGrants({ store: a, nodeId: "a", liveness, slotCount: 63 });
     const wait = { highestInMemory: () => 1000, timeoutMs: 30_000, signal: AbortSignal.timeout(30_000) };
     const first = await grants.acquire("work", wait);
     await grants.release("work", first.epoch);

@@ -61,7 +61,7 @@ async function start(
   const leads = () => leadership.leading;
   const events = opening.use(opened.events({ component: "controller", instance: identity, logger }));
   const controller = opening.use(await Controller.open({ store, logger, events, nodeObjects, leads }));
-  opening.use(await addControllerMetrics(metrics, { store, leads, logger }));
+  opening.use(await addControllerMetrics(metrics, { store, leads }));
   const readiness = { store: storeCheck(store) };
   opening.use(await serve({ endpoint, controller: controller.service, readiness, logger, metrics }));
   if (healthPort !== undefined)

@@ -59,7 +59,7 @@ SIGTERM and Ctrl-C stop it; what is mounted stays mounted (and does not answer u
       const readiness = nodeChecks(node, store);
       const metrics = await openMetrics(flags.healthPort);
       addNodeMetrics(metrics, node);
-      await using _census = await addControllerMetrics(metrics, { store, leads: () => true, logger });
+      using _census = await addControllerMetrics(metrics, { store, leads: () => true });
       await using _server = await serve({
         endpoint,
         controller: controller.service,

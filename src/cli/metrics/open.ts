@@ -1,4 +1,3 @@
-import type { Logger } from "../../base/index.ts";
 import { StoreCensus } from "../../controller/index.ts";
 import type { NodePlugin } from "../../node/index.ts";
 import type { Store } from "../../state/index.ts";
@@ -15,16 +14,14 @@ export async function openMetrics(healthPort: number | undefined): Promise<Metri
 export interface ControllerMetricsOptions {
   readonly store: Store;
   readonly leads: () => boolean;
-  readonly logger: Logger;
 }
 
-/** Follows the records while it is open. */
 export async function addControllerMetrics(
   metrics: Metrics | undefined,
-  { store, leads, logger }: ControllerMetricsOptions,
-): Promise<AsyncDisposable | undefined> {
+  { store, leads }: ControllerMetricsOptions,
+): Promise<Disposable | undefined> {
   if (metrics === undefined) return undefined;
-  const census = await StoreCensus.open(store, { logger });
+  const census = await StoreCensus.open(store);
   metrics.add("controller", async () => controllerSamples(leads(), census.figures()));
   return census;
 }

@@ -31,7 +31,7 @@ export class TestAgent implements AsyncDisposable {
   hold = false;
   readonly #store: Store;
   readonly #nodeId: string;
-  readonly #abort = new AbortController();
+  readonly #following: Disposable;
   #working: Promise<void> = Promise.resolve();
 
   private constructor(store: Store, nodeId: string, device: Device, deviceUuid: string) {
@@ -39,6 +39,9 @@ export class TestAgent implements AsyncDisposable {
     this.#nodeId = nodeId;
     this.device = device;
     this.deviceUuid = deviceUuid;
+    this.#following = store.informer("volumes").onChange((changes) => {
+      for (const change of changes) if (change.type === "put" && !this.hold) this.#enqueue(change.record);
+    });
   }
 
   static async open(
@@ -69,9 +72,7 @@ export class TestAgent implements AsyncDisposable {
       revision: undefined,
       frozen: undefined,
     });
-    const agent = new TestAgent(store, nodeId, device, uuid);
-    agent.#working = agent.#work();
-    return agent;
+    return new TestAgent(store, nodeId, device, uuid);
   }
 
   /** Does what was held back. */
@@ -81,15 +82,13 @@ export class TestAgent implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#abort.abort();
+    this.#following[Symbol.dispose]();
     await this.#working;
     await this.device[Symbol.asyncDispose]();
   }
 
-  async #work(): Promise<void> {
-    for await (const change of this.#store.watch("volumes", this.#abort.signal)) {
-      if (change.type === "put" && !this.hold) await this.#do(change.record);
-    }
+  #enqueue(volume: StoredRecord<"volumes">): void {
+    this.#working = this.#working.then(() => this.#do(volume));
   }
 
   async #do(volume: StoredRecord<"volumes">): Promise<void> {
@@ -167,9 +166,7 @@ export function unevenStore(store: Store): Store {
     create: (...args) => pause().then(() => store.create(...args)),
     replace: (...args) => pause().then(() => store.replace(...args)),
     delete: (...args) => pause().then(() => store.delete(...args)),
-    watch: (...args) => store.watch(...args),
-    resync: (...args) => store.resync(...args),
-    follow: (...args) => store.follow(...args),
+    informer: (...args) => store.informer(...args),
     async [Symbol.asyncDispose]() {},
   };
 }

@@ -1,46 +1,65 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Kind, Shown, Store } from "../../state/index.ts";
+import { Informer, type Shown, type Store } from "../../state/index.ts";
 
 export interface Lag {
-  /** Turns of the event loop until the next step is shown; undefined: not before a refresh. */
+  /** Turns of the event loop until the next step is shown; undefined: not before a resync. */
   turns(): number | undefined;
 }
 
-/** The same store, whose followers are behind: each step is shown later, in order. */
-export function laggingStore(store: Store, lag: Lag): Pick<Store, "follow"> {
+/** Informers of the volumes that are behind: each step is shown later, in order. */
+export function laggingVolumes(
+  store: Store,
+  lag: Lag,
+): AsyncDisposable & { readonly informer: () => Informer<"volumes"> } {
+  const opened = new AsyncDisposableStack();
   return {
-    async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void) {
-      const steps: (readonly Shown<K>[])[] = [];
-      let open = false;
-      let delivering = false;
-      const flush = () => {
-        for (const step of steps.splice(0)) show(step);
-      };
-      const deliver = async () => {
-        if (delivering) return;
-        delivering = true;
-        while (steps.length > 0) {
-          const turns = lag.turns();
-          if (turns === undefined) break;
-          for (let turn = 0; turn < turns; turn++) await nextTurn();
-          const step = steps.shift();
-          if (step !== undefined) show(step);
-        }
-        delivering = false;
-      };
-      const following = await store.follow(kind, (step) => {
+    informer: () => opened.use(laggingInformer(store.informer("volumes"), lag)),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+function laggingInformer(inner: Informer<"volumes">, lag: Lag): Informer<"volumes"> {
+  return new Informer((sink) => {
+    const steps: (readonly Shown<"volumes">[])[] = [];
+    let open = false;
+    let delivering = false;
+    let following: Disposable | undefined;
+    const flush = () => {
+      for (const step of steps.splice(0)) sink.show(step);
+    };
+    const deliver = async () => {
+      if (delivering) return;
+      delivering = true;
+      while (steps.length > 0) {
+        const turns = lag.turns();
+        if (turns === undefined) break;
+        for (let turn = 0; turn < turns; turn++) await nextTurn();
+        const step = steps.shift();
+        if (step !== undefined) sink.show(step);
+      }
+      delivering = false;
+    };
+    const start = async () => {
+      await inner.synced();
+      following = inner.onChange((step) => {
         steps.push(step);
         if (open) void deliver();
       });
       flush();
+      sink.show([]);
       open = true;
-      return {
-        refresh: async () => {
-          await following.refresh();
-          flush();
-        },
-        [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
-      };
-    },
-  };
+    };
+    const started = start();
+    return {
+      resync: async () => {
+        await started;
+        await inner.resync();
+        flush();
+      },
+      [Symbol.asyncDispose]: async () => {
+        await started;
+        following?.[Symbol.dispose]();
+      },
+    };
+  });
 }

@@ -1,6 +1,7 @@
 import { FamfsError, type Logger } from "../../base/index.ts";
+import { Informer } from "../informer.ts";
 import type { Kind, Records } from "../records.ts";
-import type { Change, Following, Listed, Shown, Store, StoredRecord, Unreadable } from "../store.ts";
+import type { Listed, Store, StoredRecord, Unreadable } from "../store.ts";
 import { KubernetesApi } from "./api.ts";
 import { asRecord, parseObject } from "./api-object.ts";
 import type { ClusterConnection } from "./connection.ts";
@@ -21,17 +22,17 @@ export interface KubernetesStoreOptions {
 /** What the API server lets objects be called (RFC 1123 subdomain). */
 const OBJECT_NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 
-type Reflectors = { [K in Kind]?: Reflector<K> };
+type Informers = { [K in Kind]?: Informer<K> };
 
 /**
  * Records as objects of the Kubernetes API: devices and volumes as custom resources, nodes as Leases. A read gives
- * the state at the time of the request (no cache); watches of one kind share one connection.
+ * the state at the time of the request (no cache).
  */
 export class KubernetesStore implements Store {
   readonly #api: KubernetesApi;
   readonly #resources: Resources;
   readonly #logger: Logger;
-  readonly #reflectors: Reflectors = {};
+  readonly #informers: Informers = {};
   readonly #told = new Set<string>();
   #closed = false;
 
@@ -133,19 +134,13 @@ export class KubernetesStore implements Store {
     await this.#patch(resource, metadata, [set("/metadata/finalizers", rest)]);
   }
 
-  watch<K extends Kind>(kind: K, signal: AbortSignal): AsyncIterable<Change<K>> {
-    if (this.#closed) return (async function* () {})();
-    return this.#reflector(kind).watch(signal);
-  }
-
-  async resync(kind: Kind): Promise<void> {
-    this.#resource(kind);
-    await this.#reflector(kind).resync();
-  }
-
-  async follow<K extends Kind>(kind: K, show: (changes: readonly Shown<K>[]) => void): Promise<Following> {
-    this.#resource(kind);
-    return this.#reflector(kind).follow(show);
+  informer<K extends Kind>(kind: K): Informer<K> {
+    const resource = this.#resource(kind);
+    const informers: { [Key in K]?: Informer<K> } = this.#informers as { [Key in K]?: Informer<K> };
+    const options = { api: this.#api, resource, logger: this.#logger };
+    const informer = informers[kind] ?? new Informer<K>((sink) => new Reflector<K>({ ...options, sink }));
+    informers[kind] = informer;
+    return informer;
   }
 
   /**
@@ -170,7 +165,7 @@ export class KubernetesStore implements Store {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const reflector of Object.values(this.#reflectors)) await reflector[Symbol.asyncDispose]();
+    for (const informer of Object.values(this.#informers)) await informer[Symbol.asyncDispose]();
     this.#api[Symbol.dispose]();
   }
 
@@ -189,14 +184,6 @@ export class KubernetesStore implements Store {
       contentType: "application/json-patch+json",
       body: [set("/metadata/resourceVersion", resourceVersion), ...operations],
     });
-  }
-
-  #reflector<K extends Kind>(kind: K): Reflector<K> {
-    const reflectors: { [Key in K]?: Reflector<K> } = this.#reflectors as { [Key in K]?: Reflector<K> };
-    const options = { api: this.#api, resource: this.#resources[kind], logger: this.#logger };
-    const reflector = reflectors[kind] ?? new Reflector<K>(options);
-    reflectors[kind] = reflector;
-    return reflector;
   }
 
   #resource<K extends Kind>(kind: K): Resource<K> {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FamfsError, silentLogger } from "../../base/index.ts";
+import { Informer } from "../informer.ts";
 import { exampleVolume } from "../store-conformance.ts";
 import type { WatchEvent } from "./api.ts";
 import { Reflector } from "./reflector.ts";
@@ -48,16 +49,11 @@ class QuietServer {
 }
 
 function reflect(t: TestContext, server: QuietServer) {
-  const reflector = new Reflector({ api: server, resource: resources("n").volumes, logger: silentLogger });
-  t.after(() => reflector[Symbol.asyncDispose]());
-  const seen = new Set<string>();
-  void reflector.follow((changes) => {
-    for (const change of changes) {
-      if (change.type === "put") seen.add(change.record.name);
-      else if (change.type === "deleted") seen.delete(change.name);
-    }
-  });
-  return { reflector, seen };
+  const options = { api: server, resource: resources("n").volumes, logger: silentLogger };
+  const informer = new Informer<"volumes">((sink) => new Reflector({ ...options, sink }));
+  t.after(() => informer[Symbol.asyncDispose]());
+  const seen = () => [...informer.list()].map(({ name }) => name);
+  return { informer, seen };
 }
 
 test("a watch that was silent for too long is not asked for again from a version that may be none any more", async (t) => {
@@ -65,26 +61,26 @@ test("a watch that was silent for too long is not asked for again from a version
   server.volumes = ["a", "b"];
   const { seen } = reflect(t, server);
   while (server.watchedFrom.length < 1) await sleep(2);
-  assert.deepEqual([...seen], ["a", "b"]);
+  assert.deepEqual(seen(), ["a", "b"]);
   // etcd is restored: an older version, in which b is not there yet.
   server.version = 500;
   server.volumes = ["a"];
   server.breakOff();
   while (server.watchedFrom.length < 2) await sleep(2);
   assert.deepEqual(server.watchedFrom, ["1000000", "500"]);
-  assert.deepEqual([...seen], ["a"]);
+  assert.deepEqual(seen(), ["a"]);
 });
 
 test("a resync reads everything, whatever the watch says, and goes on from there", async (t) => {
   const server = new QuietServer();
   server.volumes = ["a"];
-  const { reflector, seen } = reflect(t, server);
+  const { informer, seen } = reflect(t, server);
   while (server.watchedFrom.length < 1) await sleep(2);
   server.version = 500;
   server.volumes = ["c"];
-  assert.deepEqual([...seen], ["a"], "nobody said so");
-  await reflector.resync();
-  assert.deepEqual([...seen], ["c"]);
+  assert.deepEqual(seen(), ["a"], "nobody said so");
+  await informer.resync();
+  assert.deepEqual(seen(), ["c"]);
   while (server.watchedFrom.length < 2) await sleep(2);
   assert.equal(server.watchedFrom.at(-1), "500");
 });
