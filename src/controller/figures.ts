@@ -1,6 +1,7 @@
 import { PoolSpace } from "../alloc/index.ts";
 import {
   type Informer,
+  type Kind,
   NodeLiveness,
   nodeOf,
   problemsOf,
@@ -29,6 +30,8 @@ export interface StoreFigures {
   readonly abnormal: readonly { readonly volume: string; readonly node: string; readonly reason: string }[];
   /** By device, whether the store was restored from a backup, so that nothing on it is erased or given up. */
   readonly frozen: readonly { readonly device: string; readonly frozen: boolean }[];
+  /** Objects that are there and are no records. */
+  readonly unreadable: readonly { readonly kind: Kind; readonly name: string }[];
   /** Whether the heartbeat of each node is heard. */
   readonly nodes: readonly { readonly node: string; readonly alive: boolean }[];
 }
@@ -80,7 +83,10 @@ export class StoreCensus implements Disposable {
       device,
       frozen: frozen !== undefined,
     }));
-    return { pools: this.#pools, volumes, abnormal, frozen, nodes };
+    const unreadable = [this.#volumes, this.#devices, this.#nodes].flatMap((informer) =>
+      [...informer.unreadable()].map(({ name }) => ({ kind: informer.kind, name })),
+    );
+    return { pools: this.#pools, volumes, abnormal, frozen, unreadable, nodes };
   }
 
   /** A device of an adopted volume is in no pool. */

@@ -8,6 +8,7 @@ import { forgetGoneNodes } from "./gone-from-devices.ts";
 import { assignJob, isGone } from "./jobs.ts";
 import { endQuarantine, type KnownNodes } from "./quarantine.ts";
 import { Revisions } from "./revisions.ts";
+import { tellUnreadable } from "./unreadable.ts";
 
 export interface MaintenanceOptions {
   readonly logger: Logger;
@@ -77,6 +78,7 @@ export class Maintenance implements AsyncDisposable {
   async #round(): Promise<void> {
     await this.#resync();
     if (!this.#options.leads()) return;
+    tellUnreadable(this.#context);
     const started = performance.now();
     const answered = await maintain(this.#context, this.#options, this.#revisions, this.#abort.signal);
     // Nodes were cut off from the store as well, and have not been heard for that.

@@ -67,7 +67,7 @@ async function open() {
   let begin = () => {};
   const inner = store.informer("volumes");
   const counted = resources.use(
-    new Informer<"volumes">((sink) => {
+    new Informer<"volumes">("volumes", (sink) => {
       const following = inner.onChange((step) => sink.show(step));
       void inner.synced().then(() => sink.show([]));
       return {

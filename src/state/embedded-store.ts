@@ -152,7 +152,7 @@ export class EmbeddedStore implements Store {
   informer<K extends Kind>(kind: K): Informer<K> {
     if (this.#closed) throw new FamfsError("STORE_UNAVAILABLE", "the store is closed");
     const informers: { [Key in K]?: Informer<K> } = this.#informers as { [Key in K]?: Informer<K> };
-    const informer = informers[kind] ?? new Informer<K>((sink) => this.#source(kind, sink));
+    const informer = informers[kind] ?? new Informer<K>(kind, (sink) => this.#source(kind, sink));
     informers[kind] = informer;
     return informer;
   }

@@ -155,6 +155,26 @@ export const EVENT_REASONS = {
       "a device that the node plugin was given is not used: it is missing, holds something else, or belongs elsewhere",
     wayOut: "name another device in the chart's values, or make this one free for the driver",
   },
+  VolumeUnreadable: {
+    type: "Warning",
+    about: "volume",
+    means:
+      "the record of a volume cannot be read: the volume is not attached, deleted or served anew, and nothing is allocated on its devices",
+    wayOut:
+      "what is mounted goes on; mend the record (kubectl edit famfsvolume), or update the driver if a newer one wrote it",
+  },
+  DeviceUnreadable: {
+    type: "Warning",
+    about: "device",
+    means: "the record of a device cannot be read: nothing is allocated on it, and its volumes are not erased",
+    wayOut: "mend the record (kubectl edit famfsdevice), or update the driver if a newer one wrote it",
+  },
+  HeartbeatUnreadable: {
+    type: "Warning",
+    about: "node",
+    means: "a Lease in the namespace of the nodes' Leases cannot be read: it counts as no heartbeat of anybody",
+    wayOut: "delete the Lease: a node plugin writes its own anew; what is not the driver's does not belong there",
+  },
 } as const satisfies Readonly<Record<string, EventRow>>;
 
 export type EventReason = keyof typeof EVENT_REASONS;

@@ -125,7 +125,7 @@ test("nothing is taken from a node that only this process no longer sees", async
   await using at = await cluster();
   await at.grants("a").acquire("v", acquiring(1000));
   let clock = 0;
-  const deaf = new Informer<"nodes">((sink) => {
+  const deaf = new Informer<"nodes">("nodes", (sink) => {
     void at.store.list("nodes").then((records) => sink.show(records.map((record) => ({ type: "put", record }))));
     return { resync: async () => {}, [Symbol.asyncDispose]: async () => {} };
   });

@@ -23,13 +23,15 @@ type Handler<K extends Kind> = (changes: readonly Shown<K>[]) => void;
  * that cannot be read any more stays as it was when it last could.
  */
 export class Informer<K extends Kind> implements AsyncDisposable {
+  readonly kind: K;
   readonly #records = new Map<string, StoredRecord<K>>();
   readonly #unreadable = new Map<string, Unreadable>();
   readonly #handlers = new Set<Handler<K>>();
   readonly #synced = Promise.withResolvers<void>();
   readonly #source: InformerSource;
 
-  constructor(start: (sink: InformerSink<K>) => InformerSource) {
+  constructor(kind: K, start: (sink: InformerSink<K>) => InformerSource) {
+    this.kind = kind;
     this.#synced.promise.catch(() => undefined); // perhaps nobody waits for it
     this.#source = start({ show: (step) => this.#show(step), replace: (state) => this.#replace(state) });
   }

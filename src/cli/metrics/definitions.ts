@@ -89,6 +89,12 @@ export const METRICS = {
     by: "controller",
     help: "1 while nothing on a device is erased or given up, because the store was restored from a backup.",
   },
+  famfs_csi_record_unreadable: {
+    type: "gauge",
+    labels: ["kind", "name"],
+    by: "controller",
+    help: "1 for each FamfsVolume, FamfsDevice or Lease of a node that cannot be read; an event on it says why.",
+  },
   famfs_csi_node_alive: {
     type: "gauge",
     labels: ["node"],

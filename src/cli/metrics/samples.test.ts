@@ -18,6 +18,7 @@ const figures: StoreFigures = {
   volumes: { Pending: 0, Formatting: 0, Ready: 3, Failed: 0, Reclaiming: 1 },
   abnormal: [{ volume: "v", node: "a", reason: "LogCorrupt" }],
   frozen: [{ device: "d", frozen: true }],
+  unreadable: [{ kind: "volumes", name: "bad" }],
   nodes: [{ node: "a", alive: false }],
 };
 
@@ -32,6 +33,7 @@ test("of several controllers only the leader tells what the records say", () => 
     ["famfs_csi_volumes", { phase: "Reclaiming" }, 1],
     ["famfs_csi_volume_abnormal", { volume: "v", node: "a", reason: "LogCorrupt" }, 1],
     ["famfs_csi_device_frozen", { device: "d" }, 1],
+    ["famfs_csi_record_unreadable", { kind: "volumes", name: "bad" }, 1],
     ["famfs_csi_node_alive", { node: "a" }, 0],
   ]) {
     assert.ok(

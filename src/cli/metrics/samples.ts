@@ -22,7 +22,10 @@ function seconds({ user, system }: NodeJS.CpuUsage): number {
 }
 
 /** What the records say is told by the leader alone, so that each figure exists once. */
-export function controllerSamples(leads: boolean, { pools, volumes, abnormal, frozen, nodes }: StoreFigures): Sample[] {
+export function controllerSamples(
+  leads: boolean,
+  { pools, volumes, abnormal, frozen, unreadable, nodes }: StoreFigures,
+): Sample[] {
   const leader: Sample = ["famfs_csi_controller_leader", {}, Number(leads)];
   if (!leads) return [leader];
   return [
@@ -37,6 +40,7 @@ export function controllerSamples(leads: boolean, { pools, volumes, abnormal, fr
     ...Object.entries(volumes).map(([phase, count]): Sample => ["famfs_csi_volumes", { phase }, count]),
     ...abnormal.map((labels): Sample => ["famfs_csi_volume_abnormal", labels, 1]),
     ...frozen.map(({ device, frozen: is }): Sample => ["famfs_csi_device_frozen", { device }, Number(is)]),
+    ...unreadable.map((labels): Sample => ["famfs_csi_record_unreadable", labels, 1]),
     ...nodes.map(({ node, alive }): Sample => ["famfs_csi_node_alive", { node }, Number(alive)]),
   ];
 }

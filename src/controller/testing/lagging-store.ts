@@ -19,7 +19,7 @@ export function laggingVolumes(
 }
 
 function laggingInformer(inner: Informer<"volumes">, lag: Lag): Informer<"volumes"> {
-  return new Informer((sink) => {
+  return new Informer("volumes", (sink) => {
     const steps: (readonly Shown<"volumes">[])[] = [];
     let open = false;
     let delivering = false;

@@ -1,6 +1,4 @@
 import type { DriverEvent } from "../events.ts";
-import { RECORD_SCHEMAS } from "../records.ts";
-import { parseRecord } from "../schema.ts";
 import type { KubernetesApi } from "./api.ts";
 import { type ApiObject, asRecord, parseObject } from "./api-object.ts";
 import { API_GROUP, API_VERSION } from "./resources.ts";
@@ -50,11 +48,12 @@ function referenceTo(kind: string, { metadata: { name, uid } }: ApiObject): Obje
 /** The claim that the volume was made for, while there is one. */
 function claimOf({ spec, status }: ApiObject): ObjectReference[] {
   const { claim: given, csiName } = asRecord(spec);
-  const claim = parseRecord(RECORD_SCHEMAS.volumes.properties.claim, given, "claim");
+  // Of a volume that cannot be read, too.
+  const { namespace, name } = asRecord(given);
+  if (typeof namespace !== "string" || typeof name !== "string") return [];
   // A deleted claim has let its volume go: nobody looks there any more.
-  if (claim === undefined || asRecord(status)["phase"] === "Reclaiming") return [];
+  if (asRecord(status)["phase"] === "Reclaiming") return [];
   // The provisioner makes the name from the claim's uid, so nobody here has to be allowed to read claims.
   const uid = /^pvc-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/.exec(String(csiName))?.[1];
-  const { namespace, name } = claim;
   return [{ apiVersion: "v1", kind: "PersistentVolumeClaim", namespace, name, ...(uid === undefined ? {} : { uid }) }];
 }

@@ -138,7 +138,7 @@ export class KubernetesStore implements Store {
     const resource = this.#resource(kind);
     const informers: { [Key in K]?: Informer<K> } = this.#informers as { [Key in K]?: Informer<K> };
     const options = { api: this.#api, resource, logger: this.#logger };
-    const informer = informers[kind] ?? new Informer<K>((sink) => new Reflector<K>({ ...options, sink }));
+    const informer = informers[kind] ?? new Informer<K>(kind, (sink) => new Reflector<K>({ ...options, sink }));
     informers[kind] = informer;
     return informer;
   }

@@ -50,7 +50,7 @@ class QuietServer {
 
 function reflect(t: TestContext, server: QuietServer) {
   const options = { api: server, resource: resources("n").volumes, logger: silentLogger };
-  const informer = new Informer<"volumes">((sink) => new Reflector({ ...options, sink }));
+  const informer = new Informer<"volumes">("volumes", (sink) => new Reflector({ ...options, sink }));
   t.after(() => informer[Symbol.asyncDispose]());
   const seen = () => [...informer.list()].map(({ name }) => name);
   return { informer, seen };
