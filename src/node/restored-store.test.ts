@@ -62,6 +62,19 @@ test("a store that went back is noticed, told and latched, also by who has just 
   assert.deepEqual((await store.get("devices", uuid))?.frozen, frozen);
 });
 
+test("volumes are read anew at once when the store went back: the watch may wait for versions that are none", async (t) => {
+  const at = await setUp(t);
+  const { store, uuid, restored } = at;
+  const resync = t.mock.method(store.informer("volumes"), "resync");
+  await set(store, uuid, { revision: 40 });
+  await restored.look();
+  assert.equal(resync.mock.callCount(), 0);
+  await set(store, uuid, { revision: 39 });
+  await restored.look();
+  await restored.look();
+  assert.equal(resync.mock.callCount(), 1, "once");
+});
+
 test("nothing is erased or given up before the records are made again; then both go on", async (t) => {
   const at = await setUp(t);
   const { directory, store, path, devices, uuid, restored } = at;

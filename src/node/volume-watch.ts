@@ -38,14 +38,13 @@ export class VolumeWatch implements Disposable {
         }
       }
     });
-    let resyncedAt = performance.now();
-    let spread = 0.8 + 0.4 * Math.random();
+    const spread = 0.8 + 0.4 * Math.random();
+    let sinceMs = 0;
     const timer = setInterval(() => {
       for (const record of volumes.list()) for (const watcher of watchers) watcher.consider(record);
-      const periodMs = Math.max(RESYNC_MS, volumes.size * RESYNC_PER_RECORD_MS);
-      if (performance.now() - resyncedAt < spread * periodMs) return;
-      resyncedAt = performance.now();
-      spread = 0.8 + 0.4 * Math.random();
+      sinceMs += AGAIN_MS;
+      if (sinceMs < spread * Math.max(RESYNC_MS, volumes.size * RESYNC_PER_RECORD_MS)) return;
+      sinceMs = 0;
       volumes.resync().catch((error: unknown) => {
         logger.warn({ reason: messageOf(error) }, "volume records were not read anew");
       });
