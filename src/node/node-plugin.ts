@@ -80,6 +80,8 @@ const MAX_VOLUMES = 128;
 const LOOK_MS = 30_000;
 /** Beside the time that the store itself takes to give up. */
 const STORE_RETRY_MS = 1_000;
+/** A step that takes longer waits for a store that is away. */
+const STORE_LATE_MS = 15_000;
 
 /**
  * The node plugin: CSI node service, node agent (devices, format and erase jobs, heartbeat) and writer grants, with a
@@ -218,6 +220,8 @@ export class NodePlugin implements AsyncDisposable {
     /** What needs the store. Where something is staged, that is served meanwhile, and it is tried until it works. */
     const withStore = async <T>(step: () => Promise<T>): Promise<T> => {
       for (;;) {
+        // An informer does not say that the store is away: it waits.
+        const late = setTimeout(() => void restager.start(), STORE_LATE_MS);
         try {
           return await step();
         } catch (error) {
@@ -226,6 +230,8 @@ export class NodePlugin implements AsyncDisposable {
           await restager.start();
           await delay(STORE_RETRY_MS, undefined, { signal: options.signal }).catch(() => undefined);
           if (options.signal?.aborted === true) throw error;
+        } finally {
+          clearTimeout(late);
         }
       }
     };

@@ -79,9 +79,9 @@ export async function forgetUnmounted(node: NodeIdentity, records: StageRecords)
   }
 }
 
-/** After that: tells the store that no process of ours has mapped what has no record. */
+/** After that, over a synced informer: tells the store that no process of ours has mapped what has no record. */
 export async function clearStaleStaging(store: Store, node: NodeIdentity, records: StageRecords): Promise<void> {
-  for (const volume of await store.list("volumes")) {
+  for (const volume of [...store.informer("volumes").list()]) {
     if (volume.staged[node.nodeId] !== undefined && records.get(volume.name) === undefined) {
       await clearStaging(store, volume.name, node.nodeId);
     }

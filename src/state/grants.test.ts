@@ -160,6 +160,7 @@ test("waiters that died hold nobody up and leave the queue", async () => {
 test("a node that was killed while it waited leaves the queues when it starts again", async () => {
   await using at = await cluster();
   await updateRecord(at.store, "volumes", "v", (record) => ({ ...record, waiters: ["b", "c"] }));
+  await at.store.informer("volumes").resync();
   await at.grants("b").withdrawAll();
   assert.deepEqual((await at.volume()).waiters, ["c"]);
 });

@@ -119,10 +119,13 @@ export class WriterGrants {
     );
   }
 
-  /** Leaves every queue: at start, because a former process of this node may have been killed while it waited. */
+  /**
+   * Leaves every queue: at start, because a former process of this node may have been killed while it waited. The
+   * informer of volumes was synced since.
+   */
   async withdrawAll(): Promise<void> {
     const { store, nodeId } = this.#options;
-    for (const record of await store.list("volumes")) {
+    for (const record of [...store.informer("volumes").list()]) {
       if (record.waiters.includes(nodeId)) await this.withdraw(record.name);
     }
   }
