@@ -66,7 +66,7 @@ export class VolumeJobs implements AsyncDisposable {
     this.#running.set(volume.name, job);
   }
 
-  forget(volumeId: string): void {
+  deleted(volumeId: string): void {
     this.#regions.delete(volumeId);
   }
 

@@ -4,8 +4,8 @@ import type { Store, StoredRecord } from "../state/index.ts";
 /** Looks at each state of a volume's record that it is shown; must not wait. */
 export interface VolumeWatcher {
   consider(volume: StoredRecord<"volumes">): void;
-  /** There is no such record any more. */
-  forget?(volumeId: string): void;
+  /** There is no such record any more: it was deleted, or lost; what is mounted goes on. */
+  deleted?(volumeId: string): void;
 }
 
 /** Every record is shown again so often, as it is known here: work that a change began may have failed. */
@@ -34,7 +34,7 @@ export class VolumeWatch implements Disposable {
       for (const change of changes) {
         for (const watcher of watchers) {
           if (change.type === "put") watcher.consider(change.record);
-          else if (change.type === "deleted") watcher.forget?.(change.name);
+          else if (change.type === "deleted") watcher.deleted?.(change.name);
         }
       }
     });

@@ -55,6 +55,18 @@ async function withVolume(t: TestContext): Promise<Store> {
 
 const REQUEST = { volumeId: "v1", timeoutMs: 5000, highestEpoch: 0 };
 
+test("a server whose volume's record is lost is told on how long it may write", async (t) => {
+  const store = await withVolume(t);
+  const { broker: a, server } = await broker(t, "a", store);
+  await a.acquire(REQUEST);
+  const volumes = store.informer("volumes");
+  const record = await store.get("volumes", "v1");
+  await store.delete("volumes", "v1", record?.resourceVersion ?? "");
+  await volumes.until(() => (volumes.get("v1") === undefined ? true : undefined), { signal: t.signal });
+  server.asked.length = 0;
+  while (!server.asked.includes("go on")) await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
 test("a grant is handed over when another node waits for it, with a higher epoch", async (t) => {
   const store = await withVolume(t);
   const a = await broker(t, "a", store);
