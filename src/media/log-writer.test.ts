@@ -233,6 +233,22 @@ test("changes in place are named, or all are after an overflow", async () => {
   assert.deepEqual([after.type, after.seen.next], ["overflow", CHANGE_RING_SLOTS + 3]);
 });
 
+test("a reader that missed an owner which took over without a release doubts all contents after the next one", async () => {
+  await using volume = await simulatedVolume();
+  const [a, b, reader] = [await volume.open(), await volume.open(), await volume.open()];
+  const first = await a.takeOver(taker(0, 1));
+  const { seen } = reader.changesSince(undefined);
+  await first[Symbol.asyncDispose](); // like a crash
+  const second = await b.takeOver(taker(1, 2));
+  second.release();
+  await second[Symbol.asyncDispose]();
+  await using third = await a.takeOver(taker(2, 3));
+  assert.ok(third.clean);
+  const found = reader.changesSince(seen);
+  assert.equal(found.type, "overflow");
+  assert.equal(reader.changesSince(found.seen).type, "changes", "once");
+});
+
 test("memory that fails is MEMORY_ERROR for reader and owner, and the process lives", async () => {
   await using volume = await simulatedVolume();
   const [a, b] = [await volume.open(), await volume.open()];

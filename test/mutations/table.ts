@@ -99,6 +99,22 @@ export const MUTATIONS: readonly Mutation[] = [
     tests: [MODEL],
   },
   {
+    name: "release-forgets",
+    promise: "2",
+    file: "src/media/log-writer.ts",
+    search: "native.guardUpdate(this.guard, nobodys);",
+    replace: "",
+    tests: ["src/media/log-writer.test.ts"],
+  },
+  {
+    name: "doubts-are-handed-on",
+    promise: "2",
+    file: PROTOCOL,
+    search: "claim.ballot : (place?.doubt ?? NO_DOUBT);",
+    replace: "claim.ballot : NO_DOUBT;",
+    tests: ["src/media/log-writer.test.ts"],
+  },
+  {
     name: "clean-by-what-is-read-afterwards",
     promise: "2",
     file: PROTOCOL,
