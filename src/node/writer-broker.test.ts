@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { silentLogger } from "../base/index.ts";
-import { type DriverEvent, type Grant, Heartbeat, NodeLiveness, type Store, WriterGrants } from "../state/index.ts";
+import {
+  type DriverEvent,
+  type Grant,
+  Heartbeat,
+  NodeLiveness,
+  type Store,
+  updateRecord,
+  WriterGrants,
+} from "../state/index.ts";
 import { cleanup, eventually, intercepted, newVolume, openStore, scratchDirectory } from "./testing/fixtures.ts";
 import { VolumeWatch } from "./volume-watch.ts";
 import { WriterBroker, type WriterBrokerOptions } from "./writer-broker.ts";
@@ -80,6 +88,14 @@ test("a grant is handed over when another node waits for it, with a higher epoch
   assert.equal(a.server.asked.filter((each) => each === "handOver").length, 1);
   assert.ok(second.epoch > first.epoch && second.slot !== first.slot);
   assert.equal((await store.get("volumes", "v1"))?.writer?.nodeId, "b");
+});
+
+test("a node that waited when the grant was given is given way to, however soon its wait is shown", async (t) => {
+  const store = await withVolume(t);
+  const a = await broker(t, "a", store);
+  await updateRecord(store, "volumes", "v1", (record) => ({ ...record, waiters: ["a", "b"] }));
+  await a.broker.acquire(REQUEST);
+  await eventually("asked to give way", () => a.server.asked.includes("handOver") || undefined);
 });
 
 test("a server hears with each renewal until when its writers may go on, and not of what it never wrote", async (t) => {

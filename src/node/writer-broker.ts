@@ -31,6 +31,8 @@ export class WriterBroker implements AsyncDisposable {
   /** The request of each volume's server that waits. */
   readonly #waits = new Map<string, { readonly stop: AbortController; readonly work: Promise<WriterTerms> }>();
   readonly #handingOver = new Map<string, Promise<void>>();
+  /** Records that came too early: before the store has answered who has the grant, or while it is handed over. */
+  readonly #later = new Map<string, StoredRecord<"volumes">>();
   readonly #timer: NodeJS.Timeout;
   readonly #marginMs: number;
   #stalled = false;
@@ -87,14 +89,23 @@ export class WriterBroker implements AsyncDisposable {
     const epoch = this.#held.get(volumeId);
     if (epoch !== undefined) await this.release({ volumeId, epoch });
     this.#told.delete(volumeId);
+    this.#later.delete(volumeId);
   }
 
   /** With every change of a volume's record: gives way to a node that waits. */
   consider(volume: StoredRecord<"volumes">): void {
     const { nodeId } = this.#options;
     if (volume.writer?.nodeId !== nodeId || this.#stop.signal.aborted) return;
-    if (!volume.waiters.some((waiter) => waiter !== nodeId) || this.#handingOver.has(volume.name)) return;
-    const work = this.#handOver(volume.name, volume.writer.epoch).finally(() => this.#handingOver.delete(volume.name));
+    if (!volume.waiters.some((waiter) => waiter !== nodeId)) return;
+    const isEarly = this.#waits.has(volume.name) && this.#held.get(volume.name) !== volume.writer.epoch;
+    if (isEarly || this.#handingOver.has(volume.name)) {
+      this.#later.set(volume.name, volume);
+      return;
+    }
+    const work = this.#handOver(volume.name, volume.writer.epoch).finally(() => {
+      this.#handingOver.delete(volume.name);
+      this.#considerAgain(volume.name);
+    });
     this.#handingOver.set(volume.name, work);
   }
 
@@ -116,9 +127,17 @@ export class WriterBroker implements AsyncDisposable {
       signal: AbortSignal.any([this.#stop.signal, signal]),
     });
     this.#held.set(volumeId, grant.epoch);
+    this.#considerAgain(volumeId);
     this.#told.add(volumeId);
     this.#tell(volumeId);
     return grant;
+  }
+
+  /** Once the server has its answer: it gives nothing up before. */
+  #considerAgain(volumeId: string): void {
+    const volume = this.#later.get(volumeId);
+    this.#later.delete(volumeId);
+    if (volume !== undefined) setImmediate(() => this.consider(volume));
   }
 
   async #handOver(volumeId: string, epoch: number): Promise<void> {
