@@ -125,6 +125,7 @@ export class Population implements AsyncDisposable {
       waiters: [],
       epoch: 1,
       slots: { [nodeId]: 0 },
+      slotCount: 128,
       conditions: [],
     };
   }

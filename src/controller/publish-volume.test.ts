@@ -163,6 +163,7 @@ test("a slot is given back with the volume; that of a lost node goes to another 
     updateRecord(at.store, "volumes", "v", (volume) => ({
       ...volume,
       slots,
+      slotCount: undefined, // of an older version
       staged: Object.fromEntries(staged.map((nodeId) => [nodeId, { bootId: `boot of ${nodeId}` }])),
     }));
   for (const nodeId of ["a", "b"]) await at.publish(nodeId, mode);

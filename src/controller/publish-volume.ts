@@ -1,6 +1,5 @@
 import { FamfsError } from "../base/index.ts";
 import { ACCESS_MODE_RULES, ACCESS_MODES, type Capability } from "../csi/index.ts";
-import { DEFAULT_SLOTS } from "../format/index.ts";
 import { type StoredRecord, slotsWithout, slotsWithRoomFor, updateRecord } from "../state/index.ts";
 import { type ControllerContext, lockVolume, notFound } from "./context.ts";
 
@@ -43,7 +42,7 @@ export async function publishVolume(
     }
     const published = { ...found.published, [nodeId]: use };
     if (readonly) return { ...found, published };
-    const slots = slotsWithRoomFor(found, nodeId, DEFAULT_SLOTS);
+    const slots = slotsWithRoomFor(found, nodeId);
     if (capability.rules.writer !== "one") return { ...found, published, slots };
     const epoch = found.epoch + 1;
     return { ...found, published, slots, epoch, writer: { nodeId, epoch, since: new Date().toISOString() } };

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { FamfsError, fromSystemError, hasCode, type Logger, messageOf } from "../base/index.ts";
 import type { Service } from "../csi/index.ts";
-import { DEFAULT_SLOTS } from "../format/index.ts";
 import { isInMemory } from "../media/index.ts";
 import {
   type EventRecorder,
@@ -188,7 +187,6 @@ export class NodePlugin implements AsyncDisposable {
       place: (uuid) => reached(parts.devices).place(uuid),
       checkDevice: async (uuid) => void (await reached(parts.devices).require(uuid)),
       whyFrozen: () => restored.whyFrozen(),
-      slotCount: DEFAULT_SLOTS,
       onStaged: (volumeId) => conditions.over(volumeId),
       onUnpublished: (volumeId) => served.restager?.look(volumeId),
       onUnstaged: async (volumeId) => {
@@ -260,7 +258,7 @@ export class NodePlugin implements AsyncDisposable {
       ),
     );
     const liveness = stack.use(await withStore(() => NodeLiveness.open(store)));
-    const grants = new WriterGrants({ store, nodeId, liveness, slotCount: DEFAULT_SLOTS });
+    const grants = new WriterGrants({ store, nodeId, liveness });
     await withStore(() => grants.withdrawAll());
     await withStore(() => clearStaleStaging(store, node, records));
     const broker = stack.use(new WriterBroker({ nodeId, grants, heartbeat, events, logger, server: () => server }));

@@ -32,8 +32,6 @@ export interface NodeVolumesOptions {
   readonly checkDevice: (deviceUuid: string) => Promise<void>;
   /** Why the store is not to be believed about what was taken from this node. */
   readonly whyFrozen: () => Promise<string | undefined>;
-  /** Owner slots of a volume (what mkfs made). */
-  readonly slotCount: number;
   /** A pod has the volume no more. */
   readonly onUnpublished: (volumeId: string) => void;
   /** The CO has staged the volume, and it is served. */
@@ -176,7 +174,7 @@ export class NodeVolumes {
     };
     if (await this.#isStaged(wanted)) return;
 
-    const claimed = await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
+    const claimed = await claimStaging(store, volumeId, node, { readOnly });
     try {
       const record = await this.#serveClaimed(claimed, wanted, call.remainingMs());
       await this.#publications.bindAgain(record);
@@ -233,7 +231,7 @@ export class NodeVolumes {
   async #claimAgain({ volumeId, readOnly }: StageRecord): Promise<StoredRecord<"volumes">> {
     const { store, node } = this.#options;
     await this.#assertPublished(volumeId);
-    return await claimStaging(store, volumeId, node, readOnly ? undefined : this.#options);
+    return await claimStaging(store, volumeId, node, { readOnly });
   }
 
   /**
@@ -280,7 +278,7 @@ export class NodeVolumes {
     if (!needsRepair(volume, node, records)) return;
     const lock = this.#locks.tryAcquire(volume.name);
     if (lock === undefined) return; // what runs now changes the record, and is shown that
-    repairStaging({ store, node, records, slotCount: this.#options.slotCount }, volume.name)
+    repairStaging({ store, node, records }, volume.name)
       .then(() => logger.info({ volumeId: volume.name }, "the record knows again whether the volume is staged here"))
       .catch((error: unknown) => logger.warn({ volumeId: volume.name, err: error }, "a record was not put right"))
       .finally(() => lock[Symbol.dispose]());

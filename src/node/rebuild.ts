@@ -265,6 +265,7 @@ async function describe(
     waiters: [],
     epoch: highestEpoch,
     slots,
+    slotCount: media.writerSlots,
     conditions: [
       {
         type: REBUILT,

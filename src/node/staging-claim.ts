@@ -3,7 +3,14 @@
  * write, and which owner slot each node has.
  */
 import { FamfsError } from "../base/index.ts";
-import { type FamfsVolume, freeSlot, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
+import {
+  type FamfsVolume,
+  freeSlot,
+  type Store,
+  type StoredRecord,
+  slotCountOf,
+  updateRecord,
+} from "../state/index.ts";
 import { readMountTable } from "./mount-table.ts";
 import { rebuiltAt } from "./rebuild.ts";
 import { mountsOf } from "./stage-mounts.ts";
@@ -40,15 +47,12 @@ export async function claimStaging(
   store: Store,
   volumeId: string,
   node: NodeIdentity,
-  writable: { readonly slotCount: number } | undefined,
+  { readOnly }: { readonly readOnly: boolean },
 ): Promise<StoredRecord<"volumes">> {
   const volume = await updateRecord(store, "volumes", volumeId, (record) => {
     assertServable(volumeId, record);
     // A file system of the stock tools has no owner slots: its owner is a host, for good.
-    const slot =
-      writable === undefined || record.adopted
-        ? undefined
-        : (record.slots[node.nodeId] ?? requireSlot(volumeId, record, writable.slotCount));
+    const slot = readOnly || record.adopted ? undefined : (record.slots[node.nodeId] ?? requireSlot(volumeId, record));
     if (record.staged[node.nodeId]?.bootId === node.bootId && record.slots[node.nodeId] === slot) return undefined;
     return {
       ...record,
@@ -103,19 +107,19 @@ export function needsRepair(
 }
 
 export async function repairStaging(
-  { store, node, records, slotCount }: { store: Store; node: NodeIdentity; records: StageRecords; slotCount: number },
+  { store, node, records }: { store: Store; node: NodeIdentity; records: StageRecords },
   volumeId: string,
 ): Promise<void> {
   const record = records.get(volumeId);
   if (record === undefined) await clearStaging(store, volumeId, node.nodeId);
-  else await claimStaging(store, volumeId, node, record.readOnly ? undefined : { slotCount });
+  else await claimStaging(store, volumeId, node, record);
 }
 
-function requireSlot(volumeId: string, volume: FamfsVolume, slotCount: number): number {
-  const slot = freeSlot(volume, slotCount);
+function requireSlot(volumeId: string, volume: FamfsVolume): number {
+  const slot = freeSlot(volume);
   if (slot !== undefined) return slot;
   throw new FamfsError(
     "NOT_SUPPORTED",
-    `volume ${volumeId}: ${slotCount} nodes have it for writing, as many as may at a time: detach it from one of them, or use it read-only`,
+    `volume ${volumeId}: ${slotCountOf(volume)} nodes have it for writing, as many as may at a time: detach it from one of them, or use it read-only`,
   );
 }

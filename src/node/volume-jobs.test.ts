@@ -60,7 +60,8 @@ test("a volume to be formatted becomes Ready, and its region holds it", async (t
   const { create, phase, start, devices, deviceUuid } = await setUp(t);
   await create({ parameters: { uid: "7", mode: "0750" } });
   await using _jobs = start();
-  assert.equal((await phase("Ready")).jobNode, undefined);
+  const { jobNode, slotCount } = await phase("Ready");
+  assert.deepEqual({ jobNode, slotCount }, { jobNode: undefined, slotCount: 128 });
   const head = await (await devices.require(deviceUuid)).read(2 * 2 ** 20, 8);
   assert.notDeepEqual(head, new Uint8Array(8));
 });

@@ -15,6 +15,7 @@ import {
   lookAtRegion,
   type OtherVolume,
   type RegionContents,
+  VolumeMedia,
 } from "../media/index.ts";
 import { parseVolumeParameters, type Region, type Store, type StoredRecord, updateRecord } from "../state/index.ts";
 import type { VolumeConditions } from "./volume-conditions.ts";
@@ -112,11 +113,11 @@ export class VolumeJobs implements AsyncDisposable {
   async #format(volume: Volume): Promise<void> {
     const { store, conditions, logger } = this.#options;
     const started = performance.now();
-    const failure = await this.#tryFormat(volume);
+    const { failure, slotCount } = await this.#tryFormat(volume);
     await updateRecord(store, "volumes", volume.name, (record) => {
       if (record.phase !== "Formatting" || !this.#isMine(record)) return undefined;
       return failure === undefined
-        ? { ...record, phase: "Ready", jobNode: undefined, failure: undefined }
+        ? { ...record, phase: "Ready", jobNode: undefined, failure: undefined, slotCount }
         : { ...record, phase: "Failed", jobNode: undefined, failure };
     });
     if (volume.conditions.length > 0) await conditions?.over(volume.name, ["RecordsLost"]);
@@ -125,8 +126,8 @@ export class VolumeJobs implements AsyncDisposable {
     else logger.error({ volumeId: volume.name, failure }, "volume could not be formatted");
   }
 
-  /** Undefined on success. Throws only when it is worth another try as it is. */
-  async #tryFormat(volume: Volume): Promise<{ code: string; message: string } | undefined> {
+  /** The owner slots that it has, or why it has none. Throws only when it is worth another try as it is. */
+  async #tryFormat(volume: Volume): Promise<Pick<Volume, "failure" | "slotCount">> {
     try {
       const { device, region } = await this.#place(volume);
       const { uid, gid, mode, logLengthBytes } = parseVolumeParameters(volume.parameters);
@@ -145,17 +146,18 @@ export class VolumeJobs implements AsyncDisposable {
       const { own, other, leftovers } = await this.#look(device, region, volume);
       if (other !== undefined) throw recordsLost(region, volume, other);
       // Formatted before; what its record forgot since (a backup was restored, say) its pods may have filled.
-      if (own === "volume") return undefined;
+      if (own === "volume") return await ownerSlots(device, region);
       const options = { signal: this.#stop.signal, check: () => this.#check(volume) };
       for (const { offset } of leftovers) {
         // Nobody goes on erasing what has no record, and who looks for volumes would skip this one with the rest of it.
         if (offset < region.offset) await device.zero(offset, ALLOC_UNIT, options);
       }
       await formatVolume(device, region, format, options);
-      return undefined;
+      return await ownerSlots(device, region);
     } catch (error) {
       if (this.#stop.signal.aborted || (isFamfsError(error) && TRANSIENT.has(error.code))) throw error;
-      return { code: isFamfsError(error) ? error.code : "INTERNAL", message: messageOf(error) };
+      const failure = { code: isFamfsError(error) ? error.code : "INTERNAL", message: messageOf(error) };
+      return { failure, slotCount: undefined };
     }
   }
 
@@ -206,6 +208,12 @@ export class VolumeJobs implements AsyncDisposable {
       throw new FamfsError("CONFLICT", `the job for volume ${volume.name} is over: its record has changed`);
     }
   }
+}
+
+/** As they are in the memory: an older program may have formatted it. */
+async function ownerSlots(device: Device, region: Region): Promise<Pick<Volume, "failure" | "slotCount">> {
+  await using media = await VolumeMedia.open(device, region, { writable: false, coherent: false });
+  return { failure: undefined, slotCount: media.writerSlots };
 }
 
 function recordsLost({ deviceUuid }: Region, { name, uuid, regionGeneration }: Volume, other: OtherVolume): FamfsError {

@@ -28,7 +28,7 @@ async function broker(t: TestContext, nodeId: string, store: Store, { leaseSecon
   const node = { nodeId, fabric: "rack1", bootId: "boot", instance: "1", leaseSeconds, maxVolumes: 0 };
   const heartbeat = stack.use(await Heartbeat.open(store, { node, logger: silentLogger }));
   const liveness = stack.use(await NodeLiveness.open(store));
-  const grants = new WriterGrants({ store, nodeId, liveness, slotCount: 63, marginMs });
+  const grants = new WriterGrants({ store, nodeId, liveness, marginMs });
   const events: DriverEvent[] = [];
   const server: Server = { asked: [], serves: true, onHandOver: async () => true };
   const one = stack.use(

@@ -30,8 +30,7 @@ async function cluster() {
   return {
     store,
     liveness,
-    grants: (nodeId: string, slotCount = 3) =>
-      new WriterGrants({ store, nodeId, liveness, slotCount, marginMs: MARGIN_MS }),
+    grants: (nodeId: string) => new WriterGrants({ store, nodeId, liveness, marginMs: MARGIN_MS }),
     advance: (ms: number) => {
       clock += ms;
     },
@@ -137,7 +136,7 @@ test("nothing is taken from a node that only this process no longer sees", async
     },
   });
   using liveness = await NodeLiveness.open(blind, { now: () => clock });
-  const b = new WriterGrants({ store: at.store, nodeId: "b", liveness, slotCount: 3, marginMs: MARGIN_MS });
+  const b = new WriterGrants({ store: at.store, nodeId: "b", liveness, marginMs: MARGIN_MS });
   clock += LEASE_MS + MARGIN_MS + 1;
   await updateRecord(at.store, "nodes", "a", (record) => ({ ...record, renewedAt: "while nobody looked" }));
   assert.ok(!liveness.isAlive("a", MARGIN_MS));
@@ -170,9 +169,25 @@ test("readers, nodes without the volume and volumes that are not ready get no gr
   await assert.rejects(at.grants("reader").tryTake("v", 0), { code: "READ_ONLY" });
   await assert.rejects(at.grants("stranger").tryTake("v", 0), { code: "READ_ONLY" });
   await assert.rejects(at.grants("a").tryTake("gone", 0), { code: "VOLUME_NOT_FOUND" });
-  await assert.rejects(at.grants("a", 0).tryTake("v", 0), { code: "NOT_SUPPORTED" });
+  await updateRecord(at.store, "volumes", "v", (record) => ({ ...record, slotCount: 1, slots: { b: 0 } }));
+  await assert.rejects(at.grants("a").tryTake("v", 0), { code: "NOT_SUPPORTED" });
   await updateRecord(at.store, "volumes", "v", (record) => ({ ...record, phase: "Reclaiming" }));
   await assert.rejects(at.grants("a").acquire("v", acquiring(1000)), { code: "VOLUME_NOT_READY" });
+});
+
+test("seventy nodes have a volume with 128 owner slots, each another one", async () => {
+  await using at = await cluster();
+  const names = Array.from({ length: 70 }, (_, count) => `node-${count}`);
+  const use = { accessMode: "MULTI_NODE_MULTI_WRITER", readonly: false };
+  const published = Object.fromEntries(names.map((name) => [name, use]));
+  await updateRecord(at.store, "volumes", "v", (record) => ({ ...record, published, slotCount: 128 }));
+  for (const name of names) {
+    const grants = at.grants(name);
+    const answer = await grants.tryTake("v", 0);
+    assert.ok("grant" in answer, name);
+    await grants.release("v", answer.grant.epoch);
+  }
+  assert.equal(new Set(Object.values((await at.volume()).slots)).size, 70);
 });
 
 test("of nodes that take a free grant at once each gets an epoch of its own, one after the other", async () => {

@@ -1,6 +1,6 @@
 import { FamfsError } from "../base/index.ts";
 import { type NodeLiveness, TAKE_OVER_MARGIN_MS } from "./liveness.ts";
-import { freeSlot } from "./owner-slots.ts";
+import { freeSlot, slotCountOf } from "./owner-slots.ts";
 import type { FamfsVolume } from "./records.ts";
 import { type Store, type StoredRecord, updateRecord } from "./store.ts";
 
@@ -8,8 +8,6 @@ export interface WriterGrantsOptions {
   readonly store: Store;
   readonly nodeId: string;
   readonly liveness: NodeLiveness;
-  /** Owner slots a volume has. */
-  readonly slotCount: number;
   /** Added to a silent holder's lease before it is taken over; only tests give another one. */
   readonly marginMs?: number;
 }
@@ -87,7 +85,7 @@ export class WriterGrants {
         return undefined;
       }
       const epoch = Math.max(record.epoch, highestInMemory) + 1;
-      const slot = record.slots[nodeId] ?? this.#freeSlot(record);
+      const slot = record.slots[nodeId] ?? slotFor(record);
       answer = { grant: { epoch, slot } };
       return {
         ...record,
@@ -160,15 +158,6 @@ export class WriterGrants {
     return busy === undefined ? undefined : { busy, retryMs: liveness.remainingMs(busy, marginMs) };
   }
 
-  #freeSlot(record: StoredRecord<"volumes">): number {
-    const slot = freeSlot(record, this.#options.slotCount);
-    if (slot !== undefined) return slot;
-    throw new FamfsError(
-      "NOT_SUPPORTED",
-      `volume ${record.name}: all ${this.#options.slotCount} owner slots belong to nodes that have it; detach it from one`,
-    );
-  }
-
   /** Returns when the volume's record has changed, `retryMs` have passed or `signal` aborts. */
   async #untilChanged(volume: string, retryMs: number, signal: AbortSignal): Promise<void> {
     const { store } = this.#options;
@@ -187,6 +176,15 @@ export class WriterGrants {
   #blocked(record: StoredRecord<"volumes">): boolean {
     return this.#ahead(record) !== undefined;
   }
+}
+
+function slotFor(record: StoredRecord<"volumes">): number {
+  const slot = freeSlot(record);
+  if (slot !== undefined) return slot;
+  throw new FamfsError(
+    "NOT_SUPPORTED",
+    `volume ${record.name}: all ${slotCountOf(record)} owner slots belong to nodes that have it; detach it from one`,
+  );
 }
 
 function missing(volume: string): FamfsError {

@@ -7,10 +7,19 @@ import type { FamfsVolume } from "./records.ts";
 
 type Slots = FamfsVolume["slots"];
 
+/** Of volumes whose records do not say how many they have. */
+const SLOTS_OF_OLD = 63;
+
+/** Nodes that may have a volume for writing at a time. */
+export function slotCountOf({ slotCount }: Pick<FamfsVolume, "slotCount">): number {
+  return slotCount ?? SLOTS_OF_OLD;
+}
+
 /** The lowest slot that no node has; undefined when there is none. */
-export function freeSlot({ slots }: Pick<FamfsVolume, "slots">, slotCount: number): number | undefined {
-  const taken = new Set(Object.values(slots));
-  for (let slot = 0; slot < slotCount; slot++) if (!taken.has(slot)) return slot;
+export function freeSlot(volume: Pick<FamfsVolume, "slots" | "slotCount">): number | undefined {
+  const taken = new Set(Object.values(volume.slots));
+  const count = slotCountOf(volume);
+  for (let slot = 0; slot < count; slot++) if (!taken.has(slot)) return slot;
   return undefined;
 }
 
@@ -21,9 +30,9 @@ export function slotsWithout({ slots, staged }: FamfsVolume, leaves: (nodeId: st
 }
 
 /** The slots when `nodeId` is to get one: where none is free, a node that has the volume no more loses its own. */
-export function slotsWithRoomFor(volume: FamfsVolume, nodeId: string, slotCount: number): Slots {
+export function slotsWithRoomFor(volume: FamfsVolume, nodeId: string): Slots {
   const { slots, staged, published, writer } = volume;
-  if (slots[nodeId] !== undefined || freeSlot(volume, slotCount) !== undefined) return slots;
+  if (slots[nodeId] !== undefined || freeSlot(volume) !== undefined) return slots;
   const lost = Object.keys(slots).find(
     (each) => staged[each] === undefined && published[each] === undefined && writer?.nodeId !== each,
   );

@@ -72,6 +72,8 @@ const volume = object({
   epoch: count,
   /** Which owner slot in the volume each node writes; given once, never to two nodes. */
   slots: map(count),
+  /** Owner slots that its memory has for nodes that write. Absent: of a volume formatted by an older version. */
+  slotCount: optional(count),
   conditions: array(condition),
 });
 export type FamfsVolume = Parsed<typeof volume>;
@@ -87,6 +89,7 @@ export const UNTOUCHED = {
   waiters: [],
   epoch: 0,
   slots: {},
+  slotCount: undefined,
   conditions: [],
 } as const satisfies Partial<FamfsVolume>;
 

@@ -40,6 +40,7 @@ export const exampleVolume: FamfsVolume = {
   waiters: ["node-b"],
   epoch: 3,
   slots: { "node-a": 0 },
+  slotCount: 128,
   conditions: [
     // The API server refuses two of one type.
     { type: "node-a/Abnormal", status: "True", reason: "LogCorrupt", message: "entry 17", lastTransitionTime: "now" },

@@ -130,7 +130,7 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
       staged: { ...staged, a: { bootId: "1" } },
       slots: { ...slots, a: 1 },
     }));
-    const grants = new WriterGrants({ store: a, nodeId: "a", liveness, slotCount: 63 });
+    const grants = new WriterGrants({ store: a, nodeId: "a", liveness });
     const wait = { highestInMemory: () => 1000, timeoutMs: 30_000, signal: AbortSignal.timeout(30_000) };
     const first = await grants.acquire("work", wait);
     await grants.release("work", first.epoch);

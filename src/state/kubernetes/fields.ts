@@ -35,6 +35,7 @@ export const VOLUME_FIELDS: Fields<FamfsVolume> = {
   waiters: status("Nodes that wait to become the writer, in order."),
   epoch: status("The highest writer epoch ever handed out."),
   slots: status("The owner slot of each node that has it for writing, and of those that were lost with it."),
+  slotCount: status("Owner slots that its memory has; 63 where it does not say."),
   conditions: status("What is wrong with it, if anything."),
 };
 
