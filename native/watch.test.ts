@@ -25,13 +25,14 @@ function setUp() {
 }
 
 /** Watches words 0 and 4096 and counts what it hears. */
-function watchOf(window: number, coherent: boolean) {
+function watchOf(window: number, coherent: boolean, echoAt = -1) {
   let heard = 0;
   let wake = () => {};
-  const watch = native.watchOpen(window, Float64Array.of(0, 4096), 1, coherent, () => {
+  const onNews = () => {
     heard++;
     wake();
-  });
+  };
+  const watch = native.watchOpen(window, Float64Array.of(0, 4096), 1, coherent, onNews, echoAt);
   return {
     heard: () => heard,
     news: async () => {
@@ -56,6 +57,18 @@ for (const coherent of [true, false]) {
     native.store64(memory.window, 8192, 7n); // nobody watches this one
     await delay(20);
     assert.equal(watch.heard(), 2);
+  });
+}
+
+for (const coherent of [true, false]) {
+  test(`the first word is echoed while JavaScript is busy (${coherent ? "coherent" : "past the caches"})`, async () => {
+    using memory = setUp();
+    using _watch = watchOf(memory.window, coherent, 8192);
+    native.store64(memory.window, 0, 7n);
+    for (const until = performance.now() + 5000; performance.now() < until; ) {
+      if (native.load64(memory.window, 8192) === 7n) break;
+    }
+    assert.equal(native.load64(memory.window, 8192), 7n);
   });
 }
 

@@ -13,6 +13,7 @@ export * from "./scan.ts";
 export { StockLogWriter, whyNotOwner } from "./stock-log-writer.ts";
 export { rememberedRevision, rememberRevision } from "./store-mark.ts";
 export { readSystemUuid } from "./system-uuid.ts";
+export type { Holder, Turns } from "./turns.ts";
 export * from "./volume-media.ts";
 export * from "./volume-scan.ts";
 export * from "./window.ts";

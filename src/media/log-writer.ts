@@ -11,6 +11,7 @@ import {
   type LogEntry,
   MAX_TRANSACTION,
   type OwnerDetail,
+  type Successor,
   type Time,
   type VolumeRecord,
 } from "../format/index.ts";
@@ -183,14 +184,14 @@ export class LogWriter implements AsyncDisposable {
 
   /**
    * Gives the log up: the claim says that nothing more is appended under this epoch, so a successor need not wait.
-   * The guard fails from now on. A no-op for a stale owner.
+   * The guard fails from now on. A no-op for a stale owner. `successor` comes next.
    */
-  release(): void {
+  release(successor?: Successor): void {
     if (!this.#open) return;
     // R1: the guard line does not change with the own claim.
     const nobodys = new Uint8Array(this.#term.log.guardLength); // no identity line is zero
     native.guardUpdate(this.guard, nobodys);
-    perform(release(this.#term), memoryOf(this.media));
+    perform(release(this.#term, successor), memoryOf(this.media));
     this.#term.expected = nobodys;
   }
 

@@ -1,6 +1,8 @@
 import { native } from "../../native/index.ts";
 import { type Extent, FamfsError, roundDown, roundUp } from "../base/index.ts";
 import {
+  ASK_LINES_OFFSET,
+  bellOffset,
   CHANGE_COUNTER_OFFSET,
   CHANGE_RING_OFFSET,
   CHANGE_RING_SIZE,
@@ -17,6 +19,7 @@ import {
   LOG_NEXT_INDEX_OFFSET,
   LOG_OFFSET,
   lastIndexFor,
+  OWNER_SLOTS,
   type OwnerDetail,
   parseLogHeader,
   parseSuperblock,
@@ -32,7 +35,13 @@ import { LogWriter, type OwnableVolume, type Taker } from "./log-writer.ts";
 import { type ChangesFound, type ChangesSeen, OwnerView } from "./owner-view.ts";
 import { wordsOf } from "./ownership/words.ts";
 import { pagesOf } from "./slot-pages.ts";
+import { Turns } from "./turns.ts";
 import type { Window } from "./window.ts";
+
+/** For `native.watchOpen`. */
+const NO_ECHO = -1;
+/** How soon the holder of the log hears that another node waits. */
+const BELL_INTERVAL_MS = 1;
 
 export interface VolumeMediaOptions {
   readonly writable: boolean;
@@ -164,7 +173,7 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     let words = this.#watched();
     let id = 0;
     const open = () => {
-      id = native.watchOpen(this.window.id, Float64Array.from(words), intervalMs, this.coherent, news);
+      id = native.watchOpen(this.window.id, Float64Array.from(words), intervalMs, this.coherent, news, NO_ECHO);
     };
     const news = () => {
       const now = this.#watched(words);
@@ -177,6 +186,22 @@ export class VolumeMedia implements OwnableVolume, AsyncDisposable {
     };
     open();
     return { [Symbol.dispose]: () => native.watchClose(id) };
+  }
+
+  /**
+   * Calls `onRing` soon after the word at `bellAt` became another one, and before that stores it at `heardAt`, also while
+   * this thread is busy.
+   */
+  watchBell(bellAt: number, heardAt: number, onRing: () => void): Disposable {
+    const { window, coherent } = this;
+    const id = native.watchOpen(window.id, Float64Array.of(bellAt), BELL_INTERVAL_MS, coherent, onRing, heardAt);
+    return { [Symbol.dispose]: () => native.watchClose(id) };
+  }
+
+  /** Turns at the log, as the node of `slot`; undefined where the store gives them: layout 1 has no lines for asks. */
+  turns(slot: number): Turns | undefined {
+    if (this.record?.layout !== 2 || !this.window.writable) return undefined;
+    return new Turns(this, { asksAt: ASK_LINES_OFFSET, bellAt: bellOffset, slots: OWNER_SLOTS }, slot);
   }
 
   /** The words that change with news; `otherwise` when the memory does not say. */

@@ -4,6 +4,7 @@ import { FILLER_RUN, SealedTree } from "../format/index.ts";
 import { type LogWriter as MediaWriter, StockLogWriter, type VolumeMedia, whyNotOwner } from "../media/index.ts";
 import type { TreeSettings } from "./options.ts";
 import type { FileMaps, TreeCondition, WriterGrant } from "./ports.ts";
+import { TurnGrant } from "./turn-grant.ts";
 import { dataMemory, logReader, logWriter, stockLogWriter, systemClock, writeBackReserved } from "./volume-ports.ts";
 import { VolumeTree } from "./volume-tree.ts";
 
@@ -17,6 +18,11 @@ export interface WriterTermsSource {
   }): Promise<{ readonly epoch: number }>;
   /** Gives back what was acquired as `epoch`, and nothing newer. */
   release(epoch: number): Promise<void>;
+  /**
+   * Whether the node of `slot` may write no more. Without it, turns at the log do not go through the memory: the log is
+   * this node's whenever `acquire` says so.
+   */
+  isStruck?(slot: number): Promise<boolean>;
 }
 
 export interface OpenVolumeOptions {
@@ -32,7 +38,14 @@ export interface OpenVolumeOptions {
   readonly logger: Logger;
   readonly settings?: Partial<TreeSettings>;
   readonly onCondition?: (condition: TreeCondition | undefined) => void;
+  /** This node became the log's owner. */
+  readonly onOwner?: () => void;
+  /** See `TurnGrantOptions`. */
+  readonly silenceMs?: number;
 }
+
+/** An epoch says whose it is, so that no two nodes ever claim with one. */
+const EPOCHS_PER_ROUND = 512;
 
 /** The file system of a volume in memory, replayed to the end of its log. MEMORY_ERROR. */
 export async function openVolumeTree(options: OpenVolumeOptions): Promise<VolumeTree> {
@@ -41,8 +54,9 @@ export async function openVolumeTree(options: OpenVolumeOptions): Promise<Volume
   const regionLength = roundDown(media.region.length, ALLOC_UNIT);
   const data = { offset: media.dataOffset, length: regionLength - media.dataOffset };
   const { record } = media;
+  const giveWay = (signal: AbortSignal): Promise<boolean> => tree.handOver({ forced: false, signal });
   await using stack = new AsyncDisposableStack();
-  const tree = stack.use(
+  const tree: VolumeTree = stack.use(
     new VolumeTree({
       log: logReader(media, ownEpochs),
       memory: dataMemory(media, media.regionGuard()),
@@ -63,7 +77,7 @@ export async function openVolumeTree(options: OpenVolumeOptions): Promise<Volume
       // The log writer keeps the last slots for the next take-over.
       logCapacity: media.extended ? media.logSlots - FILLER_RUN : media.logSlots,
       generation: generationOf(record?.volumeUuid ?? media.superblock.uuid),
-      grant: media.extended ? grantOf(media, node, options.terms, ownEpochs) : stockGrant(media, options.systemUuid),
+      grant: media.extended ? grantOf(options, ownEpochs, giveWay) : stockGrant(media, options.systemUuid),
       maps: options.maps,
       clock: systemClock,
       logger: options.logger,
@@ -78,8 +92,42 @@ export async function openVolumeTree(options: OpenVolumeOptions): Promise<Volume
   return tree;
 }
 
-/** Terms from the store, then the log in memory; released in the opposite order. */
 function grantOf(
+  options: OpenVolumeOptions,
+  ownEpochs: Set<number>,
+  giveWay: (signal: AbortSignal) => Promise<unknown>,
+): WriterGrant {
+  const { media, node, terms, logger } = options;
+  const isStruck = terms.isStruck?.bind(terms);
+  const turns = isStruck === undefined ? undefined : media.turns(node.slot);
+  if (turns === undefined || isStruck === undefined) return storeGrant(media, node, terms, ownEpochs);
+  return new TurnGrant({
+    turns,
+    async takeOver() {
+      const epoch = nextEpoch(media.highestEpoch(), node.slot);
+      ownEpochs.add(epoch);
+      const writer = await media.takeOver({ ...node, epoch });
+      options.onOwner?.();
+      return writer;
+    },
+    writerOf: (writer) => logWriter(media, writer, node.slot),
+    giveWay,
+    isStruck,
+    clock: systemClock,
+    logger,
+    ...(options.silenceMs === undefined ? {} : { silenceMs: options.silenceMs }),
+  });
+}
+
+/** Above `highest`, and no other slot's. */
+function nextEpoch(highest: number, slot: number): number {
+  const round = Math.floor(highest / EPOCHS_PER_ROUND);
+  const next = round * EPOCHS_PER_ROUND + slot;
+  return next > highest ? next : next + EPOCHS_PER_ROUND;
+}
+
+/** Terms from the store, then the log in memory; released in the opposite order. */
+function storeGrant(
   media: VolumeMedia,
   node: OpenVolumeOptions["node"],
   terms: WriterTermsSource,

@@ -186,6 +186,7 @@ export class Ownership {
   abandon(): void {
     this.#closing.abort(stale());
     this.lose(stale());
+    this.#options.grant.close?.();
   }
 
   /** No new grant from now on; gives up the one there is, sealing everything. */
@@ -195,6 +196,7 @@ export class Ownership {
     if (this.#phase.name === "acquiring") this.#closing.abort(reason);
     await this.handOver({ forced: true, signal: AbortSignal.any([]) });
     this.#closing.abort(reason);
+    this.#options.grant.close?.();
   }
 
   #begin(timeoutMs: number): Promise<LogWriter> {

@@ -109,6 +109,8 @@ export interface WriterGrant {
   acquire(options: { readonly timeoutMs: number; readonly signal: AbortSignal }): LogWriter | Promise<LogWriter>;
   /** The tree appends no more with the writer of the last `acquire`. */
   release(): void | Promise<void>;
+  /** Nothing is acquired any more. */
+  close?(): void;
 }
 
 export type MapLayout =
