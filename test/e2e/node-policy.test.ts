@@ -51,6 +51,7 @@ const stock: FamfsVolume = {
   csiName: "adopted-u",
   claim: undefined,
   adopted: true,
+  slotCount: undefined,
   pool: "",
   regions: [{ deviceUuid: "u", offset: 0, length: 2 ** 30 }],
   regionGeneration: 0,
@@ -124,8 +125,8 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
     await update(a, "bad", () => ({ conditions: [abnormal("a")] })); // RecordsLost, while it waits for a person
     const failure = { code: "SYSTEM", message: "no memory" };
     await update(a, "bad", () => ({ phase: "Failed", jobNode: undefined, failure }));
-    await admin.create("volumes", "work", { ...volume, phase: "Formatting", jobNode: "a" });
-    await update(a, "work", () => ({ phase: "Ready", jobNode: undefined }));
+    await admin.create("volumes", "work", { ...volume, phase: "Formatting", jobNode: "a", slotCount: undefined });
+    await update(a, "work", () => ({ phase: "Ready", jobNode: undefined, slotCount: 128 }));
     await update(a, "work", ({ staged, slots }) => ({
       staged: { ...staged, a: { bootId: "1" } },
       slots: { ...slots, a: 1 },
@@ -166,12 +167,13 @@ describe("what a node's token may change", { skip, timeout: 600_000 }, () => {
   /** What is refused, of which volume (default: one that b writes), and what the answer says. */
   const refused: readonly (readonly [string, Partial<FamfsVolume>, RegExp, Partial<FamfsVolume>?])[] = [
     ["specification", { capacityBytes: 2 ** 50 }, /what the controller decides/],
-    ["phase", { phase: "Reclaiming" }, /change phase and job in no other way/],
-    ["job", { jobNode: "a" }, /change phase and job in no other way/],
+    ["phase", { phase: "Reclaiming" }, /change phase, job and slotCount in no other way/],
+    ["slots that its memory has", { slotCount: 1000 }, /change phase, job and slotCount in no other way/],
+    ["job", { jobNode: "a" }, /change phase, job and slotCount in no other way/],
     [
       "formatting of another",
       { phase: "Ready", jobNode: undefined },
-      /change phase and job in no other way/,
+      /change phase, job and slotCount in no other way/,
       { phase: "Formatting", jobNode: "b" },
     ],
     [
